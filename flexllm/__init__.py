@@ -1,0 +1,124 @@
+"""flexllm: the LLM client for code that is not async.
+
+    from flexllm import LLMClient
+
+    with LLMClient(model="gpt-6-luna", api_key="...") as client:
+        print(client.chat_completions_sync("What is a token bucket?"))
+
+Importing this package loads the standard library alone; each name is resolved when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "1.0.0.dev0"
+
+if TYPE_CHECKING:
+    from .batch.items import BatchResult, BatchResultItem
+    from .chat import ChatCompletionResult, ToolCall, Usage
+    from .client import LLMClient, OpenAIClient
+    from .cost import CostReport
+    from .errors import (
+        AllEndpointsFailed,
+        ApiStatusError,
+        AuthenticationFailed,
+        BadRequest,
+        BatchFailed,
+        BudgetExceededError,
+        CacheError,
+        CheckpointError,
+        ConfigError,
+        ConnectionFailed,
+        ContentFiltered,
+        ContextTooLong,
+        FlexLLMError,
+        InputError,
+        MalformedResponse,
+        NotFound,
+        OutputLocked,
+        Overloaded,
+        PermissionDenied,
+        PriceUnknown,
+        QuotaExhausted,
+        RateLimited,
+        RequestCancelled,
+        RequestError,
+        RequestTimeout,
+        SchemaMismatch,
+        ServerError,
+        StreamBroken,
+        TlsFailed,
+    )
+
+_ROOMS = {
+    "batch.items": "BatchResult BatchResultItem",
+    "chat": "ChatCompletionResult ToolCall Usage",
+    "client": "LLMClient OpenAIClient",
+    "cost": "CostReport",
+    "errors": (
+        "AllEndpointsFailed ApiStatusError AuthenticationFailed BadRequest BatchFailed BudgetExceededError CacheError "
+        "CheckpointError ConfigError ConnectionFailed ContentFiltered ContextTooLong FlexLLMError InputError "
+        "MalformedResponse NotFound OutputLocked Overloaded PermissionDenied PriceUnknown QuotaExhausted RateLimited "
+        "RequestCancelled RequestError RequestTimeout SchemaMismatch ServerError StreamBroken TlsFailed"
+    ),
+}
+_HOMES = {name: room for room, names in _ROOMS.items() for name in names.split()}
+
+__all__ = [
+    "AllEndpointsFailed",
+    "ApiStatusError",
+    "AuthenticationFailed",
+    "BadRequest",
+    "BatchFailed",
+    "BatchResult",
+    "BatchResultItem",
+    "BudgetExceededError",
+    "CacheError",
+    "ChatCompletionResult",
+    "CheckpointError",
+    "ConfigError",
+    "ConnectionFailed",
+    "ContentFiltered",
+    "ContextTooLong",
+    "CostReport",
+    "FlexLLMError",
+    "InputError",
+    "LLMClient",
+    "MalformedResponse",
+    "NotFound",
+    "OpenAIClient",
+    "OutputLocked",
+    "Overloaded",
+    "PermissionDenied",
+    "PriceUnknown",
+    "QuotaExhausted",
+    "RateLimited",
+    "RequestCancelled",
+    "RequestError",
+    "RequestTimeout",
+    "SchemaMismatch",
+    "ServerError",
+    "StreamBroken",
+    "TlsFailed",
+    "ToolCall",
+    "Usage",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        import difflib
+
+        near = difflib.get_close_matches(name, __all__, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise AttributeError(f"module 'flexllm' has no attribute {name!r}{hint}")
+    value = globals()[name] = getattr(import_module(f".{home}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,22 @@
+"""The face of whatever answers one request: an endpoint, several of them, a cache in front."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from ..cancel import CancelToken
+from ..chat import ChatCompletionResult, ChatRequest, Chunk
+
+
+class Backend(Protocol):
+    """Answers one request at a time for each thread; may be shared by threads. Backends stack."""
+
+    def complete(self, request: ChatRequest, cancel: CancelToken | None = None) -> ChatCompletionResult:
+        """Return the answer. Raises RequestError when there is none, RequestCancelled when `cancel` is stopped."""
+
+    def stream(self, request: ChatRequest, cancel: CancelToken | None = None) -> Iterator[Chunk | ChatCompletionResult]:
+        """Yield the pieces of the answer as they arrive, then, as the last, the whole."""
+
+    def close(self) -> None:
+        """Close connections."""

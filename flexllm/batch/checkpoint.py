@@ -1,0 +1,326 @@
+"""The output file is the truth: what it holds is not asked again, and no paid answer ever leaves it but for the file beside.
+
+One thread claims rows (the one that reads the input), one writes (the one that takes results). Answers that this run's
+input does not ask for go to NAME.aside.jsonl when the run is complete, and are found there when they are asked for again.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..digest import digest_messages
+from ..errors import CheckpointError, ConfigError, InputError
+from ..messages import normalise_messages
+from .items import BatchItem
+from .known import NOWHERE, Claim, KnownRows
+from .lines import SAVE_INPUT, encode_line, make_key, read_head, with_index, write_line
+from .output import OutputFile, append_beside
+
+ON_CHANGE = ("rerun", "keep", "fail")
+_decode = json.JSONDecoder().raw_decode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointOptions:
+    """How an output file is written and resumed.
+
+    Attributes:
+        flush_interval: Seconds at most until a written row is on the disk, not only in the kernel.
+        retry_failed: Ask failed rows of earlier runs again.
+        on_change: What to do with a row that was answered with another model or other parameters: "rerun" asks it
+            again, "keep" takes the answer that is there, "fail" stops.
+        save_input: What of the messages a row keeps: True, "last" (the last message) or False.
+        save_raw: Keep the server's whole reply in each row.
+    """
+
+    flush_interval: float = 1.0
+    retry_failed: bool = True
+    on_change: str = "rerun"
+    save_input: bool | str = True
+    save_raw: bool = False
+
+    def __post_init__(self) -> None:
+        if self.on_change not in ON_CHANGE:
+            raise ConfigError(f"on_change={self.on_change!r} is not known; there are: {', '.join(ON_CHANGE)}")
+        if self.save_input not in SAVE_INPUT:
+            raise ConfigError(f"save_input={self.save_input!r} must be True, 'last' or False")
+        if not self.flush_interval >= 0:
+            raise ConfigError(f"flush_interval={self.flush_interval!r} must be a number of seconds, 0 or more")
+
+
+class Checkpoint:
+    """An output file, open for one run.
+
+    Args:
+        path: The output file, with the suffix .jsonl.
+        options: How to write and resume.
+        say: Told what the user should know, one sentence at a time.
+
+    Raises:
+        OutputLocked: Another run is writing it.
+        CheckpointError: It cannot be used; nothing was changed.
+    """
+
+    def __init__(self, path: Path, options: CheckpointOptions, say: Callable[[str], None]) -> None:
+        self.path = path
+        self.aside_path = path.with_name(f"{path.name.removesuffix('.jsonl')}.aside.jsonl")
+        self.changed = 0
+        self._options = options
+        self._say = say
+        self._known = KnownRows()
+        self._by_index: dict[int, int] = {}
+        self._places = array("q")
+        self._damaged: list[tuple[int, int]] = []  # line number, offset
+        self._lines = 0
+        self._in_order = True
+        self._aside: BinaryIO | None = None
+        self._output = OutputFile(path, options.flush_interval)
+        try:
+            self._load()
+        except BaseException:
+            self._output.close()
+            raise
+
+    # --- what earlier runs left
+
+    def _load(self) -> None:
+        offset = good = 0
+        line = b""
+        for number, line in enumerate(self._output.lines(), 1):
+            if self._take_in(line, offset * 2):
+                good += 1
+            elif line.isspace():
+                self._in_order = False
+            else:
+                self._damaged.append((number, offset))
+            offset += len(line)
+            self._lines = number
+        if self._damaged:
+            self._check_ours(good, line)
+        if line and not line.endswith(b"\n"):
+            self._mend_last(line, offset)
+        for number, _ in self._damaged:
+            self._say(f"{self.path}, line {number} is damaged; it is kept aside and its row is asked again")
+        if self._by_index:
+            self._say(
+                f"{self.path}: {len(self._by_index)} rows hold neither key nor input; they are taken by their index, "
+                "which is right only if the input is the same and in the same order"
+            )
+        if self.aside_path.exists():
+            self._load_aside()
+
+    def _load_aside(self) -> None:
+        offset = 0
+        with open(self.aside_path, "rb", buffering=1 << 18) as file:
+            for line in file:
+                self._take_in(line, offset * 2 + 1)
+                offset += len(line)
+
+    def _take_in(self, line: bytes, place: int) -> bool:
+        """Remember what a line answers. Return False if it is no line of an output file."""
+        try:
+            head = read_head(_decode(line.decode())[0])
+        except (ValueError, RecursionError):
+            return False
+        if head is None:
+            return False
+        if head.key is not None:
+            digest, settings, occurrence = head.key
+            if head.success or not place & 1:
+                self._known.add(digest, settings, occurrence, place, head.success, head.source)
+        else:
+            self._take_in_older(json.loads(line), head.row, place, head.success)
+        if not place & 1 and head.row != self._lines:
+            self._in_order = False
+        return True
+
+    def _take_in_older(self, row: dict[str, Any], index: int, place: int, success: bool) -> None:
+        messages = row.get("input")
+        if isinstance(messages, (list, str)) and messages:
+            try:
+                self._known.add_unkeyed(digest_messages(normalise_messages(messages)), place, success)
+                return
+            except InputError:
+                pass  # another tool's idea of an input
+        if success and not place & 1:
+            self._by_index[index] = place
+
+    def _check_ours(self, good: int, last: bytes) -> None:
+        torn_alone = len(self._damaged) == 1 and not last.endswith(b"\n") and last.startswith(b'{"index": ')
+        if not good and not torn_alone and not last.strip(b"\0") == b"":
+            raise CheckpointError(
+                f"{self.path} is there already and is no output file of a batch (line {self._damaged[0][0]} has no "
+                "index and output); nothing was changed: name another output file, or move this one away"
+            )
+
+    def _mend_last(self, line: bytes, end: int) -> None:
+        """Close the last line if only its end is missing; cut it off if it is torn."""
+        start = end - len(line)
+        if self._damaged and self._damaged[-1][1] == start:
+            self._damaged.pop()
+            self._lines -= 1
+            self._output.truncate(start)
+            self._say(f"{self.path}: the last line was torn and is cut off; its row is asked again")
+        else:
+            self._output.append(b"\n")
+
+    # --- what this run asks: called by the thread that reads the input, once for each row, in order
+
+    def claim_source(self, source: int, settings: int) -> Claim | None:
+        """Claim the row of an input line that an earlier run saw as it stands; None if none did.
+
+        Returns:
+            A claim whose `place` is NOWHERE if the row must be asked.
+        """
+        claim = self._known.claim_source(source, settings)
+        return None if claim is None else self._decided(claim)
+
+    def claim(self, digest: int, settings: int) -> Claim:
+        """Claim the row with these messages and settings."""
+        claim = self._known.claim(digest, settings)
+        if claim.place == NOWHERE and self._by_index:
+            place = self._by_index.pop(len(self._places), NOWHERE)
+            claim = Claim(claim.occurrence, place, place != NOWHERE)
+        return self._decided(claim)
+
+    def claim_nothing(self) -> None:
+        """Count a row that cannot be asked at all."""
+        self._places.append(NOWHERE)
+
+    def _decided(self, claim: Claim) -> Claim:
+        if claim.changed != NOWHERE:
+            claim = self._decided_change(claim)
+        elif claim.place != NOWHERE and not claim.success and self._options.retry_failed:
+            claim = Claim(claim.occurrence, NOWHERE, False)
+        self._places.append(claim.place)
+        return claim
+
+    def _decided_change(self, claim: Claim) -> Claim:
+        self.changed += 1
+        on_change = self._options.on_change
+        was = self.read(self._known.place(claim.changed)).get("model")
+        found = f"{self.path} holds answers to the same messages with another model or other parameters (model {was!r})"
+        if on_change == "fail":
+            raise CheckpointError(f"{found}; nothing was changed. Choose what to do with them: on_change=rerun or keep")
+        if on_change == "keep":
+            if self.changed == 1:
+                self._say(f"{found}; they are kept")
+            return self._known.keep(claim.changed)
+        if self.changed == 1:
+            self._say(f"{found}; such rows are asked again, and what was there goes to {self.aside_path.name}")
+        return Claim(claim.occurrence, NOWHERE, False)
+
+    # --- what this run answers: called by the thread that takes the results
+
+    def write(self, items: Sequence[BatchItem]) -> None:
+        """Write settled items, in one go. When this returns they are in the kernel.
+
+        Raises:
+            CheckpointError: They could not be written; the file is as it was before.
+        """
+        save_input, save_raw = self._options.save_input, self._options.save_raw
+        lines = [write_line(item, save_input, save_raw) for item in items]
+        offset = self._output.append(b"".join(lines))
+        for item, line in zip(items, lines, strict=True):
+            self._places[item.index] = offset * 2
+            offset += len(line)
+        self._lines += len(lines)
+
+    def resume(self, item: BatchItem) -> dict[str, Any]:
+        """Return the line that answers a claimed row, decoded.
+
+        A line from the file beside, or one whose metadata are no longer those of the input, is written anew.
+        """
+        row = self.read(item.place)
+        if item.place & 1 or (item.request is not None and row.get("metadata") != item.metadata):
+            row["index"] = item.index
+            if item.request is not None:
+                row["metadata"] = item.metadata
+            if item.source is not None:
+                row["source"] = f"{item.source:032x}"
+            self._places[item.index] = self._output.append(encode_line(row)) * 2
+            self._lines += 1
+        return row
+
+    def read(self, place: int) -> dict[str, Any]:
+        """Return the decoded line at a place."""
+        row = json.loads(self._line(place))
+        if not isinstance(row, dict):
+            raise CheckpointError(f"{self.path} was changed by someone else while it was in use; nothing is lost")
+        return row
+
+    def _line(self, place: int) -> bytes:
+        if not place & 1:
+            return self._output.line_at(place >> 1)
+        if self._aside is None:
+            self._aside = open(self.aside_path, "rb")  # noqa: SIM115 (closed in close)
+        self._aside.seek(place >> 1)
+        return self._aside.readline()
+
+    # --- the end
+
+    def finish(self, *, limited: bool) -> None:
+        """Put the file in input order, one line a row. Only for a run in which every row was settled.
+
+        Args:
+            limited: The run took only the first rows of its input: all other lines stay, behind them.
+
+        Raises:
+            CheckpointError: It could not be done; every answer is still in the file.
+        """
+        if limited:
+            self._output.replace(self._first_rows_then_the_rest())
+        elif not self._is_in_order():
+            put_aside = self._set_aside()
+            if put_aside:
+                self._say(f"{put_aside} lines that this input does not ask for were kept in {self.aside_path.name}")
+            self._output.replace(self._rows())
+
+    def close(self) -> None:
+        """Sync, close, unlock. May be called twice."""
+        if self._aside is not None:
+            self._aside.close()
+            self._aside = None
+        self._output.close()
+
+    def _is_in_order(self) -> bool:
+        places = self._places
+        ascending = all(map(operator.lt, places, islice(places, 1, None)))
+        return self._in_order and ascending and self._lines == len(places) and not self._damaged
+
+    def _rows(self) -> Iterator[bytes]:
+        for index, place in enumerate(self._places):
+            try:
+                yield with_index(self._line(place), index)
+            except ValueError as error:
+                raise CheckpointError(
+                    f"{self.path} was changed by someone else while it was in use (row {index} is not where it was); it "
+                    "was left as it is"
+                ) from error
+
+    def _first_rows_then_the_rest(self) -> Iterator[bytes]:
+        yield from self._rows()
+        placed = set(self._places)
+        offset = 0
+        for line in self._output.lines():
+            if offset * 2 not in placed:
+                yield line
+            offset += len(line)
+
+    def _set_aside(self) -> int:
+        """Append what this input does not ask for to the file beside; return how many lines."""
+        places = [place for place in self._known.unclaimed() if not place & 1]
+        if not places and not self._damaged:
+            return 0
+        damaged = (
+            {"status": "damaged", "line": number, "raw": self._output.line_at(offset).decode("utf-8", "surrogateescape")}
+            for number, offset in self._damaged
+        )
+        return append_beside(self.aside_path, chain(map(self._line, places), map(encode_line, damaged)))

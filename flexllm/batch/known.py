@@ -1,0 +1,239 @@
+"""What an input asks and what earlier runs answered, for millions of rows: keys and places in arrays of numbers.
+
+A row's key has three parts: a digest of its messages, a digest of its settings (model and parameters), and its occurrence
+number among the equal rows of its input. The full key stays in the file; here it is 128 bits in an open-addressing table,
+about 40 bytes a row in all, where a dictionary of Python objects would take 250.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from typing import NamedTuple
+
+_MASK = 0xFFFF_FFFF_FFFF_FFFF
+_OCCURRENCE_STEP = 0x9E37_79B9_7F4A_7C15  # odd, so that different numbers give different products
+_SUCCESS, _CLAIMED = 1, 2
+
+NOWHERE = -1
+"""The place of a row that no file holds."""
+
+
+class DigestTable:
+    """Numbers 128-bit digests in the order in which they come: 0, 1, 2, ..."""
+
+    __slots__ = ("_high", "_low", "_mask", "_room", "_slots")
+
+    def __init__(self) -> None:
+        self._high = array("Q")
+        self._low = array("Q")
+        self._resize(1 << 10)
+
+    def __len__(self) -> int:
+        return len(self._high)
+
+    def find(self, high: int, low: int) -> int:
+        """Return the digest's number, -1 if it has none."""
+        slots, mask = self._slots, self._mask
+        slot = low & mask
+        while number := slots[slot]:
+            if self._low[number - 1] == low and self._high[number - 1] == high:
+                return number - 1
+            slot = (slot + 1) & mask
+        return -1
+
+    def add(self, high: int, low: int) -> int:
+        """Return the digest's number; a new one is len(table) - 1 after the call."""
+        slots, mask = self._slots, self._mask
+        slot = low & mask
+        while number := slots[slot]:
+            if self._low[number - 1] == low and self._high[number - 1] == high:
+                return number - 1
+            slot = (slot + 1) & mask
+        self._high.append(high)
+        self._low.append(low)
+        number = len(self._high)
+        slots[slot] = number
+        if number > self._room:
+            self._resize((mask + 1) * 2)
+        return number - 1
+
+    def digest(self, number: int) -> tuple[int, int]:
+        """Return the digest with that number."""
+        return self._high[number], self._low[number]
+
+    def _resize(self, size: int) -> None:
+        self._slots = slots = array("I", bytes(4 * size))
+        self._mask = mask = size - 1
+        self._room = size * 5 // 8
+        for number, low in enumerate(self._low, 1):
+            slot = low & mask
+            while slots[slot]:
+                slot = (slot + 1) & mask
+            slots[slot] = number
+
+
+class Claim(NamedTuple):
+    """What is known of a row that the input asks for.
+
+    Attributes:
+        occurrence: The row's number among equal rows of the input.
+        place: Where its line is, NOWHERE if it must be asked.
+        success: Whether that line holds an answer.
+        changed: Where an equal row that was asked with other settings is; NOWHERE if there is none.
+    """
+
+    occurrence: int
+    place: int
+    success: bool
+    changed: int = NOWHERE
+
+
+class KnownRows:
+    """Rows of earlier runs, and how often this run's input has asked for each. Not locked: one thread claims."""
+
+    def __init__(self) -> None:
+        self._entries = DigestTable()
+        self._places = array("q")
+        self._asked = array("I")
+        self._state = bytearray()
+        self._settings_of = array("H")
+        self._settings: list[int] = []  # the settings' digests as numbers; few
+        self._settings_numbers: dict[int, int] = {}
+        self._sources = DigestTable()
+        self._source_entries = array("I")
+        self._by_messages: DigestTable | None = None
+        self._by_messages_entries = array("I")
+        self._unkeyed: dict[int, int] = {}
+        self._known_settings: set[int] = set()
+        self.extras: list[int] = []
+        """Places of answers that another line with the same key already gives."""
+
+    # --- earlier runs
+
+    def add(
+        self, digest: int, settings: int, occurrence: int, place: int, success: bool, source: int | None = None
+    ) -> None:
+        """Take in a line of an earlier run. An answer beats an error, and the first answer the others.
+
+        Args:
+            source: Digest of the input line that asked for it: the same line will ask for the same again.
+        """
+        number = self._settings_number(settings)
+        self._known_settings.add(number)
+        entry = self._add(digest, number, occurrence, place, success)
+        if source is not None and self._sources.add(source >> 64, source & _MASK) == len(self._source_entries):
+            self._source_entries.append(self._entry(digest, number, 0) if occurrence else entry)
+
+    def add_unkeyed(self, digest: int, place: int, success: bool) -> None:
+        """Take in a line of which only the messages are known, as older files have it: any settings will do."""
+        number = self._settings_number(_ANY_SETTINGS)
+        first = self._entry(digest, number, 0)
+        occurrence = self._unkeyed.get(first, 0)
+        self._unkeyed[first] = occurrence + 1
+        self._add(digest, number, occurrence, place, success)
+
+    def _add(self, digest: int, settings: int, occurrence: int, place: int, success: bool) -> int:
+        entry = self._entry(digest, settings, occurrence)
+        if self._state[entry] & _SUCCESS:
+            if success:
+                self.extras.append(place)
+        elif success or self._places[entry] == NOWHERE:
+            self._places[entry] = place
+            self._state[entry] = _SUCCESS if success else 0
+        elif place >= 0:
+            self._places[entry] = place  # a newer error
+        return entry
+
+    # --- this run
+
+    def claim_source(self, source: int, settings: int) -> Claim | None:
+        """Claim the row that an input line asks for, if an earlier run saw the very same line; else None."""
+        number = self._sources.find(source >> 64, source & _MASK)
+        return None if number < 0 else self.claim(self._messages_digest(self._source_entries[number]), settings)
+
+    def claim(self, digest: int, settings: int) -> Claim:
+        """Claim the row with these messages and settings: the first call gives occurrence 0, the next 1, ..."""
+        number = self._settings_number(settings)
+        entry = self._entry(digest, number, 0)
+        occurrence = self._asked[entry]
+        self._asked[entry] = occurrence + 1
+        if occurrence:
+            entry = self._entry(digest, number, occurrence)
+        state = self._state[entry]
+        if not state & _SUCCESS:
+            unkeyed = self._find(digest, _ANY_SETTINGS, occurrence)
+            if unkeyed >= 0 and self._state[unkeyed] & _SUCCESS and not self._state[unkeyed] & _CLAIMED:
+                entry, state = unkeyed, self._state[unkeyed]
+        if not state & _SUCCESS and self._known_settings - {number}:
+            other = self._find_with_other_settings(digest, number, occurrence)
+            if other != NOWHERE:
+                return Claim(occurrence, self._places[entry], False, other)
+        if self._places[entry] != NOWHERE:
+            self._state[entry] = state | _CLAIMED
+        return Claim(occurrence, self._places[entry], bool(state & _SUCCESS))
+
+    def keep(self, changed: int) -> Claim:
+        """Claim the row that `Claim.changed` named, although it was asked with other settings."""
+        self._state[changed] |= _CLAIMED
+        return Claim(0, self._places[changed], True)
+
+    def place(self, entry: int) -> int:
+        """Return where the line is that `Claim.changed` names."""
+        return self._places[entry]
+
+    def unclaimed(self) -> Iterator[int]:
+        """Yield the places of the answers that this run's input did not ask for."""
+        for entry, state in enumerate(self._state):
+            if state & _SUCCESS and not state & _CLAIMED:
+                yield self._places[entry]
+        yield from self.extras
+
+    # --- entries
+
+    def _entry(self, digest: int, settings: int, occurrence: int) -> int:
+        entry = self._entries.add(
+            (digest >> 64) ^ self._settings[settings], (digest & _MASK) ^ (occurrence * _OCCURRENCE_STEP & _MASK)
+        )
+        if entry == len(self._places):
+            self._places.append(NOWHERE)
+            self._asked.append(0)
+            self._state.append(0)
+            self._settings_of.append(settings)
+        return entry
+
+    def _find(self, digest: int, settings: int, occurrence: int) -> int:
+        if settings not in self._settings_numbers:
+            return -1
+        return self._entries.find((digest >> 64) ^ settings, (digest & _MASK) ^ (occurrence * _OCCURRENCE_STEP & _MASK))
+
+    def _settings_number(self, settings: int) -> int:
+        number = self._settings_numbers.get(settings)
+        if number is None:
+            number = self._settings_numbers[settings] = len(self._settings)
+            self._settings.append(settings)
+        return number
+
+    def _messages_digest(self, entry: int) -> int:
+        """Return the digest of an entry's messages, with its occurrence number still mixed in."""
+        high, low = self._entries.digest(entry)
+        return (high ^ self._settings[self._settings_of[entry]]) << 64 | low
+
+    def _find_with_other_settings(self, digest: int, settings: int, occurrence: int) -> int:
+        """Return an answered, unclaimed entry for the same messages. The table for it is made when first needed."""
+        if self._by_messages is None:
+            self._by_messages = DigestTable()
+            for entry, state in enumerate(self._state):
+                if state & _SUCCESS:
+                    value = self._messages_digest(entry)
+                    if self._by_messages.add(value >> 64, value & _MASK) == len(self._by_messages_entries):
+                        self._by_messages_entries.append(entry)
+        number = self._by_messages.find(digest >> 64, (digest & _MASK) ^ (occurrence * _OCCURRENCE_STEP & _MASK))
+        if number < 0:
+            return NOWHERE
+        entry = self._by_messages_entries[number]
+        return NOWHERE if self._settings_of[entry] == settings or self._state[entry] & _CLAIMED else entry
+
+
+_ANY_SETTINGS = 0x5DEE_CE66_D1CE_4E5B
+"""Stands for the settings of lines that do not tell theirs."""

@@ -1,0 +1,152 @@
+"""One line of an output file: how a settled row is written, and what is read back from it. Pure.
+
+    {"index": 0, "output": "...", "status": "success", "input": [...], "metadata": {...}, "usage": {...},
+     "finish_reason": "stop", "model": "...", "request_id": "...", "latency": 0.21, "key": "...", "source": "..."}
+
+A failed row has `"status": "error"`, `"output": null` and an `error` object. `key` names what was asked: a digest of the
+messages, one of model and parameters, and the occurrence number among equal rows. `source` names the input line.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ..chat import ChatCompletionResult, ToolCall, Usage
+from ..errors import error_fields, error_from_fields
+from .items import BatchItem, BatchResultItem, result_item
+
+SAVE_INPUT = (True, "last", False)
+"""What of the messages a line holds: all, the last one, none."""
+
+_INDEX = re.compile(rb'\{"index": (\d+)(?=[,}])')
+_write = json.JSONEncoder(ensure_ascii=False, default=str).encode
+_write_ascii = json.JSONEncoder(ensure_ascii=True, default=str, skipkeys=True).encode
+
+
+def make_key(digest: int, settings: int, occurrence: int) -> str:
+    """Return the key that stands in a line."""
+    return f"{digest:032x}-{settings:016x}-{occurrence}"
+
+
+class LineHead(NamedTuple):
+    """What resuming needs of a line.
+
+    Attributes:
+        row: The row's index when the line was written.
+        success: It holds an answer.
+        key: Digest, settings, occurrence; None in older files.
+        source: Digest of the input line, None if there was none.
+    """
+
+    row: int
+    success: bool
+    key: tuple[int, int, int] | None
+    source: int | None
+
+
+def read_head(row: Any) -> LineHead | None:
+    """Return the head of a decoded line, or None if it is no line of an output file."""
+    try:
+        index, status, output = row["index"], row.get("status"), row["output"]
+        if type(index) is not int:
+            return None
+        key, source = row.get("key"), row.get("source")
+        success = status == "success" or status == "cached" or (status is None and output is not None)
+        if key is None:
+            return LineHead(index, success, None, None)
+        digest, settings, occurrence = key.split("-")
+        parts = (int(digest, 16), int(settings, 16), int(occurrence))
+        return LineHead(index, success, parts, int(source, 16) if source is not None else None)
+    except (TypeError, KeyError, ValueError, AttributeError):
+        return None
+
+
+def write_line(item: BatchItem, save_input: bool | str, save_raw: bool) -> bytes:
+    """Return a settled item as a line.
+
+    A paid answer is written whatever it holds: half a character (which models do send) is escaped, metadata that JSON
+    does not know become text.
+    """
+    outcome = item.outcome
+    row: dict[str, Any] = {"index": item.index, "output": None, "status": "error"}
+    if isinstance(outcome, ChatCompletionResult):
+        row["output"] = outcome.content
+        row["status"] = "cached" if outcome.cached else "success"
+    if save_input and item.request is not None:
+        messages = item.request.messages
+        row["input"] = messages if save_input is True else messages[-1:]
+    row["metadata"] = item.metadata
+    if isinstance(outcome, ChatCompletionResult):
+        _add_result(row, outcome, save_raw)
+    elif outcome is not None:
+        row["error"] = error_fields(outcome)
+    if item.key:
+        row["key"] = item.key
+    if item.source is not None:
+        row["source"] = f"{item.source:032x}"
+    return encode_line(row)
+
+
+def _add_result(row: dict[str, Any], result: ChatCompletionResult, save_raw: bool) -> None:
+    row["usage"] = result.usage
+    row["finish_reason"] = result.finish_reason
+    row["model"] = result.model
+    row["request_id"] = result.request_id
+    row["latency"] = None if result.latency is None else round(result.latency, 4)
+    if result.attempts != 1:
+        row["attempts"] = result.attempts
+    if result.reasoning_content is not None:
+        row["reasoning_content"] = result.reasoning_content
+    if result.tool_calls:
+        row["tool_calls"] = [call.as_dict() for call in result.tool_calls]
+    if save_raw:
+        row["raw"] = result.raw
+
+
+def encode_line(row: Mapping[str, Any]) -> bytes:
+    """Return a decoded line as bytes again."""
+    try:
+        return _write(row).encode() + b"\n"
+    except (UnicodeEncodeError, TypeError, ValueError):
+        return _write_ascii(_without_circles(row)).encode() + b"\n"
+
+
+def _without_circles(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        _write_ascii(row.get("metadata"))
+    except (TypeError, ValueError, RecursionError):
+        return {**row, "metadata": repr(row.get("metadata"))}
+    return row
+
+
+def read_item(row: Mapping[str, Any], index: int) -> BatchResultItem:
+    """Rebuild what the user sees from a decoded line of an earlier run."""
+    if row.get("status") == "error":
+        return result_item(index, error_from_fields(row.get("error") or {}), row.get("metadata"), resumed=True)
+    usage = row.get("usage")
+    calls = row.get("tool_calls")
+    result = ChatCompletionResult(
+        content=row.get("output") or "",
+        usage=Usage(usage) if isinstance(usage, dict) else None,
+        reasoning_content=row.get("reasoning_content"),
+        tool_calls=[ToolCall(call["id"], call["type"], call["function"]) for call in calls] if calls else None,
+        finish_reason=row.get("finish_reason"),
+        model=row.get("model"),
+        request_id=row.get("request_id"),
+        latency=row.get("latency"),
+        cached=row.get("status") == "cached",
+        raw=row.get("raw"),
+        attempts=row.get("attempts", 1),
+    )
+    return result_item(index, result, row.get("metadata"), resumed=True)
+
+
+def with_index(line: bytes, index: int) -> bytes:
+    """Return a line with its index set; only the number changes where the line is of our own making."""
+    matched = _INDEX.match(line)
+    if matched is None:
+        return encode_line({**json.loads(line), "index": index})
+    return line if int(matched[1]) == index else b'{"index": %d%s' % (index, line[matched.end() :])

@@ -1,0 +1,75 @@
+"""The rows of a batch that is called from Python: conversations with, beside them, metadata and parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from typing import Any
+
+from ..chat import ChatRequest
+from ..errors import ConfigError
+from ..messages import Messages, normalise_messages
+
+
+class ListRows:
+    """Conversations as `RowSource`; any iterable, read once.
+
+    Args:
+        conversations: Each a text, a message or a list of messages.
+        params: Request parameters for all rows.
+        metadata_list: One value for each row.
+        params_list: More request parameters for each row; they win.
+
+    Raises:
+        ConfigError: A list beside the conversations has another length (found while reading, if theirs is unknown).
+    """
+
+    settings = 0  # rows without a source are known by their content alone
+
+    def __init__(
+        self,
+        conversations: Iterable[Messages],
+        model: str,
+        params: Mapping[str, Any],
+        metadata_list: Sequence[Any] | None = None,
+        params_list: Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
+        if isinstance(conversations, (str, Mapping)):
+            raise ConfigError("messages_list must be a list of conversations, not one conversation")
+        self.total = len(conversations) if isinstance(conversations, Sized) else None
+        self._conversations = conversations
+        self._model = model
+        self._params = params
+        self._beside = {"metadata_list": metadata_list, "params_list": params_list}
+        for name, values in self._beside.items():
+            if values is not None and self.total is not None and len(values) != self.total:
+                raise ConfigError(f"{name} has {len(values)} entries for {self.total} rows; one for each row is needed")
+
+    def __iter__(self) -> Iterator[tuple[Messages, Any, Mapping[str, Any] | None]]:
+        metadata, params = self._beside["metadata_list"], self._beside["params_list"]
+        count = 0
+        for conversation in self._conversations:
+            yield conversation, self._value("metadata_list", metadata, count), self._value("params_list", params, count)
+            count += 1
+        for name, values in self._beside.items():
+            if values is not None and len(values) != count:
+                raise ConfigError(f"{name} has {len(values)} entries for {count} rows; one for each row is needed")
+
+    def source(self, row: Any) -> None:
+        """Return None: a value in memory has no form of its own."""
+
+    def read(self, row: tuple[Messages, Any, Mapping[str, Any] | None]) -> tuple[ChatRequest, Any]:
+        """Return the request and the metadata of a row."""
+        messages, metadata, params = row
+        merged = {**self._params, **params} if params else self._params
+        model = self._model
+        if params and "model" in merged:
+            merged = dict(merged)
+            model = merged.pop("model")
+        return ChatRequest(normalise_messages(messages), model, merged), metadata
+
+    def _value(self, name: str, values: Sequence[Any] | None, position: int) -> Any:
+        if values is None:
+            return None
+        if position >= len(values):
+            raise ConfigError(f"{name} has {len(values)} entries, but there are more rows; one for each row is needed")
+        return values[position]

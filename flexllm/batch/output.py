@@ -1,0 +1,243 @@
+"""The output file as a file: locked, appended to, read at places, replaced as a whole. It knows lines, not rows.
+
+What it guarantees: a line that `append` has returned for is in the kernel, and after `flush_interval` seconds on the disk;
+the file is never shorter by an answered line than it was, at no instant; a failed write leaves whole lines only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import threading
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from ..errors import CheckpointError
+from .lock import OutputLock
+
+READ_BYTES = 1 << 18
+
+
+class OutputFile:
+    """Open and locked from construction to `close`. One thread writes; any may read.
+
+    Args:
+        path: The file; its folder must exist. A symbolic link is followed.
+        flush_interval: Seconds at most between a write and its `fsync`; 0 syncs every write.
+
+    Raises:
+        OutputLocked: Another run is writing it.
+        CheckpointError: It cannot be opened for writing.
+    """
+
+    def __init__(self, path: Path, flush_interval: float) -> None:
+        self.path = path
+        self._real = Path(os.path.realpath(path))
+        self._check()
+        self._lock = OutputLock(self._real)
+        try:
+            self._descriptor = os.open(self._real, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            self._lock.release()
+            raise CheckpointError(f"{path} cannot be written: {error.strerror}") from error
+        self.end = os.fstat(self._descriptor).st_size
+        self._syncer = _Syncer(self._descriptor, flush_interval)
+        self._reader: BinaryIO | None = None
+
+    def _check(self) -> None:
+        folder = self._real.parent
+        if not folder.is_dir():
+            raise CheckpointError(f"{self.path} cannot be written: the folder {folder} does not exist")
+        with contextlib.suppress(FileNotFoundError):
+            mode = os.stat(self._real).st_mode
+            if stat.S_ISDIR(mode):
+                raise CheckpointError(f"{self.path} is a folder; name a file in it, such as {self.path / 'out.jsonl'}")
+            if not stat.S_ISREG(mode):
+                raise CheckpointError(f"{self.path} is not a regular file; a batch that resumes needs one")
+
+    # --- reading
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield every line as it stands, with its end; the last may lack it."""
+        with open(self._real, "rb", buffering=READ_BYTES) as file:
+            yield from file
+
+    def line_at(self, offset: int) -> bytes:
+        """Return the line that starts at `offset`."""
+        if self._reader is None:
+            self._reader = open(self._real, "rb", buffering=READ_BYTES)  # noqa: SIM115 (closed in close)
+        self._reader.seek(offset)
+        return self._reader.readline()
+
+    # --- writing
+
+    def append(self, data: bytes) -> int:
+        """Write whole lines at the end and return where they start.
+
+        Raises:
+            CheckpointError: The disk is full, or worse. The file ends where it ended before.
+        """
+        if self._syncer.error is not None:
+            raise self._failed("written to disk", self._syncer.error)
+        start = self.end
+        written = 0
+        try:
+            while written < len(data):
+                written += os.pwrite(self._descriptor, data[written:] if written else data, start + written)
+            self._syncer.wrote()
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, start)
+            raise self._failed("written", error) from error
+        self.end = start + written
+        return start
+
+    def truncate(self, offset: int) -> None:
+        """Cut off everything from `offset` on."""
+        os.ftruncate(self._descriptor, offset)
+        self.end = offset
+
+    def replace(self, lines: Iterable[bytes]) -> None:
+        """Replace the whole content: a temporary file beside it, read back and compared, then an atomic rename.
+
+        Raises:
+            CheckpointError: It could not be done. The file is as it was.
+        """
+        temporary = self._real.with_name(f"{self._real.name}.tmp")
+        try:
+            with open(temporary, "wb", buffering=READ_BYTES) as file:
+                os.fchmod(file.fileno(), stat.S_IMODE(os.fstat(self._descriptor).st_mode))
+                check = size = 0
+                for line in lines:
+                    check = zlib.crc32(line, check)
+                    size += len(line)
+                    file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+            if _check_of(temporary) != (check, size):
+                raise CheckpointError(f"{temporary} does not read back as it was written; the disk may be failing")
+            self._syncer.pause()
+            os.replace(temporary, self._real)
+            _sync_folder(self._real.parent)
+            descriptor = os.open(self._real, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            raise self._failed("put in order (every answer is still in it)", error) from error
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+        os.close(self._descriptor)
+        self._descriptor = self._syncer.descriptor = descriptor
+        self.end = size
+        self._close_reader()
+
+    def close(self) -> None:
+        """Sync, close and unlock. May be called twice."""
+        if self._descriptor < 0:
+            return
+        self._close_reader()
+        try:
+            self._syncer.close()
+        finally:
+            os.close(self._descriptor)
+            self._descriptor = -1
+            self._lock.release()
+
+    def _close_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def _failed(self, what: str, error: OSError) -> CheckpointError:
+        return CheckpointError(f"{self.path} cannot be {what}: {error.strerror or error}")
+
+
+class _Syncer:
+    """Calls `fsync` at most `interval` seconds after a write, on a thread of its own: rows do not wait for the disk."""
+
+    def __init__(self, descriptor: int, interval: float) -> None:
+        self.descriptor = descriptor
+        self.error: OSError | None = None
+        self._interval = interval
+        self._dirty = threading.Event()
+        self._closing = threading.Event()
+        self._busy = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def wrote(self) -> None:
+        if self._interval <= 0:
+            os.fsync(self.descriptor)
+            return
+        if not self._dirty.is_set():
+            self._dirty.set()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="flexllm-fsync", daemon=True)
+                self._thread.start()
+
+    def pause(self) -> None:
+        """Return when no sync is under way and none is due: the file is about to be replaced by a synced one."""
+        with self._busy:
+            self._dirty.clear()
+
+    def close(self) -> None:
+        self._closing.set()
+        self._dirty.set()
+        if self._thread is not None:
+            self._thread.join()
+        os.fsync(self.descriptor)
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            self._dirty.wait()
+            self._closing.wait(self._interval)
+            with self._busy:
+                if self._dirty.is_set() and not self._closing.is_set():
+                    self._dirty.clear()
+                    try:
+                        os.fsync(self.descriptor)
+                    except OSError as error:  # told by the next append
+                        self.error = error
+                        return
+
+
+def append_beside(path: Path, lines: Iterable[bytes]) -> int:
+    """Append whole lines to another file and sync it; return how many. A torn line at its end is closed first.
+
+    Raises:
+        CheckpointError: It could not be done; what the file held is still there.
+    """
+    count = 0
+    try:
+        with open(path, "ab+", buffering=READ_BYTES) as file:
+            start = file.seek(0, os.SEEK_END)
+            if start:
+                file.seek(start - 1)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")
+            for line in lines:
+                file.write(line)
+                count += 1
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be written: {error.strerror}") from error
+    return count
+
+
+def _check_of(path: Path) -> tuple[int, int]:
+    check = size = 0
+    with open(path, "rb", buffering=0) as file:
+        while block := file.read(READ_BYTES):
+            check = zlib.crc32(block, check)
+            size += len(block)
+    return check, size
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,206 @@
+"""How a batch shows what it does: a bar, plain lines, or nothing, behind one face. The only door to tqdm."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TextIO
+
+log = logging.getLogger(__name__)
+
+REDRAW_SECONDS = 0.1
+PLAIN_SECONDS = 10.0
+"""Between two plain lines, where there is no terminal: a log of an hour has 360 of them."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """The counts of a run so far. The job's thread alone writes them."""
+
+    total: int | None = None
+    success: int = 0
+    failed: int = 0
+    cached: int = 0
+    resumed: int = 0
+    retries: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    errors_by_class: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def done(self) -> int:
+        """Rows that are settled, by this run or an earlier one."""
+        return self.success + self.failed
+
+    @property
+    def asked(self) -> int:
+        """Rows that this run settled itself."""
+        return self.done - self.resumed
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and completion together."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgressOptions:
+    """What is shown.
+
+    Attributes:
+        show: Anything at all.
+        tokens: Token counts.
+        cost: The cost, where prices are known.
+    """
+
+    show: bool = True
+    tokens: bool = False
+    cost: bool = False
+
+
+class Progress(Protocol):
+    """Where a job tells how it goes on. Called by one thread."""
+
+    def update(self, tally: Tally) -> None:
+        """Take note of the counts; cheap enough to be called for every group of rows."""
+
+    def say(self, text: str) -> None:
+        """Tell the user a sentence."""
+
+    def close(self) -> None:
+        """Show the last state and end."""
+
+
+def make_progress(
+    options: ProgressOptions, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+) -> Progress:
+    """Return a bar for a terminal or a notebook, plain lines elsewhere, silence if nothing is to be shown."""
+    stream = stream if stream is not None else sys.stderr
+    if not options.show or stream is None:
+        return SilentProgress()
+    if _is_interactive(stream):
+        return BarProgress(options, stream, clock)
+    return PlainProgress(options, stream, clock)
+
+
+class SilentProgress:
+    """Shows nothing; sentences go to the log."""
+
+    def update(self, tally: Tally) -> None:
+        """Do nothing."""
+
+    def say(self, text: str) -> None:
+        """Log the sentence."""
+        log.warning("%s", text)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class PlainProgress:
+    """One line every so often, without control characters."""
+
+    def __init__(self, options: ProgressOptions, stream: TextIO, clock: Callable[[], float]) -> None:
+        self._options = options
+        self._stream = stream
+        self._clock = clock
+        self._started = self._shown = clock()
+        self._tally = Tally()
+
+    def update(self, tally: Tally) -> None:
+        """Print a line if the last is old enough."""
+        self._tally = tally
+        if self._clock() - self._shown >= PLAIN_SECONDS:
+            self._print()
+
+    def say(self, text: str) -> None:
+        """Print the sentence on a line of its own."""
+        print(text, file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Print the last state."""
+        if self._tally.done:
+            self._print()
+
+    def _print(self) -> None:
+        self._shown = self._clock()
+        tally, elapsed = self._tally, self._shown - self._started
+        share = f"{tally.done:,}/{tally.total:,}" if tally.total is not None else f"{tally.done:,} done"
+        details = describe(tally, elapsed, self._options)
+        print(f"{share} in {elapsed:.0f} s{f', {details}' if details else ''}", file=self._stream, flush=True)
+
+
+class BarProgress:
+    """A tqdm bar of plain text: no widget, so a notebook needs nothing installed."""
+
+    def __init__(self, options: ProgressOptions, stream: TextIO, clock: Callable[[], float]) -> None:
+        from tqdm import tqdm
+
+        self._options = options
+        self._clock = clock
+        self._started = clock()
+        self._shown = float("-inf")
+        self._tally = Tally()
+        self._bar: Any = tqdm(
+            total=None, unit="row", file=stream, dynamic_ncols=True, leave=True, miniters=1, mininterval=0
+        )
+
+    def update(self, tally: Tally) -> None:
+        """Redraw the bar if the last drawing is old enough."""
+        self._tally = tally
+        now = self._clock()
+        if now - self._shown >= REDRAW_SECONDS:
+            self._shown = now
+            self._draw()
+
+    def say(self, text: str) -> None:
+        """Print the sentence above the bar."""
+        self._bar.write(text, file=self._bar.fp)
+
+    def close(self) -> None:
+        """Draw the last state and leave it."""
+        self._draw()
+        self._bar.close()
+
+    def _draw(self) -> None:
+        bar, tally = self._bar, self._tally
+        bar.total = tally.total
+        if bar.initial == 0 and tally.resumed:
+            bar.initial = tally.resumed  # its rate is that of this run
+        bar.n = tally.done
+        bar.set_postfix_str(describe(tally, self._clock() - self._started, self._options, rate=False), refresh=False)
+        bar.refresh()
+
+
+def describe(tally: Tally, elapsed: float, options: ProgressOptions, *, rate: bool = True) -> str:
+    """Return the details behind done and total, such as "41.3 req/s, 12.3k tokens, 2 retries"."""
+    parts = []
+    if rate and tally.asked and elapsed > 0:
+        parts.append(f"{tally.asked / elapsed:.1f} req/s")
+    if tally.resumed:
+        parts.append(f"{tally.resumed:,} resumed")
+    if options.tokens and tally.total_tokens:
+        parts.append(f"{short_number(tally.total_tokens)} tokens")
+    if tally.retries:
+        parts.append(f"{tally.retries:,} {'retry' if tally.retries == 1 else 'retries'}")
+    if tally.failed:
+        parts.append(f"{tally.failed:,} failed")
+    return ", ".join(parts)
+
+
+def short_number(number: int) -> str:
+    """Return a count as people read it: 950, 12.3k, 4.5M."""
+    if number < 10_000:
+        return f"{number:,}"
+    return f"{number / 1_000:.1f}k" if number < 1_000_000 else f"{number / 1_000_000:.1f}M"
+
+
+def _is_interactive(stream: TextIO) -> bool:
+    """Return whether `stream` is a terminal, or a notebook's output, which redraws a line as a terminal does."""
+    try:
+        return stream.isatty() or type(stream).__module__.startswith("ipykernel")
+    except ValueError:  # closed
+        return False

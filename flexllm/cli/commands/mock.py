@@ -1,0 +1,74 @@
+"""`flexllm mock`: a server to try everything on."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ..output import print_data, talk
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "mock",
+        help="start a server that answers like an LLM, for tries and tests",
+        description=(
+            "Start a server on this machine that speaks OpenAI's chat completions and answers from the request alone: the "
+            "same request gets the same answer. It prints its base URL and runs until Ctrl-C. GET /mock/requests tells "
+            "what it has received."
+        ),
+        epilog="Example: flexllm mock --delay 0.2 --error-rate 0.05",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (127.0.0.1: this machine alone)")
+    parser.add_argument("-p", "--port", type=int, default=8000, help="the port; 0 takes a free one (8000)")
+    parser.add_argument(
+        "--delay", type=_delay, default=0.0, metavar="SECONDS", help="before each answer; or a range such as 0.1-0.5 (0)"
+    )
+    parser.add_argument("--token-delay", type=float, default=0.0, metavar="SECONDS", help="between streamed pieces (0)")
+    parser.add_argument("--error-rate", type=float, default=0.0, metavar="SHARE", help="of requests that fail: 0 to 1 (0)")
+    parser.add_argument("--error-status", type=int, default=500, metavar="STATUS", help="with which HTTP status (500)")
+    parser.add_argument(
+        "--rate-limit", type=float, metavar="N", help="requests a second; what comes faster gets a 429 with Retry-After"
+    )
+    parser.add_argument("--retry-after", type=float, default=1, metavar="SECONDS", help="what the 429 asks to wait (1)")
+    parser.add_argument("--model", default="mock-model", metavar="NAME", help="the model it offers (mock-model)")
+    parser.add_argument("--require-key", metavar="KEY", help="answer 401 to every other key")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the failures and delays (0)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until interrupted."""
+    from ...errors import ConfigError
+    from ...mock import MockServer
+
+    try:
+        server = MockServer(
+            args.host,
+            args.port,
+            delay=args.delay,
+            error_rate=args.error_rate,
+            error_status=args.error_status,
+            rate_limit=args.rate_limit,
+            retry_after=args.retry_after,
+            seed=args.seed,
+            model=args.model,
+            api_key=args.require_key,
+            token_delay=args.token_delay,
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    with server:
+        talk(f"Try it: flexllm ask Hello --base-url {server.base_url} -m {args.model}. Ctrl-C ends it.")
+        print_data(server.base_url)
+        server.serve_forever()
+    return 0
+
+
+def _delay(text: str) -> float | tuple[float, float]:
+    low, dash, high = text.partition("-")
+    try:
+        return (float(low), float(high)) if dash and low else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither seconds nor a range such as 0.1-0.5") from None

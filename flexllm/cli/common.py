@@ -1,0 +1,111 @@
+"""What several commands share: options of the endpoint, and the way from arguments and configuration to a client."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..client import LLMClient
+    from ..config import Config, ResolvedEndpoint
+
+
+def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say whom to ask, and how patiently."""
+    group = parser.add_argument_group("endpoint")
+    group.add_argument(
+        "-m", "--model", metavar="NAME",
+        help="a model of the configuration file, with that entry's own URL and key; or the name of a model at --base-url",
+    )  # fmt: skip
+    group.add_argument("--base-url", metavar="URL", help="the server to ask, with the version path: http://host:8000/v1")
+    group.add_argument(
+        "--api-key", metavar="KEY",
+        help="the key for it. Other users of the machine can see it while the command runs; the environment or the "
+        "configuration file keeps it to yourself",
+    )  # fmt: skip
+    group.add_argument("--provider", metavar="NAME", help="the wire format: auto (the default) or openai")
+    group.add_argument("--config", metavar="FILE", help="the configuration file instead of ~/.flexllm/config.yaml")
+    group.add_argument("--ca-bundle", metavar="FILE", help="accept servers whose certificate this CA bundle vouches for")
+    group.add_argument("--timeout", type=float, metavar="SECONDS", help="for one attempt in all (120)")
+    group.add_argument("--retry-times", type=int, metavar="N", help="attempts after the first that failed (3)")
+    group.add_argument("--retry-delay", type=float, metavar="SECONDS", help="first pause before another attempt (1)")
+
+
+def add_request_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that become request parameters."""
+    group = parser.add_argument_group("request")
+    group.add_argument("--temperature", type=float, metavar="T", help="sampling temperature")
+    group.add_argument("--max-tokens", type=int, metavar="N", help="tokens of the reply at most")
+    group.add_argument(
+        "--param", action="append", default=[], metavar="NAME=VALUE", type=_param,
+        help="any other request parameter; VALUE is JSON, or else a text. Repeatable: --param seed=7",
+    )  # fmt: skip
+
+
+def add_talk_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how much is told, and in what form."""
+    group = parser.add_argument_group("output")
+    group.add_argument("--json", action="store_true", help="print data as JSON on standard output")
+    group.add_argument("-q", "--quiet", action="store_true", help="tell nothing but errors")
+    group.add_argument("-v", "--verbose", action="store_true", help="tell about every retry on standard error")
+
+
+def request_params(args: argparse.Namespace, base: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the request parameters: the configuration's, then those of the command line."""
+    params = dict(base)
+    for name in ("temperature", "max_tokens"):
+        value = getattr(args, name)
+        if value is not None:
+            params[name] = value
+    return {**params, **dict(args.param)}
+
+
+def set_up_logging(args: argparse.Namespace) -> None:
+    """Send log lines to standard error: warnings, or with --verbose everything that may matter, or errors alone."""
+    level = logging.INFO if args.verbose else logging.ERROR if args.quiet else logging.WARNING
+    logging.basicConfig(stream=sys.stderr, level=level, format="flexllm: %(message)s")
+
+
+def find_endpoint(args: argparse.Namespace) -> tuple[Config, ResolvedEndpoint]:
+    """Return the configuration, and the endpoint that flags, environment and file name together."""
+    from ..config import load_config, resolve_endpoint
+
+    config = load_config(args.config)
+    endpoint = resolve_endpoint(
+        config, model=args.model, base_url=args.base_url, api_key=args.api_key, provider=args.provider
+    )
+    return config, endpoint
+
+
+def make_client(args: argparse.Namespace, endpoint: ResolvedEndpoint, **options: Any) -> LLMClient:
+    """Return a client for the endpoint; `options` and flags that are None keep the client's defaults."""
+    from ..client import LLMClient
+
+    given = {
+        "timeout": args.timeout,
+        "retry_times": args.retry_times,
+        "retry_delay": args.retry_delay,
+        "verify": args.ca_bundle,
+    }
+    given = {**options, **{name: value for name, value in given.items() if value is not None}}
+    return LLMClient(
+        endpoint.model,
+        endpoint.base_url,
+        endpoint.api_key,
+        endpoint.provider,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+
+
+def _param(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value

@@ -1,0 +1,190 @@
+"""Many requests on local threads: long-lived workers of one ThreadPoolExecutor, fed by one queue, emptied through another.
+
+The hand-overs are few, since with hundreds of threads they decide: a worker takes an item, asks, and puts it down; rows
+are read ahead on a thread of their own; results are taken in groups.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Generator, Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from ..backends import Backend
+from ..batch.items import BatchItem
+from ..cancel import CancelToken
+from ..errors import FlexLLMError, RequestCancelled, RequestError
+from ..transport import allow_connections
+
+GROUP = 512
+"""Rows at most in a group: what one write takes, and what waits while it is written."""
+
+ABORT_SECONDS = 2.0
+"""How long broken-off exchanges may take to come back before they are left behind."""
+
+
+class ThreadEngine:
+    """Answers rows with `workers` threads.
+
+    Args:
+        backend: Asked by every worker.
+        workers: Threads at most; fewer are started for fewer rows.
+        cancel: Stopping it ends the run: nothing new is asked, what is under way may finish.
+        grace: Seconds for that; then it is broken off.
+
+    Raises:
+        ConfigError: So many connections are more than this process may open.
+    """
+
+    def __init__(self, backend: Backend, *, workers: int, cancel: CancelToken, grace: float = 10.0) -> None:
+        allow_connections(workers)
+        self._backend = backend
+        self._workers = workers
+        self._cancel = cancel
+        self._grace = grace
+
+    def run(self, items: Iterable[BatchItem]) -> Generator[list[BatchItem], None, None]:
+        """Yield items with their outcomes in groups, in completion order; see `Engine.run`."""
+        run = _Run(self._backend, self._workers, self._cancel)
+        run.start(items)
+        interrupt: BaseException | None = None
+        try:
+            while run.is_under_way():
+                try:
+                    group = run.next_group(self._patience())
+                except (KeyboardInterrupt, SystemExit) as error:  # the latter from a caller's own signal handler
+                    if self._cancel.stopped:
+                        raise
+                    interrupt = error
+                    self._cancel.stop()
+                    continue
+                if group:
+                    yield group
+                elif self._cancel.aborted:
+                    break
+                elif self._cancel.stopped and self._cancel.stopped_for() >= self._grace:
+                    self._cancel.abort()
+        finally:
+            if run.is_under_way():
+                self._cancel.abort()
+            run.close()
+        if interrupt is not None:
+            raise interrupt
+        if run.input_error is not None:
+            raise run.input_error
+
+    def _patience(self) -> float | None:
+        """Return how long to wait for the next result: for ever, until the grace is over, or shortly after an abort."""
+        if self._cancel.aborted:
+            return ABORT_SECONDS
+        return max(0.0, self._grace - self._cancel.stopped_for()) if self._cancel.stopped else None
+
+
+class _Run:
+    """The threads and queues of one run."""
+
+    def __init__(self, backend: Backend, workers: int, cancel: CancelToken) -> None:
+        self.input_error: BaseException | None = None
+        self._backend = backend
+        self._workers = workers
+        self._cancel = cancel
+        self._work: queue.SimpleQueue[BatchItem | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[BatchItem | None] = queue.SimpleQueue()
+        self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="flexllm-worker")
+        self._started = 0
+        # Rows read ahead of the results: the reader sleeps at the high mark and is woken at the low one, so that it
+        # is woken once for many rows.
+        self._high = 2 * workers + 2
+        self._low = workers + workers // 2 + 1
+        self._fed = self._taken = 0
+        self._fed_all = False
+        self._room = threading.Event()
+
+    def start(self, items: Iterable[BatchItem]) -> None:
+        """Begin to read the input."""
+        self._cancel.on_stop(self._wake)
+        self._cancel.on_request(self._wake_from_signal)
+        threading.Thread(target=self._feed, args=(items,), name="flexllm-reader", daemon=True).start()
+
+    def is_under_way(self) -> bool:
+        """Return whether anything is still to come back."""
+        return self._taken < self._fed or not (self._fed_all or self._cancel.stopped)
+
+    def next_group(self, timeout: float | None) -> list[BatchItem]:
+        """Return what has come back, after waiting for at least one; empty after a wake-up or the time-out."""
+        try:
+            first = self._done.get(timeout=timeout)
+        except queue.Empty:
+            return []
+        waiting = min(self._done.qsize(), GROUP - 1)
+        came = [first, *[self._done.get() for _ in range(waiting)]]
+        if self._cancel.stop_requested:
+            self._cancel.stop()
+        items = [item for item in came if item is not None]
+        self._taken += len(items)
+        if self._fed - self._taken <= self._low:
+            self._room.set()
+        return [item for item in items if item.is_settled]
+
+    def close(self) -> None:
+        """End the workers. Those that do not come back in time end when their exchange does."""
+        self._cancel.off_stop(self._wake)
+        self._cancel.off_request(self._wake_from_signal)
+        self._work.put(None)
+        self._pool.shutdown(wait=not self._cancel.aborted)
+
+    def _feed(self, items: Iterable[BatchItem]) -> None:
+        """Read the input, ahead of the workers but not far."""
+        try:
+            for item in items:
+                if self._cancel.stopped:
+                    break
+                self._fed += 1
+                if item.is_settled:
+                    self._done.put(item)
+                else:
+                    self._work.put(item)
+                    if self._started < self._workers:
+                        self._started += 1
+                        self._pool.submit(self._answer_all)
+                if self._fed - self._taken >= self._high:
+                    self._room.clear()
+                    if self._fed - self._taken > self._low and not self._cancel.stopped:
+                        self._room.wait()
+        except BaseException as error:  # the caller's own iterable may raise anything; raised again in the caller's thread
+            self.input_error = error
+        finally:
+            self._fed_all = True
+            self._done.put(None)
+
+    def _answer_all(self) -> None:
+        """Answer one row after the other: the life of a worker."""
+        backend, work, done, cancel = self._backend, self._work, self._done, self._cancel
+        while (item := work.get()) is not None:
+            if not cancel.stopped:
+                _answer(backend, item, cancel)
+            done.put(item)
+        work.put(None)  # for the next worker
+
+    def _wake(self) -> None:
+        self._room.set()
+        self._done.put(None)
+
+    def _wake_from_signal(self) -> None:
+        self._done.put(None)  # SimpleQueue.put may be called from a signal handler; Event.set may not
+
+
+def _answer(backend: Backend, item: BatchItem, cancel: CancelToken) -> None:
+    """Set the item's outcome; leave it open if it was stopped before it was answered."""
+    assert item.request is not None
+    try:
+        item.outcome = backend.complete(item.request, cancel)
+    except RequestCancelled:
+        pass
+    except FlexLLMError as error:
+        # Its traceback would keep every frame, and so every request and reply, of a failed row alive.
+        error.__cause__ = error.__context__ = None
+        item.outcome = error.with_traceback(None)
+    except Exception as error:  # a defect below must cost one row, not the run, and must not hide
+        item.outcome = RequestError(f"unexpected {type(error).__name__}: {error}; please report it")

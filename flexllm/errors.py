@@ -1,0 +1,282 @@
+"""Every error that flexllm raises, and nothing else: what happened, where, and what to do.
+
+    FlexLLMError
+      ConfigError (also ValueError)       the caller's options or configuration file are wrong
+      InputError (also ValueError)        messages or an input row cannot be used as they are
+      RequestError                        one request failed: .endpoint .model .attempts .request_id
+        RequestCancelled                  the caller stopped it; it says nothing about the server
+        ConnectionFailed                  nothing, or not the whole reply, came back
+          RequestTimeout
+          TlsFailed                       the server's certificate is not accepted
+        ApiStatusError                    .status .body .code .retry_after
+          BadRequest
+            ContextTooLong, ContentFiltered
+          AuthenticationFailed, PermissionDenied, NotFound
+          RateLimited, QuotaExhausted
+          ServerError
+            Overloaded
+        MalformedResponse                 a 2xx that is not what the API promises
+          SchemaMismatch                  ... or not what the caller asked for
+        StreamBroken                      after the first piece; .partial holds what arrived
+      AllEndpointsFailed                  .errors, in the order tried
+      BatchFailed                         some rows of a batch failed; .errors by index
+      BudgetExceededError                 .current_cost .budget_limit
+      PriceUnknown (also LookupError)
+      CacheError
+      CheckpointError                     the output file cannot be read or written
+        OutputLocked                      another run is writing it
+
+Whether an error may be retried is decided in `retry.py`; which exit code it means, in `cli/main.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+class FlexLLMError(Exception):
+    """The root. The message is a sentence for people; attributes carry the details for programs.
+
+    Subclasses take the message by position and everything else by keyword, which is what lets each of them pickle:
+    the default reduction calls the class with `args` (the message) and restores the attributes from `__dict__`.
+    """
+
+
+class ConfigError(FlexLLMError, ValueError):
+    """An option, an argument or a configuration file is wrong; nothing was sent."""
+
+
+class InputError(FlexLLMError, ValueError):
+    """Messages or an input row cannot be turned into a request; nothing was sent."""
+
+
+class RequestError(FlexLLMError):
+    """One request failed.
+
+    Attributes:
+        endpoint: The base URL that was asked, without credentials; None if unknown.
+        model: The model that was asked for.
+        attempts: How many times the request was sent, or tried to be.
+        request_id: The server's own id of the last attempt, for its support; None if it gave none.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        endpoint: str | None = None,
+        model: str | None = None,
+        attempts: int = 1,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.endpoint = endpoint
+        self.model = model
+        self.attempts = attempts
+        self.request_id = request_id
+
+
+class RequestCancelled(RequestError):
+    """The caller stopped this request before it was answered."""
+
+
+class ConnectionFailed(RequestError):
+    """No reply, or only a part of one, came back."""
+
+
+class RequestTimeout(ConnectionFailed):
+    """The reply did not come, or was not complete, within the time allowed."""
+
+
+class TlsFailed(ConnectionFailed):
+    """The server's certificate was not accepted; trying again does not help."""
+
+
+class ApiStatusError(RequestError):
+    """The server answered with an error.
+
+    Attributes:
+        status: The HTTP status, or the status that an error inside a 200 reply names.
+        code: The provider's own short code, such as "invalid_api_key"; None if it sent none.
+        body: The reply's body as text, cut to a readable length.
+        retry_after: Seconds that the server asks to wait; None if it does not say.
+        should_retry: The server's own word on retrying (`x-should-retry`); None if it does not say.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 0,
+        code: str | None = None,
+        body: str = "",
+        retry_after: float | None = None,
+        should_retry: bool | None = None,
+        endpoint: str | None = None,
+        model: str | None = None,
+        attempts: int = 1,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message, endpoint=endpoint, model=model, attempts=attempts, request_id=request_id)
+        self.status = status
+        self.code = code
+        self.body = body
+        self.retry_after = retry_after
+        self.should_retry = should_retry
+
+
+class BadRequest(ApiStatusError):
+    """The server refuses this request as it is (400, 413, 422 and other 4xx)."""
+
+
+class ContextTooLong(BadRequest):
+    """The messages, or messages and reply together, do not fit the model's context."""
+
+
+class ContentFiltered(BadRequest):
+    """The provider's content policy refused the request."""
+
+
+class AuthenticationFailed(ApiStatusError):
+    """The key is missing, wrong or expired (401)."""
+
+
+class PermissionDenied(ApiStatusError):
+    """The key is good but not for this (403)."""
+
+
+class NotFound(ApiStatusError):
+    """No such URL or model (404), or a redirect to another URL."""
+
+
+class RateLimited(ApiStatusError):
+    """Too many requests or tokens for now (429); waiting helps."""
+
+
+class QuotaExhausted(ApiStatusError):
+    """The account has no credit or quota left (402, or a 429 that says so); waiting does not help."""
+
+
+class ServerError(ApiStatusError):
+    """The server failed (5xx)."""
+
+
+class Overloaded(ServerError):
+    """The server has too much to do (503, 529)."""
+
+
+class MalformedResponse(RequestError):
+    """The server said 2xx, but what it sent is not what its API promises."""
+
+
+class SchemaMismatch(MalformedResponse):
+    """The reply does not match the schema that the caller asked for."""
+
+
+class StreamBroken(RequestError):
+    """A stream ended early, after its first piece had been handed on.
+
+    Attributes:
+        partial: The text that had arrived.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        partial: str = "",
+        endpoint: str | None = None,
+        model: str | None = None,
+        attempts: int = 1,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message, endpoint=endpoint, model=model, attempts=attempts, request_id=request_id)
+        self.partial = partial
+
+
+class AllEndpointsFailed(FlexLLMError):
+    """Every endpoint of a pool failed this request.
+
+    Attributes:
+        errors: One error per endpoint, in the order tried.
+    """
+
+    def __init__(self, message: str, *, errors: Sequence[RequestError] = ()) -> None:
+        super().__init__(message)
+        self.errors = list(errors)
+
+
+class BatchFailed(FlexLLMError):
+    """Some rows of a batch failed; raised only by `BatchResult.raise_for_errors`.
+
+    Attributes:
+        errors: The error of each failed row, by the row's index.
+    """
+
+    def __init__(self, message: str, *, errors: Mapping[int, FlexLLMError] | None = None) -> None:
+        super().__init__(message)
+        self.errors = dict(errors or {})
+
+
+class BudgetExceededError(FlexLLMError):
+    """The run has cost more than its budget, in US dollars."""
+
+    def __init__(self, message: str, *, current_cost: float = 0.0, budget_limit: float = 0.0) -> None:
+        super().__init__(message)
+        self.current_cost = current_cost
+        self.budget_limit = budget_limit
+
+
+class PriceUnknown(FlexLLMError, LookupError):
+    """No price is known for this model; the message says how to give one."""
+
+
+class CacheError(FlexLLMError):
+    """The response cache cannot be used."""
+
+
+class CheckpointError(FlexLLMError):
+    """The output file cannot be read, written or put in order. What it held is still there."""
+
+
+class OutputLocked(CheckpointError):
+    """Another run is writing this output file."""
+
+
+def error_fields(error: BaseException) -> dict[str, Any]:
+    """Return an error as JSON-able fields, as an output row stores it.
+
+    Returns:
+        `class` (the error's class name) and `message`; for a failed request also `attempts` and, where known,
+        `status_code`, `code` and `request_id`.
+    """
+    fields: dict[str, Any] = {"class": type(error).__name__, "message": str(error)}
+    if isinstance(error, ApiStatusError):
+        fields["status_code"] = error.status
+        if error.code is not None:
+            fields["code"] = error.code
+    if isinstance(error, RequestError):
+        fields["request_id"] = error.request_id
+        fields["attempts"] = error.attempts
+    return fields
+
+
+def error_from_fields(fields: Mapping[str, Any]) -> FlexLLMError:
+    """Rebuild an error from what `error_fields` gave; an unknown class becomes the nearest root."""
+    known = {kind.__name__: kind for kind in _every_class(FlexLLMError)}
+    kind = known.get(str(fields.get("class")), RequestError)
+    error = kind(str(fields.get("message", "")))
+    for stored, attribute in (
+        ("status_code", "status"),
+        ("code", "code"),
+        ("request_id", "request_id"),
+        ("attempts", "attempts"),
+    ):
+        if stored in fields and hasattr(error, attribute):
+            setattr(error, attribute, fields[stored])
+    return error
+
+
+def _every_class(root: type[FlexLLMError]) -> list[type[FlexLLMError]]:
+    return [root, *(kind for child in root.__subclasses__() for kind in _every_class(child))]

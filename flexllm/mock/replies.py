@@ -1,0 +1,148 @@
+"""The words of the mock: a request as it came, a reply as it is to be sent, and what is asked of a dialect.
+
+What a dialect answers is in its own module, how a reply becomes bytes in `http`, which reply a request gets in
+`responder`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+Step = tuple[float, bytes]
+"""Seconds to wait, then bytes to send."""
+
+
+def check_fields(value: object, **checks: tuple[bool, str]) -> None:
+    """Raise `ValueError` for the first field that is not as it must be; a check is (is allowed, what is allowed)."""
+    for name, (is_allowed, allowed) in checks.items():
+        if not is_allowed:
+            raise ValueError(f"{name} is {getattr(value, name)!r}; allowed: {allowed}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ReceivedRequest:
+    """One request as it arrived.
+
+    Attributes:
+        path: As sent, still percent-encoded, without the query.
+        headers: Names in lower case; a repeated header is joined with ", ".
+        time: Monotonic seconds at which the body was complete. `time_unix` is the same moment as Unix time.
+    """
+
+    method: str
+    path: str
+    query: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    time: float = 0.0
+    time_unix: float = 0.0
+
+    def json(self) -> Any:
+        """Return the parsed body; raise `ValueError` if it is not JSON."""
+        return json.loads(self.body)
+
+    def __repr__(self) -> str:
+        # Neither headers nor query: both may hold a key.
+        return f"ReceivedRequest({self.method} {self.path}, {len(self.body)} bytes)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """One reply, and what goes wrong while it is sent.
+
+    Attributes:
+        status: 200 to 599.
+        headers: Added to the usual ones; a name given here, in any case, replaces the usual value.
+        body: None, with `pieces` None as well, stands for the ordinary answer: the completion if the status is 200,
+            the dialect's error body otherwise. So `Reply(status=503)` and `Reply(cut="body")` are enough.
+        pieces: Instead of `body`: the body in steps of (seconds to wait before, bytes). Each becomes one chunk.
+        delay: Seconds before the head.
+        drip: Seconds before every single byte of the body, and of the head if `drip_head`.
+        cut: Drop the connection before any byte, in the middle of the head, or in the middle of the body or stream.
+        cut_at: How many bytes of that part are sent before the cut, chunk framing included; None means half.
+        reset: A cut sends RST instead of FIN.
+        close: Close after the reply without announcing it, which leaves the client with a stale connection.
+        framing: Content-Length, chunks, or neither: the body then ends where the connection ends. None means chunks for
+            `pieces` and Content-Length for `body`.
+        gzip: Send the body compressed, whether or not the client asked for it.
+    """
+
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    pieces: tuple[Step, ...] | None = None
+    delay: float = 0.0
+    drip: float = 0.0
+    drip_head: bool = False
+    cut: Literal["start", "head", "body"] | None = None
+    cut_at: int | None = None
+    reset: bool = False
+    close: bool = False
+    framing: Literal["length", "chunked", "close"] | None = None
+    gzip: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            status=(200 <= self.status <= 599, "200 to 599"),
+            body=(self.body is None or self.pieces is None, "None if there are pieces"),
+            delay=(self.delay >= 0, "seconds, at least 0"),
+            drip=(self.drip >= 0, "seconds per byte, at least 0"),
+            cut=(self.cut in (None, "start", "head", "body"), "None, 'start', 'head', 'body'"),
+            cut_at=(self.cut_at is None or self.cut_at >= 0, "None, or bytes, at least 0"),
+            framing=(self.framing in (None, "length", "chunked", "close"), "None, 'length', 'chunked', 'close'"),
+        )
+
+
+Script = Callable[[ReceivedRequest], Reply | None] | Iterable[Reply | None]
+"""Replies of the caller's choice; None stands for the ordinary one."""
+
+
+class Dialect(Protocol):
+    """What is asked of a dialect. A module with these functions is one; `openai` is the first."""
+
+    def is_chat(self, path: str) -> bool:
+        """Whether a POST there asks for a completion."""
+
+    def key(self, request: ReceivedRequest) -> str | None:
+        """Return the key that a request carries."""
+
+    def prompt(self, body: object) -> str | None:
+        """Return the text of the last user message in a parsed body, or None if there is none."""
+
+    def chat(self, request: ReceivedRequest, body: object, token_delay: float) -> Reply:
+        """Return the completion, or a 4xx if the parsed body is wrong. `token_delay`: seconds between pieces."""
+
+    def other(self, request: ReceivedRequest, models: Sequence[str]) -> Reply:
+        """Return the reply to anything but a chat request, 404 and 405 included."""
+
+    def failure(self, status: int, message: str | None = None) -> Reply:
+        """Return a reply with the dialect's error body, and its usual message for that status if None."""
+
+    def headers(self, request_id: str, seconds: float) -> Mapping[str, str]:
+        """Return the headers that every reply carries. `seconds`: what the answer took to make."""
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)  # built once: json.loads with options builds one per call
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
+def parse_json(body: bytes) -> object:
+    """Return the parsed body, or None if it is not JSON. NaN and Infinity are not."""
+    try:
+        return _DECODER.decode(body.decode())
+    except (ValueError, RecursionError):
+        return None
+
+
+def dump_json(value: object) -> bytes:
+    """Return compact UTF-8 JSON, escaped only where UTF-8 cannot hold the text."""
+    # Only half a character, a lone surrogate, is replaced, and what it becomes is what JSON writes for it.
+    return _ENCODER.encode(value).encode(errors="backslashreplace")

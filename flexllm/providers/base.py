@@ -1,0 +1,138 @@
+"""The face of a provider, and the few things that several of them share. Pure: no socket, no clock, no file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+from ..chat import ChatCompletionResult, ChatRequest, Chunk
+from ..errors import (
+    ApiStatusError,
+    AuthenticationFailed,
+    BadRequest,
+    ContentFiltered,
+    ContextTooLong,
+    InputError,
+    MalformedResponse,
+    NotFound,
+    Overloaded,
+    PermissionDenied,
+    QuotaExhausted,
+    RateLimited,
+    ServerError,
+)
+from ..sse import ServerSentEvent
+from ..wire import HttpRequest, HttpResponse, Target
+
+BODY_SHOWN = 2_000
+"""Characters of an error body that an error keeps."""
+
+
+class Provider(Protocol):
+    """Translates between chat values and one wire format; does nothing else."""
+
+    name: str
+
+    def build(self, request: ChatRequest, target: Target, *, stream: bool) -> HttpRequest:
+        """Return the HTTP request that asks `target`. Raises InputError for what cannot be expressed."""
+
+    def parse(self, response: HttpResponse) -> ChatCompletionResult:
+        """Read a complete 2xx reply. Raises MalformedResponse, or the error that the body holds."""
+
+    def chunks(self, events: Iterator[ServerSentEvent]) -> Iterator[Chunk]:
+        """Read a stream. Raises the error that an event holds, and MalformedResponse if the end mark is missing."""
+
+    def error(self, response: HttpResponse) -> ApiStatusError:
+        """Read a reply that is not 2xx."""
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def encode_body(payload: Mapping[str, Any]) -> bytes:
+    """Return a request body as compact JSON in UTF-8.
+
+    Raises:
+        InputError: A value is not JSON-able, or a text holds half a character (a lone surrogate).
+    """
+    try:
+        return _encode(payload).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"a text holds half a character (a lone surrogate at {error.start}); repair the input") from None
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the request cannot be written as JSON: {error}") from None
+
+
+def decode_body(response: HttpResponse) -> Any:
+    """Return a reply's body as JSON.
+
+    Raises:
+        MalformedResponse: It is something else; the message shows its start.
+    """
+    try:
+        return json.loads(response.body)
+    except ValueError:
+        shown = response.body[:80].decode("utf-8", "replace")
+        kind = response.headers.get("content-type", "no content type")
+        raise MalformedResponse(
+            f"the server answered {response.status} with something that is not JSON ({kind}): {shown!r}",
+            request_id=response.headers.get("x-request-id"),
+        ) from None
+
+
+QUOTA_CODES = frozenset(
+    {
+        "insufficient_quota",
+        "billing_hard_limit_reached",
+        "credit_balance_exhausted",
+        "organization_spend_limit_exceeded",
+        "project_spend_limit_exceeded",
+        "organization_usage_limit_exceeded",
+        "exceeded_current_quota_error",  # Kimi, as error.type
+        "Arrearage",  # DashScope
+        "1113",  # Z.ai: balance exhausted; 1308 to 1321: plan exhausted
+        *(str(code) for code in range(1308, 1322)),
+    }
+)
+"""Codes of a 4xx that waiting does not cure. Source: provider documentation."""
+
+FILTER_CODES = frozenset({"content_policy_violation", "data_inspection_failed", "DataInspectionFailed"})
+CONTEXT_CODES = frozenset({"context_length_exceeded"})
+CONTEXT_WORDS = ("maximum context length", "reduce the length of the messages")
+"""How servers without a code put it. Source: replies of OpenRouter, vLLM and Groq."""
+
+
+def status_error(
+    status: int, body: bytes | str, *, message: str, code: str | None, request_id: str | None
+) -> ApiStatusError:
+    """Return the typed error for a status, a provider's code and its message.
+
+    What the headers say of retrying is the same for all providers: the endpoint reads it.
+    """
+    text = body if isinstance(body, str) else body[: BODY_SHOWN * 4].decode("utf-8", "replace")
+    said = " ".join(message.split())[:500]
+    return _family(status, code, said)(
+        f"HTTP {status}{f' ({code})' if code else ''}: {said or 'no message'}",
+        status=status,
+        code=code,
+        body=text[:BODY_SHOWN],
+        request_id=request_id,
+    )
+
+
+def _family(status: int, code: str | None, message: str) -> type[ApiStatusError]:
+    if status == 402 or (code in QUOTA_CODES and 400 <= status < 500):
+        return QuotaExhausted
+    if status < 500 and (code in CONTEXT_CODES or any(words in message for words in CONTEXT_WORDS)):
+        return ContextTooLong
+    if code in FILTER_CODES:
+        return ContentFiltered
+    exact = {401: AuthenticationFailed, 403: PermissionDenied, 404: NotFound, 429: RateLimited}
+    if status in exact:
+        return exact[status]
+    if status in (503, 529):
+        return Overloaded
+    if status >= 500:
+        return ServerError
+    return BadRequest if status >= 400 else ApiStatusError

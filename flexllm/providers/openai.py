@@ -1,0 +1,229 @@
+"""OpenAI's chat completions, and every server that speaks them: DeepSeek, Qwen, vLLM, Ollama and many more.
+
+Source of the wire facts: OpenAI's API reference and its SDK's models; dialects as noted where they are read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..chat import ChatCompletionResult, ChatRequest, Chunk, ToolCall, ToolCallDelta, Usage
+from ..errors import ApiStatusError, MalformedResponse
+from ..sse import ServerSentEvent
+from ..wire import NO_KEY, Headers, HttpRequest, HttpResponse, Target
+from .base import decode_body, encode_body, status_error
+
+DEFAULT_BASE_URL = "https://api.openai.com/v1"
+
+
+class OpenAIProvider:
+    """Speaks `POST {base_url}/chat/completions`."""
+
+    name = "openai"
+
+    def build(self, request: ChatRequest, target: Target, *, stream: bool) -> HttpRequest:
+        """Return the request; the caller's parameters go into the body unchanged."""
+        payload = {"model": request.model, "messages": request.messages, **request.params}
+        if stream:
+            payload["stream"] = True
+            # Without it OpenAI sends no usage in a stream at all.
+            payload.setdefault("stream_options", {"include_usage": True})
+        return HttpRequest("POST", f"{target.base_url}/chat/completions", _headers(target, stream), encode_body(payload))
+
+    def parse(self, response: HttpResponse) -> ChatCompletionResult:
+        """Read a completion."""
+        data = decode_body(response)
+        request_id = response.headers.get("x-request-id")
+        if not isinstance(data, dict):
+            raise MalformedResponse(f"the reply is not an object but {type(data).__name__}", request_id=request_id)
+        if data.get("error"):
+            raise _error(response.status, response.headers, response.body, data)
+        choices = data.get("choices")
+        if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+            raise MalformedResponse("the reply holds no choices", request_id=request_id)
+        choice = choices[0]
+        message = choice.get("message")
+        if not isinstance(message, dict):
+            raise MalformedResponse("the reply's first choice holds no message", request_id=request_id)
+        content, reasoning = _texts(message)
+        calls = _tool_calls(message.get("tool_calls"))
+        finish_reason = choice.get("finish_reason")
+        return ChatCompletionResult(
+            content,
+            _usage(data.get("usage")),
+            reasoning,
+            calls,
+            "tool_calls" if calls and finish_reason == "stop" else finish_reason,
+            data.get("model"),
+            request_id,
+            response.elapsed,
+            False,
+            data,
+        )
+
+    def chunks(self, events: Iterator[ServerSentEvent]) -> Iterator[Chunk]:
+        """Read a stream up to `[DONE]`, or to its end if a finish reason has come (some servers send no end mark)."""
+        finished = False
+        for event in events:
+            if event.data == "[DONE]":
+                return
+            try:
+                data = json.loads(event.data)
+            except ValueError:
+                raise MalformedResponse(f"a piece of the stream is not JSON: {event.data[:80]!r}") from None
+            if not isinstance(data, dict):
+                raise MalformedResponse(f"a piece of the stream is not an object: {event.data[:80]!r}")
+            if data.get("error"):
+                raise _error(200, {}, event.data, data)
+            chunk = _chunk(data)
+            finished = finished or chunk.finish_reason is not None
+            yield chunk
+        if not finished:
+            raise MalformedResponse("the stream ended without its end mark")
+
+    def error(self, response: HttpResponse) -> ApiStatusError:
+        """Read an error reply in any of the shapes that compatible servers use."""
+        if 300 <= response.status < 400:
+            place = response.headers.get("location", "another place")
+            said = f"the server redirects ({response.status}) to {place}; give that as base_url if it is right"
+            request_id = response.headers.get("x-request-id")
+            return status_error(404, response.body, message=said, code=None, request_id=request_id)
+        try:
+            data = json.loads(response.body)
+        except ValueError:
+            data = None
+        return _error(response.status, response.headers, response.body, data)
+
+
+def _headers(target: Target, stream: bool) -> Headers:
+    own = (
+        ("Authorization", f"Bearer {target.api_key or NO_KEY}"),
+        ("Content-Type", "application/json"),
+        ("Accept", "text/event-stream" if stream else "application/json"),
+        ("Accept-Encoding", "identity" if stream else "gzip, deflate"),
+        ("User-Agent", "flexllm"),
+    )
+    if not target.headers:
+        return own
+    given = {name.lower() for name, _ in target.headers}
+    return tuple(pair for pair in own if pair[0].lower() not in given) + target.headers
+
+
+def _texts(message: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Return a message's text and what the model thought.
+
+    DeepSeek and Qwen call it `reasoning_content`, vLLM and Ollama `reasoning`; Mistral sends a list of parts.
+    """
+    content = message.get("content")
+    reasoning = message.get("reasoning_content") or message.get("reasoning")
+    if isinstance(content, list):
+        parts = [part for part in content if isinstance(part, dict)]
+        thoughts = [inner for part in parts if part.get("type") == "thinking" for inner in part.get("thinking") or ()]
+        reasoning = reasoning or "".join(str(inner.get("text", "")) for inner in thoughts if isinstance(inner, dict))
+        content = "".join(str(part.get("text", "")) for part in parts if part.get("type") == "text")
+    if content is None:
+        content = message.get("refusal") or ""
+    return str(content), str(reasoning) if reasoning else None
+
+
+def _usage(usage: Any) -> Usage | None:
+    if not isinstance(usage, dict):
+        return None
+    prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+    total = _count(usage.get("total_tokens")) or prompt + completion
+    return Usage(usage, prompt_tokens=prompt, completion_tokens=completion, total_tokens=total)
+
+
+def _count(number: Any) -> int:
+    """Return a count that may be missing, null, a float or a text in some dialect."""
+    if type(number) is int:
+        return max(0, number)
+    try:
+        return max(0, int(float(number)))
+    except (TypeError, ValueError, OverflowError):
+        return 0
+
+
+def _tool_calls(calls: Any) -> list[ToolCall] | None:
+    if not isinstance(calls, list) or not calls:
+        return None
+    return [
+        ToolCall(
+            str(call.get("id") or f"call_{position}"),
+            str(call.get("type") or "function"),
+            {"name": str(function.get("name", "")), "arguments": _arguments(function.get("arguments"))},
+        )
+        for position, call in enumerate(calls)
+        if isinstance(call, dict)
+        for function in [call.get("function") or call.get("custom") or {}]
+    ]
+
+
+def _arguments(arguments: Any) -> str:
+    """Return arguments as JSON text; some gateways send an object."""
+    if arguments is None:
+        return ""
+    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+
+
+def _chunk(data: Mapping[str, Any]) -> Chunk:
+    usage = _usage(data.get("usage"))
+    model = data.get("model")
+    choices = data.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        return Chunk(usage=usage, model=model)
+    choice = choices[0]
+    delta = choice.get("delta")
+    if not isinstance(delta, dict):
+        return Chunk(finish_reason=choice.get("finish_reason"), usage=usage, model=model)
+    content, reasoning = _texts(delta)
+    return Chunk(
+        content=content,
+        reasoning_content=reasoning or "",
+        tool_calls=_deltas(delta["tool_calls"]) if delta.get("tool_calls") else (),
+        finish_reason=choice.get("finish_reason"),
+        usage=usage,
+        model=model,
+    )
+
+
+def _deltas(calls: Any) -> tuple[ToolCallDelta, ...]:
+    return tuple(
+        ToolCallDelta(
+            index=call["index"] if isinstance(call.get("index"), int) else position,
+            id=call.get("id"),
+            name=function.get("name"),
+            arguments=_arguments(function.get("arguments")),
+        )
+        for position, call in enumerate(calls)
+        if isinstance(call, dict)
+        for function in [call.get("function") or {}]
+    )
+
+
+def _error(status: int, headers: Mapping[str, str], body: bytes | str, data: Any) -> ApiStatusError:
+    """Read an error body. Its message stands in `error.message`, `error`, `message`, `detail`, or is the whole text."""
+    message: Any = None
+    code: Any = None
+    if isinstance(data, dict):
+        inner = data.get("error")
+        source = inner if isinstance(inner, dict) else data
+        message = source.get("message") or (inner if isinstance(inner, str) else None) or data.get("detail")
+        code = source.get("code")
+        if code is None or isinstance(code, int):
+            if isinstance(code, int) and 400 <= code < 600 and status == 200:
+                status = code  # the status that a 200 hides
+            code = source.get("type") if isinstance(source.get("type"), str) else None
+    if message is None:
+        message = body if isinstance(body, str) else body[:500].decode("utf-8", "replace")
+    elif not isinstance(message, str):
+        message = json.dumps(message, ensure_ascii=False)
+    return status_error(
+        status if status != 200 else 500,
+        body,
+        message=message,
+        code=None if code is None else str(code),
+        request_id=headers.get("x-request-id"),
+    )

@@ -1,0 +1,121 @@
+"""Whether a failed request is sent again, and when. Decided here and nowhere else."""
+
+from __future__ import annotations
+
+import email.utils
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timezone
+
+from .errors import (
+    ApiStatusError,
+    ConfigError,
+    ConnectionFailed,
+    MalformedResponse,
+    QuotaExhausted,
+    RequestError,
+    SchemaMismatch,
+    TlsFailed,
+)
+
+RETRYABLE_STATUSES = frozenset({408, 409, 429})
+"""And every 5xx. Source: the official SDKs of OpenAI and Anthropic, which agree."""
+
+MAX_BACKOFF = 60.0
+"""Seconds at which our own back-off stops growing: a minute is the window of most providers' limits."""
+
+MAX_RETRY_AFTER = 600.0
+"""Seconds of a server's wish that we still wait out. Beyond it the row fails and says when to come back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How often and after what pause a request is sent again.
+
+    Attributes:
+        retry_times: Retries after the first attempt: 3 means at most 4 requests.
+        retry_delay: Seconds of the first back-off; it doubles with each retry, up to a minute.
+    """
+
+    retry_times: int = 3
+    retry_delay: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.retry_times, int) or self.retry_times < 0:
+            raise ConfigError(f"retry_times={self.retry_times!r} must be a whole number of at least 0")
+        if not (isinstance(self.retry_delay, (int, float)) and 0 <= self.retry_delay < math.inf):
+            raise ConfigError(f"retry_delay={self.retry_delay!r} must be a number of seconds, 0 or more")
+
+    def delay(self, error: RequestError, attempt: int, rng: random.Random) -> float | None:
+        """Return the pause before the next attempt, or None if there should be none.
+
+        Args:
+            error: What attempt number `attempt` (from 1) ended in.
+            rng: Spreads the attempts of many threads apart.
+
+        Returns:
+            Seconds. A server's own wish is honoured to the letter, plus up to a tenth so that not everybody comes
+            back at once; otherwise between a half and the whole of the exponential back-off.
+        """
+        if attempt > self.retry_times or not is_retryable(error):
+            return None
+        wish = error.retry_after if isinstance(error, ApiStatusError) else None
+        if wish is not None and wish > 0:
+            return None if wish > MAX_RETRY_AFTER else wish + rng.uniform(0.0, min(1.0, wish / 10))
+        backoff = min(MAX_BACKOFF, self.retry_delay * 2.0 ** min(attempt - 1, 30))
+        return backoff * rng.uniform(0.5, 1.0)
+
+
+def is_retryable(error: RequestError) -> bool:
+    """Return whether the same request may succeed when it is sent again."""
+    if isinstance(error, QuotaExhausted):
+        return False
+    if isinstance(error, ApiStatusError):
+        if error.should_retry is not None:
+            return error.should_retry
+        return error.status in RETRYABLE_STATUSES or error.status >= 500
+    if isinstance(error, MalformedResponse):
+        return not isinstance(error, SchemaMismatch)
+    return isinstance(error, ConnectionFailed) and not isinstance(error, TlsFailed)
+
+
+def parse_retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Return how long the server asks to wait, or None if it does not say.
+
+    Args:
+        headers: Response headers; names in lower case.
+        now: Unix time in seconds, needed when the header is a date.
+
+    Returns:
+        Seconds, at least 0.0. A date in the past gives 0.0; what cannot be read counts as not said.
+
+    Source: RFC 9110, section 10.2.3; `retry-after-ms` as sent by OpenAI, which wins over `Retry-After`.
+    """
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000.0
+    text = headers.get("retry-after")
+    seconds = _number(text)
+    if seconds is not None or text is None:
+        return seconds
+    try:
+        date = email.utils.parsedate_to_datetime(text)
+        # A date that names no zone (RFC 9110 knows one such form) is GMT; Python would take it for local time.
+        return max(0.0, (date if date.tzinfo else date.replace(tzinfo=timezone.utc)).timestamp() - now)
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def parse_should_retry(headers: Mapping[str, str]) -> bool | None:
+    """Return what `x-should-retry` says, None if it is not there. Source: the official OpenAI and Anthropic SDKs."""
+    return {"true": True, "false": False}.get(headers.get("x-should-retry", "").lower())
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text) if text is not None else math.nan
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and value >= 0 else None

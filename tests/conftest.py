@@ -1,0 +1,43 @@
+"""What holds for every test: a clean environment, and `from fakes import ...` in whatever way pytest imports tests."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import sys
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+sys.path.insert(0, os.path.dirname(__file__))
+
+# Generated tests give the same answer every time. `.hypothesis` holds its character tables alone.
+hypothesis.settings.register_profile("house", derandomize=True, database=None, deadline=None, max_examples=60)
+hypothesis.settings.load_profile("house")
+
+_LEAKING = re.compile(
+    r"FLEXLLM_.*|OPENAI_.*|.*_API_KEY|.*_PROXY|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|SSL_CERT_(FILE|DIR)|NETRC", re.IGNORECASE
+)
+
+
+_number = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def _homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("homes")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, _homes: Path) -> Path:
+    """No key, proxy or certificate of the machine reaches a test, and none of its files: HOME is an empty folder."""
+    for name in [name for name in os.environ if _LEAKING.fullmatch(name)]:
+        monkeypatch.delenv(name)
+    home = _homes / str(next(_number))
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / ".cache"))
+    return home
