@@ -43,9 +43,9 @@ def digest_source(line: bytes, reading: bytes) -> int:
     """Return a number of 128 bits that names an input line as it stands, and how it is read.
 
     Args:
-        reading: At most 64 bytes that differ where the same line would give another request.
+        reading: At most 16 bytes that differ where the same line would give another request.
     """
-    return int.from_bytes(blake2b(line, digest_size=MESSAGES_BYTES, key=reading).digest(), "big")
+    return int.from_bytes(blake2b(line, digest_size=MESSAGES_BYTES, salt=reading).digest(), "big")
 
 
 def _number(data: bytes, size: int) -> int:

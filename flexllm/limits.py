@@ -136,7 +136,7 @@ class Gate:
             raise _cancelled()
 
     def _take(self, turn: threading.Lock, refused: Sequence[bool]) -> None:
-        """Wait for a turn; an interrupt from the keyboard leaves the queue, or hands on the permit that came with it."""
+        """Wait for a turn. An interrupt leaves the queue, or hands on the permit that came at the same moment."""
         try:
             turn.acquire()
         except BaseException:

@@ -20,7 +20,7 @@ from ..errors import CheckpointError, ConfigError, InputError
 from ..messages import normalise_messages
 from .items import BatchItem
 from .known import NOWHERE, Claim, KnownRows
-from .lines import SAVE_INPUT, encode_line, make_key, read_head, with_index, write_line
+from .lines import SAVE_INPUT, encode_line, is_answer, read_key, with_index, write_line
 from .output import OutputFile, append_beside
 
 ON_CHANGE = ("rerun", "keep", "fail")
@@ -126,22 +126,24 @@ class Checkpoint:
     def _take_in(self, line: bytes, place: int) -> bool:
         """Remember what a line answers. Return False if it is no line of an output file."""
         try:
-            head = read_head(_decode(line.decode())[0])
-        except (ValueError, RecursionError):
+            row, _ = _decode(line.decode())
+            key = row.get("key")
+            index, success = row["index"], is_answer(row)
+            if key is None:
+                self._take_in_older(row, index, place, success)
+            elif success or not place & 1:
+                digest, settings, occurrence = read_key(key)
+                source = row.get("source")
+                self._known.add(digest, settings, occurrence, place, success, int(source, 16) if source else None)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return False
-        if head is None:
-            return False
-        if head.key is not None:
-            digest, settings, occurrence = head.key
-            if head.success or not place & 1:
-                self._known.add(digest, settings, occurrence, place, head.success, head.source)
-        else:
-            self._take_in_older(json.loads(line), head.row, place, head.success)
-        if not place & 1 and head.row != self._lines:
+        if index != self._lines and not place & 1:
             self._in_order = False
         return True
 
     def _take_in_older(self, row: dict[str, Any], index: int, place: int, success: bool) -> None:
+        if type(index) is not int:
+            raise TypeError(f"index is {index!r}")
         messages = row.get("input")
         if isinstance(messages, (list, str)) and messages:
             try:

@@ -18,8 +18,13 @@ from ..digest import digest_messages, digest_settings
 from ..errors import CheckpointError, ConfigError, FlexLLMError, InputError
 from .checkpoint import Checkpoint, CheckpointOptions
 from .items import BatchItem, BatchResultItem, Engine, RowSource, result_item
+from .known import Claim
 from .lines import make_key, read_item
 from .progress import ProgressOptions, Tally, make_progress
+
+
+SHOWN_EVERY = 4096
+"""Of the rows that nobody asks to see because an earlier run answered them, each so many-th travels to the progress bar."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +81,7 @@ class BatchJob:
         self._cancel = cancel
         self._limit = options.limit
         self._limited = False
+        self._passed_over = self._passed_over_counted = 0
         self._rows_read = 0
         self._give_resumed = options.give_resumed
         self._clock = clock
@@ -99,7 +105,8 @@ class BatchJob:
         try:
             for group in groups:
                 yield from self._settle(group, groups)
-                self._progress.update(self.tally)
+                self._progress.update(self._count_passed_over())
+            self._progress.update(self._count_passed_over())
             self.is_complete = not self._cancel.stopped
             if self._checkpoint is not None and self.is_complete and self._rows_read:
                 self._checkpoint.finish(limited=self._limited)
@@ -145,17 +152,20 @@ class BatchJob:
                 self._limited = True
                 return
             self._rows_read = index + 1
-            yield self._item(index, row, rows)
+            source = claim = None
+            if self._checkpoint is not None:
+                source = rows.source(row)
+                if source is not None:
+                    claim = self._checkpoint.claim_source(source, rows.settings)
+            if claim is None or claim.place < 0:
+                yield self._item(index, row, rows, source, claim)
+            elif self._give_resumed or claim.place & 1 or not claim.success or not index % SHOWN_EVERY:
+                yield BatchItem(index, source=source, place=claim.place, answered=claim.success)
+            else:
+                self._passed_over += 1
 
-    def _item(self, index: int, row: Any, rows: RowSource) -> BatchItem:
+    def _item(self, index: int, row: Any, rows: RowSource, source: int | None, claim: Claim | None) -> BatchItem:
         checkpoint = self._checkpoint
-        source = claim = None
-        if checkpoint is not None:
-            source = rows.source(row)
-            if source is not None:
-                claim = checkpoint.claim_source(source, rows.settings)
-                if claim is not None and claim.place >= 0:
-                    return BatchItem(index, source=source, place=claim.place, answered=claim.success)
         try:
             request, metadata = rows.read(row)
             if checkpoint is None:
@@ -178,6 +188,14 @@ class BatchJob:
         return settings
 
     # --- the caller's thread
+
+    def _count_passed_over(self) -> Tally:
+        """Add the answered rows that the reader did not hand on: in a long resume nearly all of them."""
+        new = self._passed_over - self._passed_over_counted
+        self._passed_over_counted += new
+        self.tally.resumed += new
+        self.tally.success += new
+        return self.tally
 
     def _settle(self, group: list[BatchItem], groups: Iterator[list[BatchItem]]) -> Iterator[BatchResultItem]:
         if self._checkpoint is not None:

@@ -150,7 +150,14 @@ class KnownRows:
     def claim_source(self, source: int, settings: int) -> Claim | None:
         """Claim the row that an input line asks for, if an earlier run saw the very same line; else None."""
         number = self._sources.find(source >> 64, source & _MASK)
-        return None if number < 0 else self.claim(self._messages_digest(self._source_entries[number]), settings)
+        if number < 0:
+            return None
+        entry = self._source_entries[number]
+        if self._asked[entry] or self._state[entry] != _SUCCESS or self._settings[self._settings_of[entry]] != settings:
+            return self.claim(self._messages_digest(entry), settings)
+        self._asked[entry] = 1  # the usual case: asked for the first time, and answered with these settings
+        self._state[entry] = _SUCCESS | _CLAIMED
+        return Claim(0, self._places[entry], True)
 
     def claim(self, digest: int, settings: int) -> Claim:
         """Claim the row with these messages and settings: the first call gives occurrence 0, the next 1, ..."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..chat import ChatCompletionResult, ToolCall, Usage
 from ..errors import error_fields, error_from_fields
@@ -31,37 +31,16 @@ def make_key(digest: int, settings: int, occurrence: int) -> str:
     return f"{digest:032x}-{settings:016x}-{occurrence}"
 
 
-class LineHead(NamedTuple):
-    """What resuming needs of a line.
-
-    Attributes:
-        row: The row's index when the line was written.
-        success: It holds an answer.
-        key: Digest, settings, occurrence; None in older files.
-        source: Digest of the input line, None if there was none.
-    """
-
-    row: int
-    success: bool
-    key: tuple[int, int, int] | None
-    source: int | None
+def read_key(key: str) -> tuple[int, int, int]:
+    """Return the digest, the settings and the occurrence number of a key. Raises ValueError if it is none."""
+    digest, settings, occurrence = key.split("-")
+    return int(digest, 16), int(settings, 16), int(occurrence)
 
 
-def read_head(row: Any) -> LineHead | None:
-    """Return the head of a decoded line, or None if it is no line of an output file."""
-    try:
-        index, status, output = row["index"], row.get("status"), row["output"]
-        if type(index) is not int:
-            return None
-        key, source = row.get("key"), row.get("source")
-        success = status == "success" or status == "cached" or (status is None and output is not None)
-        if key is None:
-            return LineHead(index, success, None, None)
-        digest, settings, occurrence = key.split("-")
-        parts = (int(digest, 16), int(settings, 16), int(occurrence))
-        return LineHead(index, success, parts, int(source, 16) if source is not None else None)
-    except (TypeError, KeyError, ValueError, AttributeError):
-        return None
+def is_answer(row: Mapping[str, Any]) -> bool:
+    """Return whether a decoded line holds an answer. Raises KeyError if it is no line of an output file."""
+    status = row.get("status")
+    return status == "success" or status == "cached" or (status is None and row["output"] is not None)
 
 
 def write_line(item: BatchItem, save_input: bool | str, save_raw: bool) -> bytes:

@@ -121,16 +121,12 @@ class FileRows:
 
 def _without_blanks(lines: Iterable[bytes], name: str) -> Iterator[bytes]:
     """Yield lines without their ends, a byte order mark, and without blank lines."""
-    first = True
-    for line in lines:
-        if first:
-            first = False
-            if line.startswith((b"\xff\xfe", b"\xfe\xff")):
-                raise InputError(f"{name} is UTF-16; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8); nothing was sent")
-            line = line.removeprefix(b"\xef\xbb\xbf")
-        line = line.strip()
-        if line:
-            yield line
+    lines = iter(lines)
+    first = next(lines, b"")
+    if first.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise InputError(f"{name} is UTF-16; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8); nothing was sent")
+    stripped = map(bytes.strip, chain([first.removeprefix(b"\xef\xbb\xbf")], lines))
+    yield from filter(None, stripped)
 
 
 def _parse(line: bytes) -> Row:

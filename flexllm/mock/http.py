@@ -1,18 +1,18 @@
 """HTTP/1.1 as the mock speaks it: bytes in, requests out, and a reply as a plan of what to send when.
 
-Knows no socket and no clock, so that every byte can be tested without one. Source: RFC 9112.
+Knows no socket, so that every byte can be tested without one. Source: RFC 9112.
 """
 
 from __future__ import annotations
 
 import re
+import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
-from typing import Literal, NamedTuple
-from urllib.parse import urlsplit
+from typing import Any, Literal, NamedTuple
 
-from .replies import Reply, Step
+from .replies import ReceivedRequest, Reply, Step
 
 MAX_HEAD = 64 * 1024  # bytes
 MAX_BODY = 64 * 1024 * 1024  # bytes; more is a 413
@@ -20,7 +20,7 @@ MAX_BODY = 64 * 1024 * 1024  # bytes; more is a 413
 _REQUEST_LINE = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~]+) HTTP/([0-9]\.[0-9])")
 _HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*")
 _NUMBER = re.compile(r"[0-9]{1,15}")
-_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?")
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
 # ---------------------------------------------------------------------------------------------------- requests
@@ -35,36 +35,27 @@ class BadHttp(Exception):
         self.message = message
 
 
-class Head(NamedTuple):
-    """The head of a request: names of headers in lower case, `length` of the body in bytes, None if in chunks."""
-
-    method: str
-    path: str
-    query: str
-    headers: Mapping[str, str]
-    keep_alive: bool
-    length: int | None
-
-
 class RequestReader:
     """Cuts a stream of bytes, added to `buffer` as they come, into requests."""
 
     def __init__(self) -> None:
         self.buffer = bytearray()
-        self._head: Head | None = None
+        self._head: Mapping[str, Any] | None = None  # of the request whose body has not all arrived
 
-    def take(self) -> tuple[Head, bytes] | None:
+    def take(self) -> ReceivedRequest | None:
         """Return the next complete request, or None if it has not all arrived; raise `BadHttp` if it never will."""
         head = self._head = self._head or self._take_head()
-        found = None if head is None else _find_body(self.buffer, head.length)
-        if head is None or found is None:
+        if head is None:
             return None
-        body, end = found
-        del self.buffer[:end]
+        length = _body_length(head["headers"])
+        if len(self.buffer) < length:
+            return None
+        body = bytes(self.buffer[:length])
+        del self.buffer[:length]
         self._head = None
-        return head, body
+        return ReceivedRequest(**head, body=body, time=time.monotonic(), time_unix=time.time())
 
-    def _take_head(self) -> Head | None:
+    def _take_head(self) -> dict[str, Any] | None:
         buffer = self.buffer
         while buffer.startswith(b"\r\n"):  # RFC 9112, 2.2: an empty line before a request is to be ignored
             del buffer[:2]
@@ -87,7 +78,8 @@ class RequestReader:
             raise BadHttp(400, "This is not HTTP.")
 
 
-def _parse_head(lines: list[str]) -> Head:
+def _parse_head(lines: list[str]) -> dict[str, Any]:
+    """Return fields of a `ReceivedRequest`."""
     match = _REQUEST_LINE.fullmatch(lines[0])
     if match is None:
         raise BadHttp(400, "The request line is not HTTP.")
@@ -104,59 +96,18 @@ def _parse_head(lines: list[str]) -> Head:
     if "host" not in headers:
         raise BadHttp(400, "The Host header is missing.")
     path, _, query = target.partition("?")
-    if not path.startswith("/"):  # the absolute form, as a client sends it to a proxy
-        path = urlsplit(path).path or "/"
-    keep_alive = "close" not in headers.get("connection", "").lower()
-    return Head(method, path, query, headers, keep_alive, _body_length(headers))
+    return {"method": method, "path": path, "query": query, "headers": headers}
 
 
-def _body_length(headers: Mapping[str, str]) -> int | None:
-    length, encoding = headers.get("content-length", "0"), headers.get("transfer-encoding")
-    if encoding is not None:
-        if "content-length" in headers:
-            raise BadHttp(400, "Content-Length and Transfer-Encoding exclude each other.")
-        if encoding.lower() != "chunked":
-            raise BadHttp(501, "The only transfer encoding known here is chunked.")
-        return None
+def _body_length(headers: Mapping[str, str]) -> int:
+    if "transfer-encoding" in headers:
+        raise BadHttp(501, "Requests are read with a Content-Length alone.")
+    length = headers.get("content-length", "0")
     if not _NUMBER.fullmatch(length):
         raise BadHttp(400, "Content-Length is not a number.")
-    return _checked_size(int(length))
-
-
-def _checked_size(size: int) -> int:
-    if size > MAX_BODY:
+    if int(length) > MAX_BODY:
         raise BadHttp(413, f"The body of the request is larger than {MAX_BODY} bytes.")
-    return size
-
-
-def _find_body(buffer: bytearray, length: int | None) -> tuple[bytes, int] | None:
-    """Return the body that the buffer begins with, and where it ends; None if it has not all arrived."""
-    if length is None:
-        return _find_chunks(buffer)
-    return (bytes(buffer[:length]), length) if len(buffer) >= length else None
-
-
-def _find_chunks(buffer: bytearray) -> tuple[bytes, int] | None:
-    """Like `_find_body`. Begins anew each time, without memory: requests in chunks are rare, and small."""
-    body = bytearray()
-    at = 0
-    while (line_end := buffer.find(b"\r\n", at)) >= 0:
-        match = _CHUNK_SIZE.fullmatch(buffer, at, line_end)
-        if match is None:
-            raise BadHttp(400, "The size of a chunk is not a number.")
-        size = int(match[1], 16)
-        _checked_size(len(body) + size)
-        if size == 0:
-            trailer_end = buffer.find(b"\r\n\r\n", line_end)
-            return None if trailer_end < 0 else (bytes(body), trailer_end + 4)
-        chunk_end = line_end + 2 + size
-        at = chunk_end + 2
-        if len(buffer) < at:
-            return None
-        if buffer[chunk_end:at] != b"\r\n":
-            raise BadHttp(400, "A chunk is longer than its size.")
-        body += buffer[line_end + 2 : chunk_end]
-    return None
+    return int(length)
 
 
 # ---------------------------------------------------------------------------------------------------- replies
@@ -204,10 +155,6 @@ def wire_plan(
 
 
 def _head(reply: Reply, headers: Mapping[str, str], pieces: Sequence[Step], framing: str, stays: bool) -> bytes:
-    try:
-        phrase = HTTPStatus(reply.status).phrase
-    except ValueError:
-        phrase = "Unknown"
     usual = {**headers, "content-type": "application/json"}
     if framing == "length":
         usual["content-length"] = str(sum(len(piece) for _, piece in pieces))
@@ -219,6 +166,7 @@ def _head(reply: Reply, headers: Mapping[str, str], pieces: Sequence[Step], fram
         usual["content-encoding"] = "gzip"
     lines = {name: f"{name}: {value}\r\n" for name, value in usual.items()}
     lines.update({name.lower(): f"{name}: {value}\r\n" for name, value in reply.headers.items()})
+    phrase = _PHRASES.get(reply.status, "Unknown")
     return f"HTTP/1.1 {reply.status} {phrase}\r\n{''.join(lines.values())}\r\n".encode("latin-1", "replace")
 
 
@@ -261,13 +209,10 @@ def _dripped(steps: Iterable[Step], seconds: float) -> Iterator[Step]:
 def _merged(steps: Sequence[Step]) -> list[Step]:
     """Join what is sent without a pause: one write instead of many."""
     merged: list[Step] = []
-    group: list[bytes] = []
-    wait = 0.0
     for pause, data in steps:
-        if pause:
-            if group or wait:
-                merged.append((wait, b"".join(group)))
-            wait, group = pause, []
-        group.append(data)
-    merged.append((wait, b"".join(group)))
+        if pause or not merged:
+            merged.append((pause, data))
+        else:
+            wait, joined = merged[-1]
+            merged[-1] = (wait, joined + data)
     return merged

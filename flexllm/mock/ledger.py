@@ -1,16 +1,15 @@
-"""What a mock server has received: counts, and a log of the requests. Not safe to share between threads."""
+"""What a mock server has received: counts, and the requests themselves. Not safe to share between threads."""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict
 
-from .replies import ReceivedRequest, parse_json
+from .replies import ReceivedRequest
 
-MAX_LOG = 10_000  # requests kept
-MAX_LOG_BODIES = 64 * 1024 * 1024  # bytes of bodies kept; the oldest requests go first
+MAX_KEPT = 10_000  # requests kept
+MAX_KEPT_BYTES = 64 * 1024 * 1024  # of their bodies; the oldest requests go first
 MAX_PROMPTS = 200_000  # distinct prompts counted
-SECRET_HEADERS = ("authorization", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie")
 
 
 class MockStats(TypedDict):
@@ -34,31 +33,26 @@ class MockStats(TypedDict):
 
 
 class Exchange:
-    """A request and what became of it: `status` is that of the reply, `is_complete` says that all of it was sent."""
+    """A request under way. `status` is that of its reply."""
 
-    __slots__ = ("is_chat", "is_complete", "ledger", "prompt", "request", "status")
-
-    def __init__(self, ledger: Ledger, request: ReceivedRequest, prompt: str | None, is_chat: bool) -> None:
-        self.ledger = ledger
-        self.request = request
-        self.prompt = prompt
-        self.is_chat = is_chat
-        self.status: int | None = None
-        self.is_complete = False
+    def __init__(self, ledger: Ledger, prompt: str | None, is_chat: bool) -> None:
+        self._ledger = ledger
+        self._prompt = prompt
+        self._is_chat = is_chat
+        self.status = 0
 
     def end(self, is_complete: bool) -> None:
-        """Count it as answered or failed."""
-        self.is_complete = is_complete
-        if self.is_chat:
-            self.ledger.end(self)
+        """Count a chat request as answered, if all of a 200 was sent, or as failed."""
+        if self._is_chat:
+            self._ledger.end(self._prompt, is_answered=is_complete and self.status == 200)
 
 
 class Ledger:
     """The counts since the start or the last reset. A reset replaces it; what is under way ends in the old one."""
 
     def __init__(self, open_connections: int = 0) -> None:
-        self.log: deque[Exchange] = deque()
-        self._log_bodies = 0
+        self.requests: deque[ReceivedRequest] = deque()
+        self._kept_bytes = 0
         self._stats = MockStats(
             received=0,
             answered=0,
@@ -89,25 +83,24 @@ class Ledger:
         self._stats["open_connections"] -= 1
 
     def begin(self, request: ReceivedRequest, prompt: str | None, is_chat: bool) -> Exchange:
-        """Count and log a request that has arrived."""
-        exchange = Exchange(self, request, prompt, is_chat)
-        self.log.append(exchange)
-        self._log_bodies += len(request.body)
-        while len(self.log) > MAX_LOG or (self._log_bodies > MAX_LOG_BODIES and len(self.log) > 1):
-            self._log_bodies -= len(self.log.popleft().request.body)
+        """Keep a request that has arrived, and count it if it asks for a completion."""
+        self.requests.append(request)
+        self._kept_bytes += len(request.body)
+        while len(self.requests) > MAX_KEPT or (self._kept_bytes > MAX_KEPT_BYTES and len(self.requests) > 1):
+            self._kept_bytes -= len(self.requests.popleft().body)
         if is_chat:
             stats = self._stats
             stats["received"] += 1
             in_flight = stats["received"] - stats["answered"] - stats["failed"]
             stats["peak_in_flight"] = max(stats["peak_in_flight"], in_flight)
             self._count("prompts", prompt)
-        return exchange
+        return Exchange(self, prompt, is_chat)
 
-    def end(self, exchange: Exchange) -> None:
+    def end(self, prompt: str | None, is_answered: bool) -> None:
         """Count what became of a chat request."""
-        if exchange.is_complete and exchange.status == 200:
+        if is_answered:
             self._stats["answered"] += 1
-            self._count("answered_prompts", exchange.prompt)
+            self._count("answered_prompts", prompt)
         else:
             self._stats["failed"] += 1
 
@@ -119,29 +112,3 @@ class Ledger:
             counts[prompt] = 1
         elif prompt is not None:
             self._stats["truncated"] = True
-
-    def log_lines(self) -> list[dict[str, Any]]:
-        """Return the log as JSON-able values, oldest first, keys masked."""
-        return [_log_line(exchange) for exchange in self.log]
-
-
-def _log_line(exchange: Exchange) -> dict[str, Any]:
-    request = exchange.request
-    return {
-        "time_unix": request.time_unix,
-        "method": request.method,
-        "path": request.path,
-        "status": exchange.status,
-        "complete": exchange.is_complete,
-        "prompt": exchange.prompt,
-        "headers": {name: _masked(name, value) for name, value in request.headers.items()},
-        "body": parse_json(request.body),
-    }
-
-
-def _masked(name: str, value: str) -> str:
-    """Hide a key but for its scheme, and its last four characters if it is long enough to spare them."""
-    if name not in SECRET_HEADERS:
-        return value
-    scheme, space, key = value.rpartition(" ")
-    return f"{scheme}{space}***{key[-4:] if len(key) > 12 else ''}"

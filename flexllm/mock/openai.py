@@ -11,13 +11,9 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import zip_longest
-from typing import Any, NamedTuple, TypeVar
-from urllib.parse import unquote
+from typing import Any
 
-from .replies import ReceivedRequest, Reply, Step, dump_json
-
-T = TypeVar("T")
+from .replies import ReceivedRequest, Reply, Step, dump_json, parse_json
 
 CREATED_UNIX = 1767225600  # 2026-01-01: every `created` is the same, so that replies do not depend on the clock
 CHARACTERS_PER_TOKEN = 4  # English prose; a rough estimate on purpose, see wire formats 8.3
@@ -27,12 +23,6 @@ IMAGE_TOKENS = 85  # OpenAI's price of a low-detail image; base64 is never count
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 WITHOUT_CONTENT = ("tool_calls", "function_call", "refusal", "audio")  # an assistant message with one may have none
 MAX_CHOICES = 128
-REMARKS = (
-    "That seems clear enough.",
-    "There is little to add.",
-    "In short: yes, with care.",
-    "More detail would help, but this will do.",
-)
 # Status -> message, type, code. Source: wire formats 1.8.
 ERRORS: dict[int, tuple[str, str, str]] = {
     401: ("Incorrect API key provided.", "invalid_request_error", "invalid_api_key"),
@@ -41,7 +31,17 @@ ERRORS: dict[int, tuple[str, str, str]] = {
     500: ("The server had an error while processing your request.", "server_error", "server_error"),
     503: ("The server is currently overloaded. Please try again later.", "server_error", "server_is_overloaded"),
 }
-JSON_KINDS = {str: "a string", bool: "a boolean", int: "an integer", float: "a number", list: "an array", dict: "an object"}
+FIELDS: dict[str, type[Any]] = {
+    "model": str,
+    "messages": list,
+    "n": int,
+    "max_tokens": int,
+    "max_completion_tokens": int,
+    "stream": bool,
+    "stream_options": dict,
+}
+REQUIRED = ("model", "messages")
+JSON_KINDS = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object"}
 
 _CANONICAL_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
@@ -66,10 +66,15 @@ def headers(request_id: str, seconds: float) -> Mapping[str, str]:
     }
 
 
-def prompt(body: object) -> str | None:
+def prompt(request: ReceivedRequest) -> str | None:
     """Return the text of the last user message, or None if there is none."""
+    body = parse_json(request.body)
     messages = body.get("messages") if isinstance(body, dict) else None
-    for message in reversed(messages if isinstance(messages, list) else []):
+    return _prompt(messages) if isinstance(messages, list) else None
+
+
+def _prompt(messages: Sequence[object]) -> str | None:
+    for message in reversed(messages):
         if isinstance(message, dict) and message.get("role") == "user":
             return _content_text(message.get("content"))
     return None
@@ -98,129 +103,104 @@ def _error(
     return Reply(status=status, body=dump_json({"error": error}))
 
 
-def other(request: ReceivedRequest, models: Sequence[str]) -> Reply:
-    """Return the model list, one model, or a 404 or 405."""
+def reply(request: ReceivedRequest, models: Sequence[str], token_delay: float) -> Reply:
+    """Return the completion or its stream, the model list, or the 4xx that OpenAI would give."""
     path = request.path.removeprefix("/v1")
-    if not is_chat(path) and path != "/models" and not path.startswith("/models/"):
+    allowed = {"/chat/completions": "POST", "/models": "GET"}.get(path)
+    if allowed is None:
         return _error(404, f"Invalid URL ({request.method} {request.path})", None, "unknown_url")
-    allowed = "POST" if is_chat(path) else "GET"
     if request.method != allowed:
         refusal = _error(405, f"Not allowed to {request.method} on {request.path}.", None, "method_not_supported")
         return replace(refusal, headers={"allow": allowed})
     if path == "/models":
-        return Reply(body=dump_json({"object": "list", "data": [_model(model) for model in models]}))
-    model = unquote(path.removeprefix("/models/"))
-    if model not in models:
-        return _error(404, f"The model '{model}' does not exist.", "model", "model_not_found")
-    return Reply(body=dump_json(_model(model)))
-
-
-def _model(model: str) -> dict[str, object]:
-    return {"id": model, "object": "model", "created": CREATED_UNIX, "owned_by": "flexllm-mock"}
-
-
-def chat(request: ReceivedRequest, body: object, token_delay: float) -> Reply:
-    """Return the completion or its stream, or the 400 that OpenAI would give."""
+        listed = [{"id": id, "object": "model", "created": CREATED_UNIX, "owned_by": "flexllm-mock"} for id in models]
+        return Reply(body=dump_json({"object": "list", "data": listed}))
+    body = parse_json(request.body)
     if not isinstance(body, dict):
         return _error(400, "We could not parse the JSON body of your request as an object.", None, None)
-    try:
-        _check_body(body)
-    except _WrongBody as wrong:
-        return _error(400, *wrong.args)
-    answer = _answer(body)
-    if not body.get("stream"):
-        return Reply(body=dump_json(_completion(answer)))
-    with_usage = (body.get("stream_options") or {}).get("include_usage") is True
-    stream_headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
-    return Reply(headers=stream_headers, pieces=tuple(_events(answer, with_usage, token_delay)))
+    fault = next(_faults(body), None)
+    return _chat(body, token_delay) if fault is None else _error(400, *fault)
 
 
 # ------------------------------------------------------------------------------------------------ checking a request
 
-
-class _WrongBody(Exception):
-    """The request is refused; the arguments are message, param and code of the error body."""
+_Fault = tuple[str, str, str]  # message, param, code
 
 
-def _check_body(body: Mapping[str, Any]) -> None:
-    """Raise `_WrongBody` for the first fault found."""
-    _checked(body.get("model") or None, str, "model")
-    messages = _checked(body.get("messages"), list, "messages")
-    if not messages:
-        raise _WrongBody("Invalid 'messages': empty array. Expected at least one message.", "messages", "empty_array")
-    for at, message in enumerate(messages):
-        _check_message(message, f"messages[{at}]")
-    for name in ("n", "max_tokens", "max_completion_tokens"):
-        number = body.get(name)
-        if number is None:
+def _faults(body: Mapping[str, Any]) -> Iterator[_Fault]:
+    """Yield what OpenAI would refuse. Only the first counts: those behind it may follow from it."""
+    for name, kind in FIELDS.items():
+        value = body.get(name)
+        if not value and name in REQUIRED:
+            yield f"Missing required parameter: '{name}'.", name, "missing_required_parameter"
+        if value is None:
             continue
-        if _checked(number, int, name) < 1 or (name == "n" and number > MAX_CHOICES):
-            allowed = f"1 to {MAX_CHOICES}" if name == "n" else "at least 1"
-            raise _WrongBody(f"Invalid '{name}': {number}. Expected {allowed}.", name, "invalid_value")
-    if body.get("stream") is not None:
-        _checked(body["stream"], bool, "stream")
-    if body.get("stream_options") is not None:
-        _checked(body["stream_options"], dict, "stream_options")
-        if not body.get("stream"):
-            message = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
-            raise _WrongBody(message, "stream_options", None)
+        if type(value) is not kind:
+            yield f"Invalid type for '{name}': expected {JSON_KINDS[kind]}.", name, "invalid_type"
+        if kind is int and (value < 1 or (name == "n" and value > MAX_CHOICES)):
+            yield f"Invalid '{name}': {value} is out of range.", name, "invalid_value"
+    for at, message in enumerate(body["messages"]):
+        yield from _message_faults(message, f"messages[{at}]")
+    if body.get("stream_options") is not None and not body.get("stream"):
+        yield "'stream_options' is only allowed when 'stream' is enabled.", "stream_options", "invalid_value"
 
 
-def _check_message(message: object, place: str) -> None:
-    fields = _checked(message, dict, place)
-    role, content = _checked(fields.get("role"), str, f"{place}.role"), fields.get("content")
+def _message_faults(message: object, place: str) -> Iterator[_Fault]:
+    if not isinstance(message, dict):
+        yield f"Invalid type for '{place}': expected an object.", place, "invalid_type"
+        return
+    role, content = message.get("role"), message.get("content")
     if role not in ROLES:
-        supported = ", ".join(f"'{known}'" for known in ROLES)
-        message = f"Invalid value: '{role}'. Supported values are: {supported}."
-        raise _WrongBody(message, f"{place}.role", "invalid_value")
-    if isinstance(content, str):
+        yield f"Invalid role {role!r}. Supported values are: {', '.join(ROLES)}.", f"{place}.role", "invalid_value"
+    if isinstance(content, list):
+        for at, part in enumerate(content):
+            if not isinstance(part, dict) or not isinstance(part.get("type"), str):
+                name = f"{place}.content[{at}]"
+                yield f"Invalid type for '{name}': expected an object with a 'type'.", name, "invalid_type"
         return
-    if content is None and role == "assistant" and any(fields.get(name) for name in WITHOUT_CONTENT):
-        return
-    for at, part in enumerate(_checked(content, list, f"{place}.content")):
-        part_place = f"{place}.content[{at}]"
-        _checked(_checked(part, dict, part_place).get("type"), str, f"{part_place}.type")
-
-
-def _checked(value: object, kind: type[T], param: str) -> T:
-    """Return the value if it is there and of this kind of JSON."""
-    if value is None:
-        raise _WrongBody(f"Missing required parameter: '{param}'.", param, "missing_required_parameter")
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        is_not = f"expected {JSON_KINDS[kind]}, but got {JSON_KINDS[type(value)]} instead"
-        raise _WrongBody(f"Invalid type for '{param}': {is_not}.", param, "invalid_type")
-    return value
+    may_lack = role == "assistant" and any(message.get(name) for name in WITHOUT_CONTENT)
+    if not isinstance(content, str) and not (content is None and may_lack):
+        name = f"{place}.content"
+        yield f"Invalid type for '{name}': expected a string or an array of objects.", name, "invalid_type"
 
 
 # ---------------------------------------------------------------------------------------------------- making an answer
 
 
-class _Answer(NamedTuple):
-    model: str
-    digest: str
-    choices: Sequence[tuple[str, str]]  # text, finish reason
-    usage: Mapping[str, object]
-
-    def envelope(self, kind: str) -> dict[str, object]:
-        return {
-            "id": f"chatcmpl-{self.digest}",
-            "object": kind,
-            "created": CREATED_UNIX,
-            "model": self.model,
-            "service_tier": "default",
-            "system_fingerprint": "fp_mock",
-        }
+def _chat(body: Mapping[str, Any], token_delay: float) -> Reply:
+    completion = _completion(body)
+    if not body.get("stream"):
+        return Reply(body=dump_json(completion))
+    with_usage = (body.get("stream_options") or {}).get("include_usage") is True
+    stream_headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
+    return Reply(headers=stream_headers, pieces=tuple(_events(completion, with_usage, token_delay)))
 
 
-def _answer(body: Mapping[str, Any]) -> _Answer:
+def _completion(body: Mapping[str, Any]) -> dict[str, Any]:
     digest = _digest(body)
+    asked = _prompt(body["messages"]) or ""
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
     end = None if limit is None else limit * CHARACTERS_PER_TOKEN
-    choices = []
-    for at in range(body.get("n") or 1):
-        text = _reply_text(f"{digest}{at or ''}", prompt(body) or "")
-        choices.append((text[:end], "stop" if text == text[:end] else "length"))
-    return _Answer(body["model"], digest, choices, _usage(body["messages"], [text for text, _ in choices]))
+    wholes = [_reply_text(f"{digest}{at or ''}", asked) for at in range(body.get("n") or 1)]
+    choices: list[dict[str, Any]] = [
+        {
+            "index": index,
+            "message": {"role": "assistant", "content": whole[:end], "refusal": None, "annotations": []},
+            "logprobs": None,
+            "finish_reason": "stop" if whole == whole[:end] else "length",
+        }
+        for index, whole in enumerate(wholes)
+    ]
+    return {
+        "id": f"chatcmpl-{digest}",
+        "object": "chat.completion",
+        "created": CREATED_UNIX,
+        "model": body["model"],
+        "choices": choices,
+        "usage": _usage(body["messages"], [whole[:end] for whole in wholes]),
+        "service_tier": "default",
+        "system_fingerprint": "fp_mock",
+    }
 
 
 def _digest(body: Mapping[str, Any]) -> str:
@@ -237,7 +217,7 @@ def _digest(body: Mapping[str, Any]) -> str:
 def _reply_text(digest: str, asked: str) -> str:
     number = hashlib.blake2b(digest.encode(), digest_size=6).hexdigest()
     words = " ".join(word[:24] for word in asked.split(None, 10)[:10])
-    return f'Mock answer {number}: you wrote "{words}". {REMARKS[int(number, 16) % len(REMARKS)]}'
+    return f'Mock answer {number}: you wrote "{words}". There is little to add.'
 
 
 def _usage(messages: Sequence[Mapping[str, Any]], texts: Sequence[str]) -> dict[str, object]:
@@ -261,38 +241,25 @@ def _token_estimate(text: str) -> int:
     return -(-len(text) // CHARACTERS_PER_TOKEN)  # rounded up
 
 
-def _completion(answer: _Answer) -> dict[str, object]:
-    choices = [
-        {
-            "index": index,
-            "message": {"role": "assistant", "content": text, "refusal": None, "annotations": []},
-            "logprobs": None,
-            "finish_reason": finish_reason,
-        }
-        for index, (text, finish_reason) in enumerate(answer.choices)
-    ]
-    return {**answer.envelope("chat.completion"), "choices": choices, "usage": answer.usage}
-
-
-def _events(answer: _Answer, with_usage: bool, token_delay: float) -> Iterator[Step]:
-    """Yield the events of a stream: roles, texts (the choices in turns), finish reasons, usage if asked, [DONE]."""
-    envelope = answer.envelope("chat.completion.chunk")
-    no_usage: dict[str, object] = {"usage": None} if with_usage else {}
+def _events(completion: Mapping[str, Any], with_usage: bool, token_delay: float) -> Iterator[Step]:
+    """Yield the events of a stream: for each choice role, text and finish reason; usage if asked; [DONE]."""
+    envelope = {**completion, "object": "chat.completion.chunk"}
+    usage = envelope.pop("usage")
+    if with_usage:
+        envelope["usage"] = None
 
     def event(index: int, delta: Mapping[str, object], finish_reason: str | None = None) -> bytes:
         choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        return b"data: %b\n\n" % dump_json({**envelope, "choices": [choice], **no_usage})
+        return b"data: %b\n\n" % dump_json({**envelope, "choices": [choice]})
 
-    for index in range(len(answer.choices)):
+    for choice in completion["choices"]:
+        index = choice["index"]
         yield 0.0, event(index, {"role": "assistant", "content": "", "refusal": None})
-    for turn, pieces in enumerate(zip_longest(*(_pieces(text) for text, _ in answer.choices))):
-        for index, piece in enumerate(pieces):
-            if piece is not None:
-                yield (token_delay if turn and not index else 0.0), event(index, {"content": piece})
-    for index, (_, finish_reason) in enumerate(answer.choices):
-        yield 0.0, event(index, {}, finish_reason)
+        for at, piece in enumerate(_pieces(choice["message"]["content"])):
+            yield (token_delay if at else 0.0), event(index, {"content": piece})
+        yield 0.0, event(index, {}, choice["finish_reason"])
     if with_usage:
-        yield 0.0, b"data: %b\n\n" % dump_json({**envelope, "choices": [], "usage": answer.usage})
+        yield 0.0, b"data: %b\n\n" % dump_json({**envelope, "choices": [], "usage": usage})
     yield 0.0, b"data: [DONE]\n\n"
 
 

@@ -39,7 +39,7 @@ class MockOptions:
     token_delay: float = 0.0
 
     def __post_init__(self) -> None:
-        pair = self.delay if isinstance(self.delay, tuple) else (self.delay, self.delay)
+        pair = self.delay_range
         is_delay = len(pair) == 2 and all(isinstance(end, (int, float)) for end in pair) and 0 <= pair[0] <= pair[1]
         is_names = isinstance(self.models, tuple) and all(isinstance(name, str) and name for name in self.models)
         check_fields(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal, Protocol
 
 Step = tuple[float, bytes]
@@ -110,14 +111,11 @@ class Dialect(Protocol):
     def key(self, request: ReceivedRequest) -> str | None:
         """Return the key that a request carries."""
 
-    def prompt(self, body: object) -> str | None:
-        """Return the text of the last user message in a parsed body, or None if there is none."""
+    def prompt(self, request: ReceivedRequest) -> str | None:
+        """Return the text of the last user message, or None if there is none."""
 
-    def chat(self, request: ReceivedRequest, body: object, token_delay: float) -> Reply:
-        """Return the completion, or a 4xx if the parsed body is wrong. `token_delay`: seconds between pieces."""
-
-    def other(self, request: ReceivedRequest, models: Sequence[str]) -> Reply:
-        """Return the reply to anything but a chat request, 404 and 405 included."""
+    def reply(self, request: ReceivedRequest, models: Sequence[str], token_delay: float) -> Reply:
+        """Return the ordinary reply: completion, stream, model list or 4xx. `token_delay`: seconds between pieces."""
 
     def failure(self, status: int, message: str | None = None) -> Reply:
         """Return a reply with the dialect's error body, and its usual message for that status if None."""
@@ -134,8 +132,9 @@ _DECODER = json.JSONDecoder(parse_constant=_no_constant)  # built once: json.loa
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
+@lru_cache(maxsize=1)  # a dialect reads the same body for its prompt and for the reply
 def parse_json(body: bytes) -> object:
-    """Return the parsed body, or None if it is not JSON. NaN and Infinity are not."""
+    """Return the parsed body, not to be changed, or None if it is not JSON. NaN and Infinity are not."""
     try:
         return _DECODER.decode(body.decode())
     except (ValueError, RecursionError):

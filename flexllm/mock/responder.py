@@ -1,4 +1,4 @@
-"""Which answer a request gets: the script's, a refusal, an injected failure, the ordinary one or a report.
+"""Which answer a request gets: the script's, a refusal, an injected failure, the ordinary one, or the counts.
 
 It is asked by one thread, the server's, and keeps the ledger. Sockets are not its matter.
 """
@@ -11,18 +11,18 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from email.utils import formatdate
-from typing import NamedTuple
+from functools import lru_cache
 
 from . import openai
-from .http import Head, WirePlan, wire_plan
+from .http import WirePlan, wire_plan
 from .ledger import Exchange, Ledger
 from .options import MockOptions
-from .replies import Dialect, ReceivedRequest, Reply, Script, dump_json, parse_json
+from .replies import Dialect, ReceivedRequest, Reply, Script, dump_json
 
 logger = logging.getLogger(__name__)
 
 DIALECTS: tuple[Dialect, ...] = (openai,)
-REPORTS = {"/mock/requests": "GET", "/mock/log": "GET", "/mock/reset": "POST"}
+REPORTS = {"/mock/requests": "GET", "/mock/reset": "POST"}
 
 
 def dialect_of(path: str) -> Dialect:
@@ -30,29 +30,14 @@ def dialect_of(path: str) -> Dialect:
     return next((dialect for dialect in DIALECTS if dialect.is_chat(path)), openai)
 
 
-class _Question(NamedTuple):
-    """A request as its dialect reads it. `body` is parsed, and None if this is no chat request."""
-
-    request: ReceivedRequest
-    dialect: Dialect
-    is_chat: bool
-    body: object
-
-    @classmethod
-    def read(cls, request: ReceivedRequest) -> _Question:
-        dialect = dialect_of(request.path)
-        is_chat = request.method == "POST" and dialect.is_chat(request.path)
-        return cls(request, dialect, is_chat, parse_json(request.body) if is_chat else None)
-
-    def ordinary_reply(self, models: Sequence[str], token_delay: float) -> Reply:
-        if self.is_chat:
-            return self.dialect.chat(self.request, self.body, token_delay)
-        return self.dialect.other(self.request, models)
-
-
 def ordinary_reply(request: ReceivedRequest, *, models: Sequence[str] = (), token_delay: float = 0.0) -> Reply:
     """Return the reply that a server without a script gives; a script may change it and send that instead."""
-    return _Question.read(request).ordinary_reply(models, token_delay)
+    return dialect_of(request.path).reply(request, models, token_delay)
+
+
+@lru_cache(maxsize=1)
+def _http_date(second: int) -> str:
+    return formatdate(second, usegmt=True)
 
 
 class TokenBucket:
@@ -95,61 +80,58 @@ class Responder:
         self._failures = random.Random(f"failures {self._options.seed}")
         self._delays = random.Random(f"delays {self._options.seed}")
 
-    def answer(self, head: Head, body: bytes) -> tuple[Exchange, WirePlan]:
+    def answer(self, request: ReceivedRequest) -> tuple[Exchange, WirePlan]:
         """Count a request, and return what is to be sent for it."""
-        request = ReceivedRequest(
-            method=head.method,
-            path=head.path,
-            query=head.query,
-            headers=head.headers,
-            body=body,
-            time=time.monotonic(),
-            time_unix=time.time(),
-        )
-        headers = {"date": formatdate(request.time_unix, usegmt=True), "server": "flexllm-mock"}
-        if request.path.startswith("/mock/"):  # a test asks about the server: neither counted nor logged
-            exchange, reply = Exchange(self.ledger, request, None, is_chat=False), self._report(request)
+        headers = {"date": _http_date(int(request.time_unix)), "server": "flexllm-mock"}
+        if request.path.startswith("/mock/"):  # a test asks about the server: neither counted nor kept
+            exchange, reply = Exchange(self.ledger, None, is_chat=False), self._report(request)
         else:
-            question = _Question.read(request)
-            exchange = self.ledger.begin(request, question.dialect.prompt(question.body), question.is_chat)
-            reply = self._guarded_reply(question)
+            dialect = dialect_of(request.path)
+            is_chat = request.method == "POST" and dialect.is_chat(request.path)
+            exchange = self.ledger.begin(request, dialect.prompt(request) if is_chat else None, is_chat)
+            reply = self._guarded_reply(request, dialect, is_chat)
             self._answer_count += 1
-            request_id = f"req_{self._options.seed}_{self._answer_count:08d}"
-            headers.update(question.dialect.headers(request_id, reply.delay))
+            headers.update(dialect.headers(f"req_{self._options.seed}_{self._answer_count:08d}", reply.delay))
         exchange.status = reply.status
-        return exchange, wire_plan(reply, headers, keep_alive=head.keep_alive, head_only=head.method == "HEAD")
+        keep_alive = "close" not in request.headers.get("connection", "").lower()
+        return exchange, wire_plan(reply, headers, keep_alive=keep_alive, head_only=request.method == "HEAD")
 
     def _report(self, request: ReceivedRequest) -> Reply:
-        allowed = REPORTS.get(request.path)
-        if allowed is None:
-            return openai.failure(404, f"Nothing is reported at {request.path}.")
-        if request.method != allowed:
-            return replace(openai.failure(405, f"Only {allowed} is allowed here."), headers={"allow": allowed})
+        if request.method != REPORTS.get(request.path):
+            known = " and ".join(f"{method} {path}" for path, method in REPORTS.items())
+            return openai.failure(405 if request.path in REPORTS else 404, f"There are only {known}.")
         if request.path == "/mock/requests":
             return Reply(body=dump_json(self.ledger.stats()))
-        if request.path == "/mock/log":
-            return Reply(body=dump_json(self.ledger.log_lines()))
         self.reset()
         return Reply(body=b"{}")
 
-    def _guarded_reply(self, question: _Question) -> Reply:
+    def _guarded_reply(self, request: ReceivedRequest, dialect: Dialect, is_chat: bool) -> Reply:
         try:
-            return self._reply(question)
+            scripted = self._script(request)
+            if scripted is not None:
+                return self._filled(scripted, request, dialect)
+            return self._unscripted_reply(request, dialect, is_chat)
         except Exception as error:  # a script is the caller's code: its fault must not take the connection down
-            logger.exception("no reply to %r", question.request)
-            return question.dialect.failure(500, f"The mock server failed: {error!r}")
+            logger.exception("no reply to %r", request)
+            return dialect.failure(500, f"The mock server failed: {error!r}")
 
-    def _reply(self, question: _Question) -> Reply:
-        options, dialect = self._options, question.dialect
-        scripted = self._script(question.request)
-        if scripted is not None:
-            return self._filled(scripted, question)
-        if options.api_key is not None and dialect.key(question.request) != options.api_key:
+    def _filled(self, scripted: Reply, request: ReceivedRequest, dialect: Dialect) -> Reply:
+        """Put the ordinary answer into a scripted reply that has none of its own."""
+        if scripted.body is not None or scripted.pieces is not None:
+            return scripted
+        is_failure = scripted.status != 200
+        usual = dialect.failure(scripted.status) if is_failure else self._ordinary_reply(request, dialect)
+        headers = {**usual.headers, **scripted.headers}
+        return replace(scripted, status=usual.status, headers=headers, body=usual.body, pieces=usual.pieces)
+
+    def _unscripted_reply(self, request: ReceivedRequest, dialect: Dialect, is_chat: bool) -> Reply:
+        options = self._options
+        if options.api_key is not None and dialect.key(request) != options.api_key:
             return dialect.failure(401)
-        if question.is_chat and self._bucket is not None and not self._bucket.take():
+        if is_chat and self._bucket is not None and not self._bucket.take():
             return self._failed(dialect, 429)
-        reply = self._ordinary_reply(question)
-        if not question.is_chat or reply.status != 200:
+        reply = self._ordinary_reply(request, dialect)
+        if not is_chat or reply.status != 200:
             return reply
         low, high = options.delay_range
         delay = low if low == high else self._delays.uniform(low, high)
@@ -157,17 +139,8 @@ class Responder:
             reply = self._failed(dialect, options.error_status)
         return replace(reply, delay=delay) if delay else reply
 
-    def _ordinary_reply(self, question: _Question) -> Reply:
-        return question.ordinary_reply(self._options.model_ids, self._options.token_delay)
-
-    def _filled(self, scripted: Reply, question: _Question) -> Reply:
-        """Put the ordinary answer into a scripted reply that has none of its own."""
-        if scripted.body is not None or scripted.pieces is not None:
-            return scripted
-        is_failure = scripted.status != 200
-        usual = question.dialect.failure(scripted.status) if is_failure else self._ordinary_reply(question)
-        headers = {**usual.headers, **scripted.headers}
-        return replace(scripted, status=usual.status, headers=headers, body=usual.body, pieces=usual.pieces)
+    def _ordinary_reply(self, request: ReceivedRequest, dialect: Dialect) -> Reply:
+        return dialect.reply(request, self._options.model_ids, self._options.token_delay)
 
     def _failed(self, dialect: Dialect, status: int) -> Reply:
         failure = dialect.failure(status)

@@ -16,7 +16,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, TypeVar
 
 from . import openai
@@ -29,8 +29,6 @@ from .responder import Responder
 logger = logging.getLogger(__name__)
 
 BACKLOG = 4096  # connections that wait to be accepted; the kernel caps it at net.core.somaxconn
-MAX_PIPELINED = 256 * 1024  # bytes read ahead while a reply is under way; then the client has to wait
-LINGER = 2.0  # seconds a refused client may go on sending before its connection is dropped
 CLOSE_TIMEOUT = 10.0  # seconds that close() and questions to the loop wait for its thread
 
 T = TypeVar("T")
@@ -45,7 +43,7 @@ class _Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._reader = RequestReader()
         self._transport: asyncio.Transport
-        self._exchange: Exchange | None = None  # the one under way; the next two are its
+        self._exchange: Exchange | None = None  # the one under way, with its plan and what is left of it
         self._plan: WirePlan
         self._steps: deque[Step] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -78,8 +76,6 @@ class _Connection(asyncio.Protocol):
         self._reader.buffer += data
         if self._exchange is None:
             self._advance()
-        elif len(self._reader.buffer) > MAX_PIPELINED:
-            self._transport.pause_reading()
 
     # No eof_received: a client that has closed its half has left, as far as can be told, and the transport closes.
     # To send it the reply under way would count an answer that nobody reads, after a timeout say.
@@ -96,13 +92,13 @@ class _Connection(asyncio.Protocol):
         """Answer what has arrived, until a reply takes time or the next request is not all there."""
         while self._exchange is None and not self._transport.is_closing():
             try:
-                received = self._reader.take()
+                request = self._reader.take()
             except BadHttp as problem:
                 self._refuse(problem)
                 return
-            if received is None:
+            if request is None:
                 return
-            self._exchange, self._plan = self._responder.answer(*received)
+            self._exchange, self._plan = self._responder.answer(request)
             self._steps.extend(self._plan.steps)
             self._play()
 
@@ -110,9 +106,7 @@ class _Connection(asyncio.Protocol):
         """Take up again what had to wait: for its time, or for the kernel."""
         self._timer = None
         self._play()
-        if self._exchange is None and not self._transport.is_closing():
-            self._transport.resume_reading()
-            self._advance()
+        self._advance()
 
     def _play(self) -> None:
         """Send steps until one has to wait."""
@@ -141,22 +135,20 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
 
     def _refuse(self, problem: BadHttp) -> None:
-        """Answer, say no more, but read on for a while: closing on unread data would destroy the answer."""
+        """Answer, and say no more, but read on till the client leaves: closing on unread data destroys the answer."""
         self._is_refused = True
         self._reader.buffer.clear()
         reply = openai.failure(problem.status, problem.message)
         for _, data in wire_plan(reply, {}, keep_alive=False).steps:
             self._transport.write(data)
         self._transport.write_eof()
-        self._timer = self._loop.call_later(LINGER, self.abort)
 
 
 class MockServer:
     """An LLM server that invents its answers, for tests and measurements.
 
     A context manager; `start` and `close` do the same by hand, `serve_forever` serves in the foreground. The
-    methods may be called from any thread. Starting raises the soft limit of open files of this process as far as
-    the system allows.
+    methods may be called from any thread.
 
     Args:
         script: Replies for tests in this process: a function of the request, called in the server's thread, so it
@@ -166,9 +158,7 @@ class MockServer:
         host, port, options: Those of `MockOptions`.
     """
 
-    def __init__(
-        self, host: str = "127.0.0.1", port: int = 0, *, script: Script | None = None, **options: Any
-    ) -> None:
+    def __init__(self, host: str = "127.0.0.1", port: int = 0, *, script: Script | None = None, **options: Any) -> None:
         self.options = MockOptions(host=host, port=port, **options)
         self._script = script
         self._responder: Responder | None = None
@@ -181,9 +171,7 @@ class MockServer:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     @property
@@ -205,7 +193,7 @@ class MockServer:
     @property
     def requests(self) -> list[ReceivedRequest]:
         """The last 10,000 requests (fewer if their bodies exceed 64 MiB), oldest first, without /mock/ ones."""
-        return self._ask(lambda responder: [exchange.request for exchange in responder.ledger.log])
+        return self._ask(lambda responder: list(responder.ledger.requests))
 
     def stats(self) -> MockStats:
         """Return the counts. Every reply that a client has seen whole is in them."""
@@ -233,7 +221,6 @@ class MockServer:
         address cannot be had."""
         if self._thread is not None:
             return
-        _raise_file_limit()
         family = socket.AF_INET6 if ":" in self.options.host else socket.AF_INET
         listener = socket.create_server((self.options.host, self.options.port), family=family, backlog=BACKLOG)
         self._port = listener.getsockname()[1]
@@ -257,8 +244,10 @@ class MockServer:
     def serve_forever(self) -> None:
         """Start if need be, and wait for SIGINT, SIGTERM or `close`; then stop.
 
-        Signals are heeded if this is called in the main thread; their former handlers are put back at the end.
+        Signals are heeded if this is called in the main thread; their former handlers are put back at the end. The
+        soft limit of open files is raised as far as the system allows, for the process has become a server.
         """
+        _raise_file_limit()
         self.start()
         # SimpleQueue, and no Event: its put may be called from a signal handler that interrupts its get.
         stop = self._stop

@@ -59,7 +59,8 @@ def encode_body(payload: Mapping[str, Any]) -> bytes:
     try:
         return _encode(payload).encode()
     except UnicodeEncodeError as error:
-        raise InputError(f"a text holds half a character (a lone surrogate at {error.start}); repair the input") from None
+        where = f"a lone surrogate at {error.start}"
+        raise InputError(f"a text holds half a character ({where}); repair the input") from None
     except (TypeError, ValueError) as error:
         raise InputError(f"the request cannot be written as JSON: {error}") from None
 
@@ -109,9 +110,15 @@ def status_error(
     """Return the typed error for a status, a provider's code and its message.
 
     What the headers say of retrying is the same for all providers: the endpoint reads it.
+
+    Args:
+        status: A 2xx stands for an error inside a reply that calls itself a success. It then becomes a 500, which is
+            asked again, or a 400 where asking again does not help.
     """
     text = body if isinstance(body, str) else body[: BODY_SHOWN * 4].decode("utf-8", "replace")
     said = " ".join(message.split())[:500]
+    if 200 <= status < 300:
+        status = 400 if code in QUOTA_CODES or code in FILTER_CODES or _is_too_long(code, said) else 500
     return _family(status, code, said)(
         f"HTTP {status}{f' ({code})' if code else ''}: {said or 'no message'}",
         status=status,
@@ -124,7 +131,7 @@ def status_error(
 def _family(status: int, code: str | None, message: str) -> type[ApiStatusError]:
     if status == 402 or (code in QUOTA_CODES and 400 <= status < 500):
         return QuotaExhausted
-    if status < 500 and (code in CONTEXT_CODES or any(words in message for words in CONTEXT_WORDS)):
+    if status < 500 and _is_too_long(code, message):
         return ContextTooLong
     if code in FILTER_CODES:
         return ContentFiltered
@@ -136,3 +143,7 @@ def _family(status: int, code: str | None, message: str) -> type[ApiStatusError]
     if status >= 500:
         return ServerError
     return BadRequest if status >= 400 else ApiStatusError
+
+
+def _is_too_long(code: str | None, message: str) -> bool:
+    return code in CONTEXT_CODES or any(words in message for words in CONTEXT_WORDS)

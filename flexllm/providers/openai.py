@@ -6,6 +6,7 @@ Source of the wire facts: OpenAI's API reference and its SDK's models; dialects 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -30,7 +31,8 @@ class OpenAIProvider:
             payload["stream"] = True
             # Without it OpenAI sends no usage in a stream at all.
             payload.setdefault("stream_options", {"include_usage": True})
-        return HttpRequest("POST", f"{target.base_url}/chat/completions", _headers(target, stream), encode_body(payload))
+        url = f"{target.base_url}/chat/completions"
+        return HttpRequest("POST", url, _headers(target, stream), encode_body(payload))
 
     def parse(self, response: HttpResponse) -> ChatCompletionResult:
         """Read a completion."""
@@ -42,6 +44,8 @@ class OpenAIProvider:
             raise _error(response.status, response.headers, response.body, data)
         choices = data.get("choices")
         if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+            if data.get("object") == "error":
+                raise _error(response.status, response.headers, response.body, data)
             raise MalformedResponse("the reply holds no choices", request_id=request_id)
         choice = choices[0]
         message = choice.get("message")
@@ -66,6 +70,7 @@ class OpenAIProvider:
     def chunks(self, events: Iterator[ServerSentEvent]) -> Iterator[Chunk]:
         """Read a stream up to `[DONE]`, or to its end if a finish reason has come (some servers send no end mark)."""
         finished = False
+        numbers = _CallNumbers()
         for event in events:
             if event.data == "[DONE]":
                 return
@@ -75,10 +80,10 @@ class OpenAIProvider:
                 raise MalformedResponse(f"a piece of the stream is not JSON: {event.data[:80]!r}") from None
             if not isinstance(data, dict):
                 raise MalformedResponse(f"a piece of the stream is not an object: {event.data[:80]!r}")
-            if data.get("error"):
+            if data.get("error") or data.get("object") == "error" or event.name == "error":
                 raise _error(200, {}, event.data, data)
-            chunk = _chunk(data)
-            finished = finished or chunk.finish_reason is not None
+            chunk = _chunk(data, numbers)
+            finished = finished or bool(chunk.finish_reason)
             yield chunk
         if not finished:
             raise MalformedResponse("the stream ended without its end mark")
@@ -120,12 +125,19 @@ def _texts(message: Mapping[str, Any]) -> tuple[str, str | None]:
     reasoning = message.get("reasoning_content") or message.get("reasoning")
     if isinstance(content, list):
         parts = [part for part in content if isinstance(part, dict)]
-        thoughts = [inner for part in parts if part.get("type") == "thinking" for inner in part.get("thinking") or ()]
-        reasoning = reasoning or "".join(str(inner.get("text", "")) for inner in thoughts if isinstance(inner, dict))
-        content = "".join(str(part.get("text", "")) for part in parts if part.get("type") == "text")
+        thoughts = [part.get("thinking") for part in parts if part.get("type") == "thinking"]
+        reasoning = reasoning or "".join(_joined(thought) for thought in thoughts)
+        content = _joined([part for part in parts if part.get("type") == "text"])
     if content is None:
         content = message.get("refusal") or ""
     return str(content), str(reasoning) if reasoning else None
+
+
+def _joined(parts: Any) -> str:
+    """Return the texts of a list of parts, or what already is a text."""
+    if isinstance(parts, list):
+        return "".join(str(part.get("text") or "") for part in parts if isinstance(part, dict))
+    return parts if isinstance(parts, str) else ""
 
 
 def _usage(usage: Any) -> Usage | None:
@@ -153,12 +165,21 @@ def _tool_calls(calls: Any) -> list[ToolCall] | None:
         ToolCall(
             str(call.get("id") or f"call_{position}"),
             str(call.get("type") or "function"),
-            {"name": str(function.get("name", "")), "arguments": _arguments(function.get("arguments"))},
+            {"name": str(function.get("name") or ""), "arguments": _arguments(function.get("arguments"))},
         )
         for position, call in enumerate(calls)
         if isinstance(call, dict)
-        for function in [call.get("function") or call.get("custom") or {}]
+        for function in [_function(call)]
     ]
+
+
+def _function(call: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a call's name and arguments; those of a custom tool are free text, called `input`."""
+    custom = call.get("custom")
+    if isinstance(custom, dict):
+        return {"name": custom.get("name"), "arguments": custom.get("input")}
+    function = call.get("function")
+    return function if isinstance(function, dict) else {}
 
 
 def _arguments(arguments: Any) -> str:
@@ -168,13 +189,41 @@ def _arguments(arguments: Any) -> str:
     return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
 
 
-def _chunk(data: Mapping[str, Any]) -> Chunk:
+class _CallNumbers:
+    """Numbers the tool calls of one stream. Some servers leave `index` out, some send the same one for every call."""
+
+    def __init__(self) -> None:
+        self._ids: dict[int, str | None] = {}
+        self._latest: dict[int | None, int] = {}
+
+    def number(self, index: int | None, call_id: str | None, name: str | None) -> int:
+        """Return the number of the call that a piece belongs to.
+
+        A piece starts a new call where its index is new, or, with an index that is not, where it brings another id and
+        a name. Without an index, another id or, failing ids, a name starts a new call.
+        """
+        latest = self._latest.get(index)
+        if latest is not None:
+            known = self._ids[latest]
+            if index is None:
+                starts = call_id != known if call_id else bool(name)
+            else:
+                starts = bool(call_id and name and known and call_id != known)
+            if not starts:
+                self._ids[latest] = known or call_id
+                return latest
+        number = index if index is not None and index not in self._ids else max(self._ids, default=-1) + 1
+        self._ids[number] = call_id
+        self._latest[index] = number
+        return number
+
+
+def _chunk(data: Mapping[str, Any], numbers: _CallNumbers) -> Chunk:
     usage = _usage(data.get("usage"))
     model = data.get("model")
-    choices = data.get("choices")
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+    choice = _first_choice(data.get("choices"))
+    if choice is None:
         return Chunk(usage=usage, model=model)
-    choice = choices[0]
     delta = choice.get("delta")
     if not isinstance(delta, dict):
         return Chunk(finish_reason=choice.get("finish_reason"), usage=usage, model=model)
@@ -182,48 +231,67 @@ def _chunk(data: Mapping[str, Any]) -> Chunk:
     return Chunk(
         content=content,
         reasoning_content=reasoning or "",
-        tool_calls=_deltas(delta["tool_calls"]) if delta.get("tool_calls") else (),
+        tool_calls=_deltas(delta["tool_calls"], numbers) if delta.get("tool_calls") else (),
         finish_reason=choice.get("finish_reason"),
         usage=usage,
         model=model,
     )
 
 
-def _deltas(calls: Any) -> tuple[ToolCallDelta, ...]:
-    return tuple(
-        ToolCallDelta(
-            index=call["index"] if isinstance(call.get("index"), int) else position,
-            id=call.get("id"),
-            name=function.get("name"),
-            arguments=_arguments(function.get("arguments")),
-        )
-        for position, call in enumerate(calls)
-        if isinstance(call, dict)
-        for function in [call.get("function") or {}]
-    )
+def _first_choice(choices: Any) -> Mapping[str, Any] | None:
+    """Return what a piece adds to the first answer; with `n` above 1 the others come in between."""
+    if isinstance(choices, list):
+        for choice in choices:
+            if isinstance(choice, dict) and not choice.get("index"):
+                return choice
+    return None
+
+
+def _deltas(calls: Any, numbers: _CallNumbers) -> tuple[ToolCallDelta, ...]:
+    deltas = []
+    for call in calls if isinstance(calls, list) else ():
+        if not isinstance(call, dict):
+            continue
+        function = _function(call)
+        index = call.get("index")
+        call_id = str(call["id"]) if call.get("id") else None
+        name = str(function["name"]) if function.get("name") else None
+        number = numbers.number(index if isinstance(index, int) else None, call_id, name)
+        deltas.append(ToolCallDelta(number, call_id, name, _arguments(function.get("arguments"))))
+    return tuple(deltas)
 
 
 def _error(status: int, headers: Mapping[str, str], body: bytes | str, data: Any) -> ApiStatusError:
     """Read an error body. Its message stands in `error.message`, `error`, `message`, `detail`, or is the whole text."""
     message: Any = None
     code: Any = None
+    if isinstance(data, list) and data:  # Gemini's compatible layer wraps the object in a list
+        data = data[0]
     if isinstance(data, dict):
         inner = data.get("error")
         source = inner if isinstance(inner, dict) else data
-        message = source.get("message") or (inner if isinstance(inner, str) else None) or data.get("detail")
+        message = (inner if isinstance(inner, str) else None) or source.get("message") or data.get("detail")
         code = source.get("code")
-        if code is None or isinstance(code, int):
-            if isinstance(code, int) and 400 <= code < 600 and status == 200:
-                status = code  # the status that a 200 hides
-            code = source.get("type") if isinstance(source.get("type"), str) else None
+        if re.fullmatch("[45][0-9][0-9]", str(code)):
+            status = int(code) if 200 <= status < 300 else status  # the status that a 200 hides
+            code = None
+        code = code or _kind(source)
     if message is None:
         message = body if isinstance(body, str) else body[:500].decode("utf-8", "replace")
     elif not isinstance(message, str):
         message = json.dumps(message, ensure_ascii=False)
     return status_error(
-        status if status != 200 else 500,
-        body,
-        message=message,
-        code=None if code is None else str(code),
-        request_id=headers.get("x-request-id"),
+        status, body, message=message, code=None if code is None else str(code), request_id=headers.get("x-request-id")
     )
+
+
+def _kind(source: Mapping[str, Any]) -> str | None:
+    """Return what kind of error it is where no code says so. OpenRouter puts that, and moderation, into `metadata`."""
+    metadata = source.get("metadata")
+    if isinstance(metadata, dict):
+        if isinstance(metadata.get("error_type"), str):
+            return str(metadata["error_type"])
+        if metadata.get("reasons"):
+            return "content_policy_violation"
+    kind = source.get("type")
+    return kind if isinstance(kind, str) else None

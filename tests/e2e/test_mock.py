@@ -21,8 +21,8 @@ from typing import Any
 
 import pytest
 
-from flexllm.mock import MockOptions, MockServer, ReceivedRequest, Reply
-from flexllm.mock.replies import ordinary_reply
+from flexllm.mock import MockServer, ReceivedRequest, Reply
+from flexllm.mock.responder import ordinary_reply
 
 ROOT = Path(__file__).parents[2]
 CHAT = "/v1/chat/completions"
@@ -157,7 +157,6 @@ def test_models_are_listed() -> None:
         status, answer = ask_once(server, method="GET", path="/v1/models")
         assert status == 200
         assert [model["id"] for model in json.loads(answer)["data"]] == ["a", "b"]
-        assert json.loads(ask_once(server, method="GET", path="/v1/models/b")[1])["id"] == "b"
 
 
 def test_errors_have_openai_bodies(server: MockServer) -> None:
@@ -234,35 +233,15 @@ def test_above_the_rate_limit_comes_429_with_retry_after() -> None:
 
 
 def test_the_rate_limit_lets_through_again_later() -> None:
-    with MockServer(rate_limit=20) as server, client(server) as connection:
-        statuses = [ask(connection, body())[0] for _ in range(60)]
-        assert statuses[:20] == [200] * 20
-        assert 429 in statuses
-        time.sleep(0.15)
-        assert ask(connection, body())[0] == 200
+    with MockServer(rate_limit=10) as server, client(server) as connection:
+        assert [ask(connection, body())[0] for _ in range(3)] == [200, 429, 429]
+        time.sleep(0.12)
+        assert [ask(connection, body())[0] for _ in range(2)] == [200, 429]
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"delay": -1},
-        {"delay": (2, 1)},
-        {"delay": (1,)},
-        {"port": 70000},
-        {"error_rate": 1.5},
-        {"error_status": 200},
-        {"rate_limit": 0},
-        {"retry_after": -1},
-        {"model": ""},
-        {"models": ("",)},
-        {"models": "abc"},
-        {"api_key": ""},
-        {"token_delay": -0.1},
-    ],
-)
-def test_a_wrong_option_is_refused_with_its_name(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=f"{next(iter(options))} is .*allowed: "):
-        MockOptions(**options)
+def test_a_rate_burst_comes_through_at_once() -> None:
+    with MockServer(rate_limit=0.01, rate_burst=3) as server:
+        assert prompts_with_200(server, 5) == [True, True, True, False, False]
 
 
 # ---------------------------------------------------------------------------------------------------- scripts
@@ -418,34 +397,10 @@ def test_a_client_that_leaves_is_counted_as_failed(linger: bytes) -> None:
 # ---------------------------------------------------------------------------------------------------- HTTP
 
 
-@pytest.mark.parametrize(
-    ("request_bytes", "status"),
-    [
-        (b"what is this\r\n\r\n", b"400"),
-        (b"what is this\r\n", b"400"),
-        (b"GET /\r\n", b"400"),
-        (b"GET / HTTP/1.1\nHost: x\n\n", b"400"),
-        (b"\x16\x03\x01\x02\x00\x01", b"400"),  # a TLS client
-        (b"GET / HTTP/2.0\r\n\r\n", b"505"),
-        (b"GET / HTTP/1.1\r\n\r\n", b"400"),  # no Host
-        (b"GET / HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n", b"400"),
-        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: ten\r\n\r\n", b"400"),
-        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", b"400"),
-        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", b"400"),
-        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", b"501"),
-        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", b"400"),
-        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n", b"400"),
-        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 67108865\r\n\r\n", b"413"),
-        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n4000001\r\n", b"413"),
-        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 70_000, b"431"),
-    ],
-)
-def test_bad_http_is_answered_and_the_connection_closed(
-    server: MockServer, request_bytes: bytes, status: bytes
-) -> None:
-    answer = raw(server, request_bytes)
-    head, _, content = answer.partition(b"\r\n\r\n")
-    assert head.split(b" ")[1] == status
+@pytest.mark.parametrize("request_bytes", [b"what is this\r\n\r\n", b"\x16\x03\x01\x02\x00\x01"], ids=["text", "TLS"])
+def test_bad_http_is_answered_and_the_connection_closed(server: MockServer, request_bytes: bytes) -> None:
+    head, _, content = raw(server, request_bytes).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
     assert b"connection: close" in head
     assert json.loads(content)["error"]["message"]
     assert server.requests == []
@@ -487,34 +442,6 @@ def test_a_flood_of_pipelined_requests_is_answered_whole(server: MockServer) -> 
         connection.sendall(post(body(), "Connection: close"))
         read_to_end(connection)
     assert server.stats()["answered"] == count
-
-
-def test_chunked_requests_are_read(server: MockServer) -> None:
-    content = body("in chunks")
-    head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
-    first, second = content[:10], content[10:]
-    chunks = b"A;name=value\r\n%b\r\n%X\r\n%b\r\n0\r\nTrailer: t\r\n\r\n" % (first, len(second), second)
-    for pieces in ((head + chunks,), (head, chunks[:20], chunks[20:-3], chunks[-3:])):
-        assert raw(server, *pieces).startswith(b"HTTP/1.1 200 OK\r\n")
-    assert [request.body for request in server.requests] == [content, content]
-
-
-def test_100_continue_is_sent_before_the_body(server: MockServer) -> None:
-    head, _, content = post(body(), "Expect: 100-continue", "Connection: close").partition(b"\r\n\r\n")
-    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
-        connection.sendall(head + b"\r\n\r\n")
-        assert connection.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
-        connection.sendall(content[:5])
-        time.sleep(0.01)
-        connection.sendall(content[5:])
-        assert read_to_end(connection).startswith(b"HTTP/1.1 200 OK\r\n")
-
-
-def test_http_1_0_gets_its_stream_without_chunks(server: MockServer) -> None:
-    content = body(stream=True)
-    answer = raw(server, f"POST {CHAT} HTTP/1.0\r\nContent-Length: {len(content)}\r\n\r\n".encode() + content)
-    assert b"chunked" not in answer
-    assert answer.endswith(b"\n\ndata: [DONE]\n\n")
 
 
 def test_head_gets_no_body(server: MockServer) -> None:
@@ -562,21 +489,6 @@ def test_in_flight_and_connections_have_peaks() -> None:
         assert (stats["peak_in_flight"], stats["peak_connections"], stats["failed"]) == (5, 5, 5)
 
 
-def test_the_log_shows_requests_with_their_keys_masked(server: MockServer) -> None:
-    headers = {"Authorization": "Bearer sk-1234567890abcdef", "X-Api-Key": "short"}
-    with client(server) as connection:
-        ask(connection, body("logged"), headers=headers)
-        ask(connection, b"{")
-        lines = json.loads(ask(connection, method="GET", path="/mock/log")[2])
-    first, second = lines
-    assert (first["path"], first["status"], first["prompt"]) == (CHAT, 200, "logged")
-    assert first["body"] == json.loads(body("logged"))
-    assert first["authorization"] == first["headers"]["authorization"] == "Bearer ***cdef"
-    assert first["headers"]["x-api-key"] == "***"
-    assert abs(first["time_unix"] - time.time()) < 60
-    assert (second["status"], second["prompt"], second["body"]) == (400, None, None)
-
-
 def test_requests_are_kept_as_they_arrived(server: MockServer) -> None:
     ask_once(server, body(), path=CHAT + "?a=%20", headers={"X-Custom": "Value"})
     (request,) = server.requests
@@ -587,7 +499,7 @@ def test_requests_are_kept_as_they_arrived(server: MockServer) -> None:
 
 
 @pytest.mark.slow
-def test_the_log_of_bodies_is_bounded(server: MockServer) -> None:
+def test_the_requests_kept_are_bounded(server: MockServer) -> None:
     content = body("x" * 12_000_000)
     with client(server) as connection:
         for _ in range(7):
