@@ -22,7 +22,9 @@ sys.path.insert(0, str(ROOT))  # an isolated build does not put the project ther
 
 # The page's date is that of the newest release, not of the build, and its lines are broken in the same places everywhere.
 DATES = re.findall(r"^\S+ \((\d{4}-\d\d-\d\d)\)$", (ROOT / "CHANGES.rst").read_text(encoding="utf-8"), re.MULTILINE)
-DATE = time.strptime(DATES[0] if DATES else "2026-11-22", "%Y-%m-%d")  # before the first release: the project's first day
+DATE = time.strptime(
+    DATES[0] if DATES else "2026-11-22", "%Y-%m-%d"
+)  # before the first release: the project's first day
 os.environ.setdefault("SOURCE_DATE_EPOCH", str(calendar.timegm(DATE)))
 os.environ["COLUMNS"] = "80"
 

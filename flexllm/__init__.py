@@ -10,12 +10,13 @@ Importing this package loads the standard library alone; each name is resolved w
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # as in typing, whose import would take longer than all of this
 
 __version__ = "1.0.0.dev0"
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from .batch.items import BatchResult, BatchResultItem
     from .chat import ChatCompletionResult, ToolCall, Usage
     from .client import LLMClient, OpenAIClient
@@ -116,6 +117,8 @@ def __getattr__(name: str) -> Any:
         near = difflib.get_close_matches(name, __all__, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise AttributeError(f"module 'flexllm' has no attribute {name!r}{hint}")
+    from importlib import import_module
+
     value = globals()[name] = getattr(import_module(f".{home}", __name__), name)
     return value
 

@@ -5,6 +5,7 @@ No wire format is known here; providers translate. The public names are those of
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -90,7 +91,7 @@ class ChatCompletionResult:
         request_id: The server's id of this request, for its support.
         latency: Seconds from sending to the last byte, of the attempt that succeeded.
         cached: The answer came from the response cache.
-        raw: The untouched body, decoded from JSON; None for a stream and for a row read back from a file.
+        body: The untouched body as it came; None for a stream, and for a row read back from a file that does not keep it.
         attempts: How many times the request was sent until it was answered.
     """
 
@@ -103,8 +104,13 @@ class ChatCompletionResult:
     request_id: str | None = None
     latency: float | None = None
     cached: bool = False
-    raw: Any = field(default=None, repr=False)
+    body: bytes | None = field(default=None, repr=False)
     attempts: int = 1
+
+    @property
+    def raw(self) -> Any:
+        """The untouched body, decoded from JSON anew at each use: most are never looked at, and a batch keeps many."""
+        return None if self.body is None else json.loads(self.body)
 
     @property
     def data(self) -> Any:
@@ -135,6 +141,21 @@ class Chunk:
     finish_reason: str | None = None
     usage: Usage | None = None
     model: str | None = None
+
+
+def as_chunk(result: ChatCompletionResult) -> Chunk:
+    """Return a whole answer as the one piece of a stream."""
+    calls = enumerate(result.tool_calls or ())
+    return Chunk(
+        content=result.content,
+        reasoning_content=result.reasoning_content or "",
+        tool_calls=tuple(
+            ToolCallDelta(index, call.id, call.function["name"], call.function["arguments"]) for index, call in calls
+        ),
+        finish_reason=result.finish_reason,
+        usage=result.usage,
+        model=result.model,
+    )
 
 
 class ChunkCollector:

@@ -6,6 +6,7 @@ type of a result happens here, as the last step over one inner method that alway
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ from .batch.progress import ProgressOptions
 from .batch.signals import StopSignals
 from .cancel import CancelToken, current
 from .chat import ChatCompletionResult, ChatRequest
+from .config import load_config, resolve_endpoint
 from .cost import CostReport
 from .engines.threads import ThreadEngine
 from .errors import ConfigError
@@ -38,6 +40,8 @@ from .wire import NO_KEY, mask_key
 
 if TYPE_CHECKING:
     import requests
+
+logging.getLogger("flexllm").addHandler(logging.NullHandler())  # silent until the caller wants to hear
 
 SPARE_THREADS = 8
 """Threads of the executor beyond `concurrency_limit`: a batch that is awaited holds one for as long as it runs."""
@@ -140,15 +144,30 @@ class LLMClient:
             f"api_key={mask_key(options.api_key)!r}, concurrency_limit={options.rate_limit.concurrency})"
         )
 
+    @classmethod
+    def from_config(cls, model: str | None = None, path: str | None = None, **options: Any) -> LLMClient:
+        """Return a client for a model of the configuration file, or for what the environment names.
+
+        Args:
+            model: The id or name of an entry; None means the file's default.
+            path: The file, instead of `FLEXLLM_CONFIG` or ~/.flexllm/config.yaml.
+            options: Those of the constructor.
+
+        Raises:
+            ConfigError: The file is wrong, or names no such model.
+        """
+        found = resolve_endpoint(load_config(path), model=model)
+        return cls(found.model, found.base_url, found.api_key, found.provider, **options)
+
     # --- one
 
     def chat_completions_sync(
         self,
         messages: Messages,
         model: str | None = None,
-        *,
         return_raw: bool = False,
         return_usage: bool = False,
+        skip_cache: bool = False,
         **params: Any,
     ) -> str | ChatCompletionResult:
         """Return the answer to a conversation: its text, or with `return_usage` or `return_raw` the whole result.
@@ -156,6 +175,7 @@ class LLMClient:
         Args:
             messages: A text, one message, or a list of messages.
             model: Instead of the client's.
+            skip_cache: Accepted for the response cache of a later release; there is none to skip.
             params: Go to the API unchanged: `temperature`, `max_tokens`, `response_format`, ...
 
         Raises:
@@ -203,10 +223,10 @@ class LLMClient:
         return_cost_report: bool = False,
         return_usage: bool = False,
         track_cost: bool = False,
-        *,
+        flush_interval: float = 1.0,
         metadata_list: Sequence[Any] | None = None,
         params_list: Sequence[Mapping[str, Any]] | None = None,
-        grace: float = DEFAULT_GRACE,
+        save_input: bool | str = True,
         **options: Any,
     ) -> Any:
         """Return the answers to many conversations, in input order.
@@ -223,12 +243,13 @@ class LLMClient:
             return_cost_report: Return `(results, cost_report)`; with `return_summary`, `(results, summary, cost_report)`.
             return_usage: Give `ChatCompletionResult`s instead of texts.
             track_cost: Show tokens and, where prices are known, the cost.
+            flush_interval: Seconds at most until a written row is on the disk and not only in the kernel.
             metadata_list: One value for each row, kept in its line and its `BatchResultItem`.
             params_list: Request parameters for each row, above `**options`.
-            grace: Seconds that requests under way may take to finish after Ctrl-C or SIGTERM.
-            options: `model`, `flush_interval` (seconds until a written row is synced), `save_input` (True, "last",
-                False), `save_raw`, `retry_failed`, `on_change` ("rerun", "keep", "fail"); all others go to the API
-                unchanged.
+            save_input: What of the messages a line keeps: True, "last" or False.
+            options: `model`; `grace` (seconds that requests under way may take to finish after Ctrl-C or SIGTERM, 10);
+                of the output file `save_raw`, `retry_failed` and `on_change` ("rerun", "keep", "fail"). All others go
+                to the API unchanged.
 
         Returns:
             A `BatchResult`: a list of texts, None where a row failed, with `.items`, `.errors` and `.summary`.
@@ -239,10 +260,11 @@ class LLMClient:
             KeyboardInterrupt: After Ctrl-C, once everything answered is in the file.
         """
         cancel = self._cancel()
-        rows, job = self._job(
-            cancel, messages_list, output_file or output_jsonl, show_progress, track_cost, metadata_list, params_list,
-            grace, options,
+        options.update(
+            track_cost=track_cost, flush_interval=flush_interval, save_input=save_input, metadata_list=metadata_list,
+            params_list=params_list,
         )  # fmt: skip
+        rows, job = self._start(cancel, messages_list, output_file or output_jsonl, show_progress, options)
         with StopSignals(cancel) as signals:
             items = sorted(job.run(rows), key=_index)
         signals.raise_received()
@@ -265,23 +287,15 @@ class LLMClient:
         output_file: str | os.PathLike[str] | None = None,
         output_jsonl: str | os.PathLike[str] | None = None,
         show_progress: bool = False,
-        track_cost: bool = False,
-        *,
-        metadata_list: Sequence[Any] | None = None,
-        params_list: Sequence[Mapping[str, Any]] | None = None,
-        grace: float = DEFAULT_GRACE,
         **options: Any,
     ) -> Iterator[BatchResultItem]:
         """Yield a `BatchResultItem` for each row as it finishes; the input may be an endless generator.
 
-        Arguments are those of `chat_completions_batch_sync`. The input is read on a thread of its own, a small multiple
-        of `concurrency_limit` ahead of what has been taken here. Leaving the loop stops the rest; with an output file,
-        what is under way is finished and written first.
+        Arguments are those of `chat_completions_batch_sync` that do not change its result. The input is read on a thread
+        of its own, a small multiple of `concurrency_limit` ahead of what has been taken here. Leaving the loop stops the
+        rest; with an output file, what is under way is finished and written first.
         """
-        rows, job = self._job(
-            self._cancel(), messages_list, output_file or output_jsonl, show_progress, track_cost, metadata_list,
-            params_list, grace, options,
-        )  # fmt: skip
+        rows, job = self._start(self._cancel(), messages_list, output_file or output_jsonl, show_progress, options)
         return job.run(rows)
 
     async def iter_chat_completions_batch(
@@ -338,34 +352,37 @@ class LLMClient:
         outer = current()
         return outer.child() if outer is not None else CancelToken()
 
-    def _job(
+    def _start(
         self,
         cancel: CancelToken,
         messages_list: Iterable[Messages],
         output: str | os.PathLike[str] | None,
         show_progress: bool,
-        track_cost: bool,
-        metadata_list: Sequence[Any] | None,
-        params_list: Sequence[Mapping[str, Any]] | None,
-        grace: float,
         options: dict[str, Any],
     ) -> tuple[ListRows, BatchJob]:
-        """Sort the arguments into rows and a job; nothing is sent and no file is touched before all are checked."""
+        """Sort the arguments into rows and a job. Nothing is sent, and no file is touched before all is checked."""
+        metadata_list, params_list = options.pop("metadata_list", None), options.pop("params_list", None)
+        cost = options.pop("track_cost", False)
+        grace = options.pop("grace", DEFAULT_GRACE)
         kept = {name: options.pop(name) for name in _CHECKPOINT_OPTIONS if name in options}
+        model = options.pop("model", None) or self.model or ""
+        if not model and not params_list:
+            raise ConfigError("no model is named: give model=... to the client or to this call")
+        rows = ListRows(messages_list, model, options, metadata_list, params_list)
         batch_options = BatchOptions(
             output=None if output is None else jsonl_path(output),
             checkpoint=CheckpointOptions(**kept),
-            progress=ProgressOptions(show=show_progress, tokens=track_cost, cost=track_cost),
+            progress=ProgressOptions(show=show_progress, tokens=cost, cost=cost),
             grace=grace,
         )
-        model = options.pop("model", None) or self.model or ""
-        rows = ListRows(messages_list, model, options, metadata_list, params_list)
         return rows, self.batch_job(batch_options, cancel)
 
     def batch_job(self, options: BatchOptions, cancel: CancelToken) -> BatchJob:
         """Return a job that asks this client's endpoint; its output file, if it has one, is open and locked."""
         workers = self._options.rate_limit.concurrency
-        return BatchJob(ThreadEngine(self._backend, workers=workers, cancel=cancel, grace=options.grace), options, cancel)
+        return BatchJob(
+            ThreadEngine(self._backend, workers=workers, cancel=cancel, grace=options.grace), options, cancel
+        )
 
 
 class OpenAIClient(LLMClient):
@@ -407,5 +424,3 @@ def _cost_report(job: BatchJob, model: str | None) -> CostReport:
         request_count=tally.asked - tally.failed,
         model=model or "",
     )
-
-

@@ -31,8 +31,11 @@ Whether an error may be retried is decided in `retry.py`; which exit code it mea
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+TYPE_CHECKING = False  # as in typing, whose import would take longer than all of this
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
 
 class FlexLLMError(Exception):

@@ -462,7 +462,9 @@ def _render_head(request: HttpRequest) -> bytes:
     try:
         return text.encode("latin-1")
     except UnicodeEncodeError:
-        raise ConfigError("a header holds a character that HTTP cannot carry; use Latin-1 or percent-encoding") from None
+        raise ConfigError(
+            "a header holds a character that HTTP cannot carry; use Latin-1 or percent-encoding"
+        ) from None
 
 
 # --- through session.send ---------------------------------------------------------------------------------------------
@@ -627,7 +629,9 @@ def translate(error: Exception, url: str, options: TransportOptions) -> FlexLLME
     if caused_by(socket.gaierror, urllib3.exceptions.NameResolutionError):
         return ConnectionFailed(f"the name {host!r} cannot be found; check base_url and the network", endpoint=place)
     if caused_by(ConnectionRefusedError):
-        return ConnectionFailed(f"nothing listens at {place}; is the server running, is the port right?", endpoint=place)
+        return ConnectionFailed(
+            f"nothing listens at {place}; is the server running, is the port right?", endpoint=place
+        )
     if broken := caused_by(BrokenReply):
         return ConnectionFailed(f"the reply of {place} is broken: {broken}", endpoint=place)
     if caused_by(NothingReceived, ConnectionResetError, BrokenPipeError):

@@ -7,11 +7,12 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+from flexllm.batch.items import BatchItem
 from flexllm.cancel import CancelToken
 from flexllm.chat import ChatCompletionResult, ChatRequest, Chunk
 
@@ -259,3 +260,42 @@ def unused_port() -> int:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
     return port
+
+
+class Cut(Exception):
+    """A run that ends in the middle."""
+
+
+class FakeEngine:
+    """Answers rows one after the other in the caller's thread; knows no stop but the one that it was made with.
+
+    Args:
+        answer: Gives a text, a result or an error for an item.
+        group: Rows in a group.
+        cut_after: Raises `Cut` when asked for one more answer than this; the group it is in is not given.
+
+    Attributes:
+        sold: The items that were answered, errors included.
+    """
+
+    def __init__(self, answer: Callable[[BatchItem], Any], *, group: int = 1, cut_after: int | None = None) -> None:
+        self._answer = answer
+        self._group = group
+        self._cut_after = cut_after
+        self.sold: list[BatchItem] = []
+
+    def run(self, items: Iterable[BatchItem]) -> Generator[list[BatchItem], None, None]:
+        group: list[BatchItem] = []
+        for item in items:
+            if not item.is_settled:
+                if len(self.sold) == self._cut_after:
+                    raise Cut
+                outcome = self._answer(item)
+                item.outcome = ChatCompletionResult(outcome) if isinstance(outcome, str) else outcome
+                self.sold.append(item)
+            group.append(item)
+            if len(group) == self._group:
+                yield group
+                group = []
+        if group:
+            yield group

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import requests
+from typing import TYPE_CHECKING
 
 from ..limits import Gate
 from ..options import EndpointOptions
@@ -11,6 +11,9 @@ from ..transport import Transport
 from ..wire import Target
 from .base import Backend
 from .endpoint import Endpoint
+
+if TYPE_CHECKING:
+    import requests
 
 __all__ = ["Backend", "Endpoint", "build_backend"]
 

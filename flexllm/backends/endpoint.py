@@ -7,16 +7,17 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import chain
 from urllib.parse import urlsplit
 
 from ..cancel import CancelToken
-from ..chat import ChatCompletionResult, ChatRequest, Chunk, ChunkCollector
+from ..chat import ChatCompletionResult, ChatRequest, Chunk, ChunkCollector, as_chunk
 from ..errors import RequestCancelled, RequestError, StreamBroken
 from ..limits import Gate
-from ..providers import Provider
+from ..providers.base import Provider
 from ..retry import RetryPolicy, parse_retry_after, parse_should_retry
 from ..sse import parse_events
-from ..transport import Transport
+from ..transport import HttpStream, Transport
 from ..wire import HttpResponse, Target
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ class Endpoint:
             try:
                 with self._gate.permit(cancel):
                     if cancel is not None and cancel.stopped:
-                        raise RequestCancelled("stopped before it was sent", attempts=attempt - 1)
+                        raise RequestCancelled("stopped before it was sent", attempts=0)
                     response = self._transport.send(http_request, cancel)
                 if response.status != 200:
                     self._check(response)
@@ -81,14 +82,15 @@ class Endpoint:
             began = False
             started = time.monotonic()
             try:
-                with self._gate.permit(cancel), self._transport.stream(http_request, cancel) as reply:
-                    if reply.status != 200:
-                        self._check(HttpResponse(reply.status, reply.headers, b"".join(reply.pieces())))
-                    for chunk in self._provider.chunks(parse_events(reply.pieces())):
-                        collector.add(chunk)
-                        began = True
-                        yield chunk
-                    request_id = reply.headers.get("x-request-id")
+                with self._gate.permit(cancel):
+                    if cancel is not None and cancel.stopped:
+                        raise RequestCancelled("stopped before it was sent", attempts=0)
+                    with self._transport.stream(http_request, cancel) as reply:
+                        for chunk in self._chunks(reply):
+                            collector.add(chunk)
+                            began = True
+                            yield chunk
+                        request_id = reply.headers.get("x-request-id")
                 yield collector.result(latency=time.monotonic() - started, request_id=request_id, attempts=attempt)
                 return
             except RequestError as error:
@@ -100,6 +102,25 @@ class Endpoint:
     def close(self) -> None:
         """Close idle connections."""
         self._transport.close()
+
+    def _chunks(self, reply: HttpStream) -> Iterator[Chunk]:
+        """Read a stream.
+
+        Some proxies answer with an error as a plain JSON object and status 200, some servers with the whole answer: such
+        a body is read as the reply to a plain request.
+        """
+        pieces = reply.pieces()
+        if not 200 <= reply.status < 300:
+            self._check(HttpResponse(reply.status, reply.headers, b"".join(pieces)))
+        start = b""
+        for piece in pieces:
+            start += piece
+            if not start.isspace():
+                break
+        pieces = chain((start,), pieces)
+        if start.lstrip()[:1] != b"{":
+            return self._provider.chunks(parse_events(pieces))
+        return iter([as_chunk(self._provider.parse(HttpResponse(reply.status, reply.headers, b"".join(pieces))))])
 
     def _check(self, response: HttpResponse) -> None:
         if 200 <= response.status < 300:
@@ -121,13 +142,14 @@ class Endpoint:
         if cancel is None:
             self._sleep(delay)
         elif cancel.wait(delay):
-            raise self._told(RequestCancelled(f"stopped before attempt {attempt + 1}"), request, attempt) from error
+            stopped = RequestCancelled(f"stopped before attempt {attempt + 1}")
+            raise self._told(stopped, request, attempt) from error
 
     def _told(self, error: RequestError, request: ChatRequest, attempt: int) -> RequestError:
         error.endpoint = self._place
         error.model = request.model
-        if not isinstance(error, RequestCancelled):
-            error.attempts = attempt
+        # A request that was stopped on its way to an attempt was not sent by it: such an error counts none.
+        error.attempts = attempt if error.attempts else attempt - 1
         return error
 
 

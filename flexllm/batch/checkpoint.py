@@ -322,7 +322,11 @@ class Checkpoint:
         if not places and not self._damaged:
             return 0
         damaged = (
-            {"status": "damaged", "line": number, "raw": self._output.line_at(offset).decode("utf-8", "surrogateescape")}
+            {
+                "status": "damaged",
+                "line": number,
+                "raw": self._output.line_at(offset).decode("utf-8", "surrogateescape"),
+            }
             for number, offset in self._damaged
         )
         return append_beside(self.aside_path, chain(map(self._line, places), map(encode_line, damaged)))

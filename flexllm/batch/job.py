@@ -22,7 +22,6 @@ from .known import Claim
 from .lines import make_key, read_item
 from .progress import ProgressOptions, Tally, make_progress
 
-
 SHOWN_EVERY = 4096
 """Of the rows that nobody asks to see because an earlier run answered them, each so many-th travels to the progress bar."""
 

@@ -97,8 +97,8 @@ class KnownRows:
         self._places = array("q")
         self._asked = array("I")
         self._state = bytearray()
-        self._settings_of = array("H")
-        self._settings: list[int] = []  # the settings' digests as numbers; few
+        self._settings_of = array("I")
+        self._settings: list[int] = []  # digests; few, unless each row has parameters of its own
         self._settings_numbers: dict[int, int] = {}
         self._sources = DigestTable()
         self._source_entries = array("I")
@@ -172,7 +172,7 @@ class KnownRows:
             unkeyed = self._find(digest, _ANY_SETTINGS, occurrence)
             if unkeyed >= 0 and self._state[unkeyed] & _SUCCESS and not self._state[unkeyed] & _CLAIMED:
                 entry, state = unkeyed, self._state[unkeyed]
-        if not state & _SUCCESS and self._known_settings - {number}:
+        if not state & _SUCCESS and len(self._known_settings) > (number in self._known_settings):
             other = self._find_with_other_settings(digest, number, occurrence)
             if other != NOWHERE:
                 return Claim(occurrence, self._places[entry], False, other)
@@ -199,8 +199,10 @@ class KnownRows:
     # --- entries
 
     def _entry(self, digest: int, settings: int, occurrence: int) -> int:
+        mixed_in = self._settings[settings]
+        # Into both halves: the table looks rows up by the lower one, and a prompt may be asked with many settings.
         entry = self._entries.add(
-            (digest >> 64) ^ self._settings[settings], (digest & _MASK) ^ (occurrence * _OCCURRENCE_STEP & _MASK)
+            (digest >> 64) ^ mixed_in, (digest & _MASK) ^ mixed_in ^ (occurrence * _OCCURRENCE_STEP & _MASK)
         )
         if entry == len(self._places):
             self._places.append(NOWHERE)
@@ -212,7 +214,9 @@ class KnownRows:
     def _find(self, digest: int, settings: int, occurrence: int) -> int:
         if settings not in self._settings_numbers:
             return -1
-        return self._entries.find((digest >> 64) ^ settings, (digest & _MASK) ^ (occurrence * _OCCURRENCE_STEP & _MASK))
+        return self._entries.find(
+            (digest >> 64) ^ settings, (digest & _MASK) ^ settings ^ (occurrence * _OCCURRENCE_STEP & _MASK)
+        )
 
     def _settings_number(self, settings: int) -> int:
         number = self._settings_numbers.get(settings)
@@ -224,7 +228,8 @@ class KnownRows:
     def _messages_digest(self, entry: int) -> int:
         """Return the digest of an entry's messages, with its occurrence number still mixed in."""
         high, low = self._entries.digest(entry)
-        return (high ^ self._settings[self._settings_of[entry]]) << 64 | low
+        mixed_in = self._settings[self._settings_of[entry]]
+        return (high ^ mixed_in) << 64 | low ^ mixed_in
 
     def _find_with_other_settings(self, digest: int, settings: int, occurrence: int) -> int:
         """Return an answered, unclaimed entry for the same messages. The table for it is made when first needed."""

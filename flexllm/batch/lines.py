@@ -23,7 +23,7 @@ SAVE_INPUT = (True, "last", False)
 
 _INDEX = re.compile(rb'\{"index": (\d+)(?=[,}])')
 _write = json.JSONEncoder(ensure_ascii=False, default=str).encode
-_write_ascii = json.JSONEncoder(ensure_ascii=True, default=str, skipkeys=True).encode
+_write_ascii = json.JSONEncoder(ensure_ascii=True, default=str).encode
 
 
 def make_key(digest: int, settings: int, occurrence: int) -> str:
@@ -89,22 +89,30 @@ def encode_line(row: Mapping[str, Any]) -> bytes:
     """Return a decoded line as bytes again."""
     try:
         return _write(row).encode() + b"\n"
-    except (UnicodeEncodeError, TypeError, ValueError):
-        return _write_ascii(_without_circles(row)).encode() + b"\n"
+    except Exception:  # half a character, or metadata: the caller's own objects, whose __str__ may raise anything
+        return _encode_odd(row)
 
 
-def _without_circles(row: Mapping[str, Any]) -> Mapping[str, Any]:
+def _encode_odd(row: Mapping[str, Any]) -> bytes:
     try:
-        _write_ascii(row.get("metadata"))
-    except (TypeError, ValueError, RecursionError):
-        return {**row, "metadata": repr(row.get("metadata"))}
-    return row
+        return _write_ascii(row).encode() + b"\n"
+    except Exception:  # as above
+        return _write_ascii({**row, "metadata": _as_text(row.get("metadata"))}).encode() + b"\n"
+
+
+def _as_text(metadata: Any) -> str:
+    try:
+        return repr(metadata)
+    except Exception:  # as above
+        return f"<{type(metadata).__name__}>"
 
 
 def read_item(row: Mapping[str, Any], index: int) -> BatchResultItem:
     """Rebuild what the user sees from a decoded line of an earlier run."""
     if row.get("status") == "error":
-        return result_item(index, error_from_fields(row.get("error") or {}), row.get("metadata"), resumed=True)
+        fields = row.get("error")
+        fields = fields if isinstance(fields, dict) else {"message": str(fields or "")}  # older files have a text
+        return result_item(index, error_from_fields(fields), row.get("metadata"), resumed=True)
     usage = row.get("usage")
     calls = row.get("tool_calls")
     result = ChatCompletionResult(
@@ -117,7 +125,7 @@ def read_item(row: Mapping[str, Any], index: int) -> BatchResultItem:
         request_id=row.get("request_id"),
         latency=row.get("latency"),
         cached=row.get("status") == "cached",
-        raw=row.get("raw"),
+        body=json.dumps(row["raw"]).encode() if row.get("raw") is not None else None,
         attempts=row.get("attempts", 1),
     )
     return result_item(index, result, row.get("metadata"), resumed=True)

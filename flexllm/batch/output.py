@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import CheckpointError
+from ..fork import forget_in_child
 from .lock import OutputLock
 
 READ_BYTES = 1 << 18
 
 
 class OutputFile:
-    """Open and locked from construction to `close`. One thread writes; any may read.
+    """Open and locked from construction to `close`. One thread writes; any may read. A forked child cannot write.
 
     Args:
         path: The file; its folder must exist. A symbolic link is followed.
@@ -45,18 +46,28 @@ class OutputFile:
             raise CheckpointError(f"{path} cannot be written: {error.strerror}") from error
         self.end = os.fstat(self._descriptor).st_size
         self._syncer = _Syncer(self._descriptor, flush_interval)
-        self._reader: BinaryIO | None = None
+        self._reader = LineReader(self._real)
+        forget_in_child(self)
 
     def _check(self) -> None:
         folder = self._real.parent
         if not folder.is_dir():
             raise CheckpointError(f"{self.path} cannot be written: the folder {folder} does not exist")
-        with contextlib.suppress(FileNotFoundError):
+        try:
             mode = os.stat(self._real).st_mode
-            if stat.S_ISDIR(mode):
-                raise CheckpointError(f"{self.path} is a folder; name a file in it, such as {self.path / 'out.jsonl'}")
-            if not stat.S_ISREG(mode):
-                raise CheckpointError(f"{self.path} is not a regular file; a batch that resumes needs one")
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise self._failed("written", error) from error
+        if stat.S_ISDIR(mode):
+            raise CheckpointError(f"{self.path} is a folder; name a file in it, such as {self.path / 'out.jsonl'}")
+        if not stat.S_ISREG(mode):
+            raise CheckpointError(f"{self.path} is not a regular file; a batch that resumes needs one")
+
+    def _after_fork_in_child(self) -> None:
+        if self._descriptor >= 0:  # two writers would write on the same place
+            os.close(self._descriptor)
+            self._descriptor = -1
 
     # --- reading
 
@@ -67,10 +78,7 @@ class OutputFile:
 
     def line_at(self, offset: int) -> bytes:
         """Return the line that starts at `offset`."""
-        if self._reader is None:
-            self._reader = open(self._real, "rb", buffering=READ_BYTES)  # noqa: SIM115 (closed in close)
-        self._reader.seek(offset)
-        return self._reader.readline()
+        return self._reader.line_at(offset)
 
     # --- writing
 
@@ -97,7 +105,10 @@ class OutputFile:
 
     def truncate(self, offset: int) -> None:
         """Cut off everything from `offset` on."""
-        os.ftruncate(self._descriptor, offset)
+        try:
+            os.ftruncate(self._descriptor, offset)
+        except OSError as error:
+            raise self._failed("written", error) from error
         self.end = offset
 
     def replace(self, lines: Iterable[bytes]) -> None:
@@ -131,27 +142,52 @@ class OutputFile:
         os.close(self._descriptor)
         self._descriptor = self._syncer.descriptor = descriptor
         self.end = size
-        self._close_reader()
+        self._reader.close()
 
     def close(self) -> None:
-        """Sync, close and unlock. May be called twice."""
+        """Sync, close and unlock. May be called twice.
+
+        Raises:
+            CheckpointError: The disk did not take what was written. The lock is gone all the same.
+        """
+        self._reader.close()
         if self._descriptor < 0:
             return
-        self._close_reader()
         try:
             self._syncer.close()
+        except OSError as error:
+            raise self._failed("written to disk", error) from error
         finally:
             os.close(self._descriptor)
             self._descriptor = -1
             self._lock.release()
 
-    def _close_reader(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
-
     def _failed(self, what: str, error: OSError) -> CheckpointError:
         return CheckpointError(f"{self.path} cannot be {what}: {error.strerror or error}")
+
+
+class LineReader:
+    """Reads lines at places. May be shared by threads; `close` lets the next reading open the file anew."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: BinaryIO | None = None
+        self._lock = threading.Lock()
+
+    def line_at(self, offset: int) -> bytes:
+        """Return the line that starts at `offset`."""
+        with self._lock:
+            if self._file is None:
+                self._file = open(self._path, "rb", buffering=READ_BYTES)  # noqa: SIM115 (closed in close)
+            self._file.seek(offset)
+            return self._file.readline()
+
+    def close(self) -> None:
+        """Close the file, if it is open."""
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+                self._file = None
 
 
 class _Syncer:
@@ -160,7 +196,7 @@ class _Syncer:
     def __init__(self, descriptor: int, interval: float) -> None:
         self.descriptor = descriptor
         self.error: OSError | None = None
-        self._interval = interval
+        self._interval = min(interval, threading.TIMEOUT_MAX)
         self._dirty = threading.Event()
         self._closing = threading.Event()
         self._busy = threading.Lock()

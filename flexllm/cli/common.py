@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
-import logging
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+
+TYPE_CHECKING = False  # see errors.py
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     from ..client import LLMClient
     from ..config import Config, ResolvedEndpoint
 
@@ -21,7 +22,9 @@ def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
         "-m", "--model", metavar="NAME",
         help="a model of the configuration file, with that entry's own URL and key; or the name of a model at --base-url",
     )  # fmt: skip
-    group.add_argument("--base-url", metavar="URL", help="the server to ask, with the version path: http://host:8000/v1")
+    group.add_argument(
+        "--base-url", metavar="URL", help="the server to ask, with the version path: http://host:8000/v1"
+    )
     group.add_argument(
         "--api-key", metavar="KEY",
         help="the key for it. Other users of the machine can see it while the command runs; the environment or the "
@@ -29,7 +32,9 @@ def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument("--provider", metavar="NAME", help="the wire format: auto (the default) or openai")
     group.add_argument("--config", metavar="FILE", help="the configuration file instead of ~/.flexllm/config.yaml")
-    group.add_argument("--ca-bundle", metavar="FILE", help="accept servers whose certificate this CA bundle vouches for")
+    group.add_argument(
+        "--ca-bundle", metavar="FILE", help="accept servers whose certificate this CA bundle vouches for"
+    )
     group.add_argument("--timeout", type=float, metavar="SECONDS", help="for one attempt in all (120)")
     group.add_argument("--retry-times", type=int, metavar="N", help="attempts after the first that failed (3)")
     group.add_argument("--retry-delay", type=float, metavar="SECONDS", help="first pause before another attempt (1)")
@@ -66,6 +71,8 @@ def request_params(args: argparse.Namespace, base: Mapping[str, Any]) -> dict[st
 
 def set_up_logging(args: argparse.Namespace) -> None:
     """Send log lines to standard error: warnings, or with --verbose everything that may matter, or errors alone."""
+    import logging
+
     level = logging.INFO if args.verbose else logging.ERROR if args.quiet else logging.WARNING
     logging.basicConfig(stream=sys.stderr, level=level, format="flexllm: %(message)s")
 
@@ -102,6 +109,8 @@ def make_client(args: argparse.Namespace, endpoint: ResolvedEndpoint, **options:
 
 
 def _param(text: str) -> tuple[str, Any]:
+    import json
+
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 
-from .. import errors
+import flexllm.errors as errors  # not `from ..`: the package's __getattr__ would be asked first
+
 from .output import talk
 from .parser import build_parser
+
+TYPE_CHECKING = False  # see errors.py
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 DONE, FAILED, USAGE, CONFIG, AUTHENTICATION, LOCKED, UNREACHED, BUDGET, DEADLINE, FILES = range(10)
 """Exit codes, fixed for good; flexllm(1) explains them. An interrupt gives 128 and the signal's number."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from typing import Any
+
+TYPE_CHECKING = False  # see errors.py
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def print_data(text: str, end: str = "\n") -> None:
@@ -15,6 +18,8 @@ def print_data(text: str, end: str = "\n") -> None:
 
 def print_json(value: Any) -> None:
     """Print data as indented JSON."""
+    import json
+
     print_data(json.dumps(value, ensure_ascii=False, indent=2, default=str))
 
 

@@ -22,7 +22,9 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="flexllm COMMAND --help tells more about a command. See flexllm(1) for files, environment and exit codes.",
     )
     parser.add_argument("--version", action="version", version=f"flexllm {__version__}")
-    subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(
+        prog="flexllm", title="commands", dest="command", metavar="COMMAND", required=True
+    )
     for command in COMMANDS:
         command.add_parser(subparsers)
     return parser

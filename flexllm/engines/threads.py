@@ -152,7 +152,9 @@ class _Run:
                     self._room.clear()
                     if self._fed - self._taken > self._low and not self._cancel.stopped:
                         self._room.wait()
-        except BaseException as error:  # the caller's own iterable may raise anything; raised again in the caller's thread
+        except (
+            BaseException
+        ) as error:  # the caller's own iterable may raise anything; raised again in the caller's thread
             self.input_error = error
         finally:
             self._fed_all = True

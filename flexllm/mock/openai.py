@@ -41,7 +41,7 @@ FIELDS: dict[str, type[Any]] = {
     "stream_options": dict,
 }
 REQUIRED = ("model", "messages")
-JSON_KINDS = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object"}
+JSON_KINDS = {str: "a string", bool: "a boolean", int: "an integer", list: "an array", dict: "an object"}
 
 _CANONICAL_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
@@ -113,8 +113,8 @@ def reply(request: ReceivedRequest, models: Sequence[str], token_delay: float) -
         refusal = _error(405, f"Not allowed to {request.method} on {request.path}.", None, "method_not_supported")
         return replace(refusal, headers={"allow": allowed})
     if path == "/models":
-        listed = [{"id": id, "object": "model", "created": CREATED_UNIX, "owned_by": "flexllm-mock"} for id in models]
-        return Reply(body=dump_json({"object": "list", "data": listed}))
+        shared = {"object": "model", "created": CREATED_UNIX, "owned_by": "flexllm-mock"}
+        return Reply(body=dump_json({"object": "list", "data": [{"id": model, **shared} for model in models]}))
     body = parse_json(request.body)
     if not isinstance(body, dict):
         return _error(400, "We could not parse the JSON body of your request as an object.", None, None)

@@ -167,7 +167,7 @@ class MockServer:
         self._port = port
         self._stop: queue.SimpleQueue[None] = queue.SimpleQueue()
 
-    def __enter__(self) -> MockServer:  # noqa: PYI034  typing.Self came with Python 3.11
+    def __enter__(self) -> MockServer:
         self.start()
         return self
 

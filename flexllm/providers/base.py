@@ -61,7 +61,7 @@ def encode_body(payload: Mapping[str, Any]) -> bytes:
     except UnicodeEncodeError as error:
         where = f"a lone surrogate at {error.start}"
         raise InputError(f"a text holds half a character ({where}); repair the input") from None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"the request cannot be written as JSON: {error}") from None
 
 
@@ -73,7 +73,7 @@ def decode_body(response: HttpResponse) -> Any:
     """
     try:
         return json.loads(response.body)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter where it is nested a thousand deep
         shown = response.body[:80].decode("utf-8", "replace")
         kind = response.headers.get("content-type", "no content type")
         raise MalformedResponse(

@@ -64,7 +64,7 @@ class OpenAIProvider:
             request_id,
             response.elapsed,
             False,
-            data,
+            response.body,
         )
 
     def chunks(self, events: Iterator[ServerSentEvent]) -> Iterator[Chunk]:
@@ -76,7 +76,7 @@ class OpenAIProvider:
                 return
             try:
                 data = json.loads(event.data)
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise MalformedResponse(f"a piece of the stream is not JSON: {event.data[:80]!r}") from None
             if not isinstance(data, dict):
                 raise MalformedResponse(f"a piece of the stream is not an object: {event.data[:80]!r}")
@@ -97,7 +97,7 @@ class OpenAIProvider:
             return status_error(404, response.body, message=said, code=None, request_id=request_id)
         try:
             data = json.loads(response.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             data = None
         return _error(response.status, response.headers, response.body, data)
 

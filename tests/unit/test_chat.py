@@ -54,8 +54,8 @@ def test_a_result_of_text_alone_knows_nothing_else() -> None:
 
 
 def test_raw_has_an_older_name_and_stays_out_of_the_representation() -> None:
-    result = ChatCompletionResult("text", raw={"huge": "body"})
-    assert result.data is result.raw
+    result = ChatCompletionResult("text", body=b'{"huge": "body"}')
+    assert result.data == result.raw == {"huge": "body"}
     assert "huge" not in repr(result)
 
 
@@ -72,7 +72,7 @@ def test_a_tool_call_is_made_by_position_and_goes_back_as_it_came() -> None:
     "value",
     [
         ChatRequest([{"role": "user", "content": "Hi"}], "m", {"temperature": 0}),
-        ChatCompletionResult("text", usage(), raw={"a": 1}),
+        ChatCompletionResult("text", usage(), body=b'{"a": 1}'),
         ToolCall("a", "function", {"name": "f", "arguments": ""}),
         Chunk(content="a", tool_calls=(ToolCallDelta(0, "a", "f", "{}"),), usage=usage()),
         usage(),

@@ -238,7 +238,7 @@ def test_a_default_that_names_no_model_is_a_warning_until_it_is_needed(tmp_path:
 def test_an_unknown_key_is_a_warning_that_names_the_nearest_one(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str, expected: str
 ) -> None:
-    with caplog.at_level(logging.WARNING, "flexllm.config"):
+    with caplog.at_level(logging.WARNING, "flexllm.configfile"):
         config = load(tmp_path, text)
     assert len(config.warnings) == 1
     assert expected in config.warnings[0]
@@ -543,12 +543,12 @@ def test_an_id_comes_before_a_name_and_a_name_of_several_is_refused() -> None:
 
 
 def test_a_lone_key_in_the_environment_is_ignored_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING, "flexllm.config"):
+    with caplog.at_level(logging.WARNING, "flexllm.configfile"):
         resolve_endpoint(ONE, environ=KEY)
     assert len(caplog.messages) == 1
     assert "FLEXLLM_API_KEY is ignored" in caplog.messages[0]
     caplog.clear()
-    with caplog.at_level(logging.WARNING, "flexllm.config"):
+    with caplog.at_level(logging.WARNING, "flexllm.configfile"):
         resolve_endpoint(ONE, environ={})
         resolve_endpoint(ONE, model="a", environ=PAIR)
         resolve_endpoint(ONE, model="m", environ=PAIR)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
 
 from ..common import (
     add_endpoint_options,
@@ -16,6 +15,11 @@ from ..common import (
     set_up_logging,
 )
 from ..output import print_data, print_json
+
+TYPE_CHECKING = False  # see errors.py
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def add_parser(subparsers: Any) -> None:

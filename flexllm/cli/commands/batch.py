@@ -6,7 +6,6 @@ import argparse
 import os
 import shlex
 import sys
-from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..common import (
     add_endpoint_options,
@@ -19,7 +18,11 @@ from ..common import (
 )
 from ..output import print_json, talk
 
+TYPE_CHECKING = False  # see errors.py
+
 if TYPE_CHECKING:
+    from typing import Any, BinaryIO
+
     from ...batch.job import BatchJob
     from ...config import BatchSettings
 
@@ -65,7 +68,10 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         help="how long requests under way may finish after Ctrl-C or SIGTERM; a second signal ends it at once (10)",
     )  # fmt: skip
     group.add_argument(
-        "--track-cost", action=argparse.BooleanOptionalAction, default=None, help="show the cost, where prices are known"
+        "--track-cost",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="show the cost, where prices are known",
     )
     group.add_argument(
         "--return-usage", action=argparse.BooleanOptionalAction, default=None, help="show the tokens used"
@@ -131,10 +137,11 @@ def run(args: argparse.Namespace) -> int:
     )
     cancel = CancelToken()
     sys.setswitchinterval(SWITCH_INTERVAL)
-    with _client(args, endpoint, settings) as client, StopSignals(cancel) as signals:
+    with _client(args, endpoint, settings) as client:
         job = client.batch_job(options, cancel)
-        for _ in job.run(rows):
-            pass
+        with StopSignals(cancel) as signals:
+            for _ in job.run(rows):
+                pass
     _report(args, job)
     if signals.received is not None:
         talk(_how_to_go_on(args, job))
@@ -220,7 +227,8 @@ def _how_to_go_on(args: argparse.Namespace, job: BatchJob) -> str:
 
 def _exit_code(job: BatchJob) -> int:
     """Return 0 if every row is answered; else 1, or what all failures have in common if nothing was answered at all."""
-    from ... import errors
+    import flexllm.errors as errors
+
     from ..main import AUTHENTICATION, DONE, FAILED, UNREACHED, exit_code
 
     tally = job.tally

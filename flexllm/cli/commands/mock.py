@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from ..output import print_data, talk
+
+TYPE_CHECKING = False  # see errors.py
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def add_parser(subparsers: Any) -> None:
@@ -23,10 +27,16 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (127.0.0.1: this machine alone)")
     parser.add_argument("-p", "--port", type=int, default=8000, help="the port; 0 takes a free one (8000)")
     parser.add_argument(
-        "--delay", type=_delay, default=0.0, metavar="SECONDS", help="before each answer; or a range such as 0.1-0.5 (0)"
+        "--delay",
+        type=_delay,
+        default=0.0,
+        metavar="SECONDS",
+        help="before each answer; or a range such as 0.1-0.5 (0)",
     )
     parser.add_argument("--token-delay", type=float, default=0.0, metavar="SECONDS", help="between streamed pieces (0)")
-    parser.add_argument("--error-rate", type=float, default=0.0, metavar="SHARE", help="of requests that fail: 0 to 1 (0)")
+    parser.add_argument(
+        "--error-rate", type=float, default=0.0, metavar="SHARE", help="of requests that fail: 0 to 1 (0)"
+    )
     parser.add_argument("--error-status", type=int, default=500, metavar="STATUS", help="with which HTTP status (500)")
     parser.add_argument(
         "--rate-limit", type=float, metavar="N", help="requests a second; what comes faster gets a 429 with Retry-After"

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import sys
 
 from ... import __version__
+
+TYPE_CHECKING = False  # see errors.py
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def add_parser(subparsers: Any) -> None:
@@ -21,12 +26,11 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the version."""
-    import platform
-
     from ..output import print_data, print_json
 
+    python = ".".join(map(str, sys.version_info[:3]))
     if args.json:
-        print_json({"flexllm": __version__, "python": platform.python_version()})
+        print_json({"flexllm": __version__, "python": python})
     else:
-        print_data(f"flexllm {__version__} (Python {platform.python_version()})")
+        print_data(f"flexllm {__version__} (Python {python})")
     return 0
