@@ -41,6 +41,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--rate-limit", type=float, metavar="N", help="requests a second; what comes faster gets a 429 with Retry-After"
     )
+    parser.add_argument("--rate-burst", type=int, default=1, metavar="N", help="requests that may come at once (1)")
     parser.add_argument("--retry-after", type=float, default=1, metavar="SECONDS", help="what the 429 asks to wait (1)")
     parser.add_argument("--model", default="mock-model", metavar="NAME", help="the model it offers (mock-model)")
     parser.add_argument("--require-key", metavar="KEY", help="answer 401 to every other key")
@@ -61,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
             error_rate=args.error_rate,
             error_status=args.error_status,
             rate_limit=args.rate_limit,
+            rate_burst=args.rate_burst,
             retry_after=args.retry_after,
             seed=args.seed,
             model=args.model,
