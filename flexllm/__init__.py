@@ -113,10 +113,17 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         import difflib
+        import sys
+        from importlib.util import find_spec
 
         near = difflib.get_close_matches(name, __all__, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise AttributeError(f"module 'flexllm' has no attribute {name!r}{hint}")
+        message = f"module 'flexllm' has no attribute {name!r}{hint}"
+        # `from flexllm import X` looks with hasattr first, which would drop an AttributeError together with its hint.
+        is_import = sys._getframe(1).f_code.co_name == "_handle_fromlist"
+        if is_import and near and find_spec(f"{__name__}.{name}") is None:
+            raise ImportError(message, name=__name__, path=__file__)
+        raise AttributeError(message)
     from importlib import import_module
 
     value = globals()[name] = getattr(import_module(f".{home}", __name__), name)

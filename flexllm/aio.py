@@ -10,8 +10,8 @@ import asyncio
 import contextvars
 import functools
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Executor
+from collections.abc import AsyncGenerator, Callable, Iterator
+from concurrent.futures import Executor, Future
 from typing import Any, ParamSpec, TypeVar
 
 from .cancel import CancelToken, under
@@ -24,22 +24,21 @@ async def call(executor: Executor, function: Callable[P, T], /, *args: P.args, *
     """Do what `asyncio.to_thread` does, on `executor`: the context is copied, the function runs in a thread.
 
     Cancelling the awaiting task stops the work in its thread and waits for it to end: a batch has then written what it
-    was paid for, a single call has dropped its connection.
+    was paid for, a single call has dropped its connection. Work that still waits for a thread never begins.
     """
-    loop = asyncio.get_running_loop()
     token = CancelToken()
     with under(token):
         context = contextvars.copy_context()
-    future = loop.run_in_executor(executor, functools.partial(context.run, function, *args, **kwargs))
+    work = executor.submit(functools.partial(context.run, function, *args, **kwargs))
+    future = asyncio.wrap_future(work)
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
-        token.abort()
-        await _ended(future)
+        await _stopped(work, future, token)
         raise
 
 
-async def iterate(executor: Executor, make: Callable[[], Iterator[T]]) -> AsyncIterator[T]:
+async def iterate(executor: Executor, make: Callable[[], Iterator[T]]) -> AsyncGenerator[T, None]:
     """Yield what a synchronous iterator yields, which is made and read in one thread of `executor`.
 
     At most a few values are read ahead of the caller. Leaving the loop early closes the iterator in its thread.
@@ -63,7 +62,8 @@ async def iterate(executor: Executor, make: Callable[[], Iterator[T]]) -> AsyncI
             if close is not None:
                 close()
 
-    future = loop.run_in_executor(executor, context.run, read)
+    work = executor.submit(context.run, read)
+    future = asyncio.wrap_future(work)
     future.add_done_callback(lambda _: arrived.put_nowait(_END))
     try:
         while (boxed := await arrived.get()) is not _END:
@@ -72,9 +72,8 @@ async def iterate(executor: Executor, make: Callable[[], Iterator[T]]) -> AsyncI
         await future
     finally:
         if not future.done():
-            token.abort()
             room.close()
-            await _ended(future)
+            await _stopped(work, future, token)
 
 
 READ_AHEAD = 64
@@ -100,8 +99,11 @@ class _Room:
         self._places.release()
 
 
-async def _ended(future: asyncio.Future[Any]) -> None:
-    """Wait for the thread to end, whatever it ended in: the caller is being cancelled and raises that."""
+async def _stopped(work: Future[Any], future: asyncio.Future[Any], token: CancelToken) -> None:
+    """Stop work and wait for its thread, whatever it ends in: the caller is being cancelled and raises that."""
+    if work.cancel():  # all threads are busy with other work, which need not be waited for
+        return
+    token.abort()
     await asyncio.wait([future])
     if not future.cancelled():
         future.exception()

@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -185,9 +186,9 @@ class LLMClient:
         result = self._backend.complete(self._request(messages, model, params), current())
         return result if return_usage or return_raw else result.content
 
-    async def chat_completions(self, messages: Messages, **options: Any) -> str | ChatCompletionResult:
+    async def chat_completions(self, messages: Messages, *args: Any, **options: Any) -> str | ChatCompletionResult:
         """Await `chat_completions_sync`."""
-        return await aio.call(self._threads(), self.chat_completions_sync, messages, **options)
+        return await aio.call(self._threads(), self.chat_completions_sync, messages, *args, **options)
 
     # --- stream
 
@@ -204,12 +205,13 @@ class LLMClient:
         return _texts(self._backend.stream(request, current()), return_usage)
 
     async def chat_completions_stream(
-        self, messages: Messages, **options: Any
+        self, messages: Messages, *args: Any, **options: Any
     ) -> AsyncIterator[str | ChatCompletionResult]:
         """Iterate over `chat_completions_stream_sync` with `async for`."""
-        make = partial(self.chat_completions_stream_sync, messages, **options)
-        async for piece in aio.iterate(self._threads(), make):
-            yield piece
+        make = partial(self.chat_completions_stream_sync, messages, *args, **options)
+        async with aclosing(aio.iterate(self._threads(), make)) as pieces:
+            async for piece in pieces:
+                yield piece
 
     # --- many
 
@@ -295,6 +297,10 @@ class LLMClient:
         of its own, a small multiple of `concurrency_limit` ahead of what has been taken here. Leaving the loop stops the
         rest; with an output file, what is under way is finished and written first.
         """
+        for name in ("return_summary", "return_cost_report"):
+            if options.pop(name, False):
+                raise ConfigError(f"{name}=True: an iterator has no end to give it at; use chat_completions_batch_sync")
+        options.pop("return_usage", None)  # every item carries it
         rows, job = self._start(self._cancel(), messages_list, output_file or output_jsonl, show_progress, options)
         return job.run(rows)
 
@@ -303,8 +309,9 @@ class LLMClient:
     ) -> AsyncIterator[BatchResultItem]:
         """Iterate over `iter_chat_completions_batch_sync` with `async for`."""
         make = partial(self.iter_chat_completions_batch_sync, messages_list, *args, **options)
-        async for item in aio.iterate(self._threads(), make):
-            yield item
+        async with aclosing(aio.iterate(self._threads(), make)) as items:
+            async for item in items:
+                yield item
 
     # --- the end
 

@@ -26,7 +26,7 @@
       CheckpointError                     the output file cannot be read or written
         OutputLocked                      another run is writing it
 
-Whether an error may be retried is decided in `retry.py`; which exit code it means, in `cli/main.py`.
+Whether an error may be retried is decided in `retry.py`; which exit code it means, in `cli/exits.py`.
 """
 
 from __future__ import annotations

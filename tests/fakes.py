@@ -7,6 +7,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -299,3 +300,13 @@ class FakeEngine:
                 group = []
         if group:
             yield group
+
+
+def eventually(claim: Callable[[], object], patience: float = LONGEST_WAIT) -> bool:
+    """Wait until a claim about another thread or process holds; return whether it ever did."""
+    deadline = time.monotonic() + patience
+    while not claim():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True

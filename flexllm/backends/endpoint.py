@@ -12,15 +12,18 @@ from urllib.parse import urlsplit
 
 from ..cancel import CancelToken
 from ..chat import ChatCompletionResult, ChatRequest, Chunk, ChunkCollector, as_chunk
-from ..errors import RequestCancelled, RequestError, StreamBroken
+from ..errors import ApiStatusError, RequestCancelled, RequestError, StreamBroken
 from ..limits import Gate
 from ..providers.base import Provider
 from ..retry import RetryPolicy, parse_retry_after, parse_should_retry
 from ..sse import parse_events
 from ..transport import HttpStream, Transport
-from ..wire import HttpResponse, Target
+from ..wire import HttpResponse, Target, mask_key
 
 log = logging.getLogger(__name__)
+
+SHORTEST_KEY = 8
+"""Characters from which on a key is masked in what a server says; shorter ones ("EMPTY") are in ordinary words too."""
 
 
 class Endpoint:
@@ -133,11 +136,12 @@ class Endpoint:
 
     def _pause(self, error: RequestError, request: ChatRequest, attempt: int, cancel: CancelToken | None) -> None:
         """Wait until the next attempt may be made, or raise `error` if there should be none."""
+        self._told(error, request, attempt)
         if isinstance(error, RequestCancelled):
-            raise self._told(error, request, attempt)
+            raise error
         delay = self._retry.delay(error, attempt, self._rng)
         if delay is None:
-            raise self._told(error, request, attempt)
+            raise error
         log.info("attempt %d at %s failed (%s); the next in %.1f s", attempt, self._place, error, delay)
         if cancel is None:
             self._sleep(delay)
@@ -150,6 +154,11 @@ class Endpoint:
         error.model = request.model
         # A request that was stopped on its way to an attempt was not sent by it: such an error counts none.
         error.attempts = attempt if error.attempts else attempt - 1
+        key = self._target.api_key
+        if len(key) >= SHORTEST_KEY:  # some gateways repeat the key that they refuse
+            error.args = tuple(str(text).replace(key, mask_key(key)) for text in error.args)
+            if isinstance(error, ApiStatusError):
+                error.body = error.body.replace(key, mask_key(key))
         return error
 
 

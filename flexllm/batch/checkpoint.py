@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from ..digest import digest_messages
 from ..errors import CheckpointError, ConfigError, InputError
 from ..messages import normalise_messages
 from .items import BatchItem
 from .known import NOWHERE, Claim, KnownRows
-from .lines import SAVE_INPUT, encode_line, is_answer, read_key, with_index, write_line
-from .output import OutputFile, append_beside
+from .lines import SAVE_INPUT, encode_line, is_answer, read_key, read_source, with_index, write_line
+from .output import LineReader, OutputFile, append_beside
 
 ON_CHANGE = ("rerun", "keep", "fail")
 _decode = json.JSONDecoder().raw_decode
@@ -80,7 +80,7 @@ class Checkpoint:
         self._damaged: list[tuple[int, int]] = []  # line number, offset
         self._lines = 0
         self._in_order = True
-        self._aside: BinaryIO | None = None
+        self._aside = LineReader(self.aside_path)
         self._output = OutputFile(path, options.flush_interval)
         try:
             self._load()
@@ -118,15 +118,21 @@ class Checkpoint:
 
     def _load_aside(self) -> None:
         offset = 0
-        with open(self.aside_path, "rb", buffering=1 << 18) as file:
-            for line in file:
-                self._take_in(line, offset * 2 + 1)
-                offset += len(line)
+        try:
+            with open(self.aside_path, "rb", buffering=1 << 18) as file:
+                for line in file:
+                    self._take_in(line, offset * 2 + 1)
+                    offset += len(line)
+        except OSError as error:
+            raise CheckpointError(f"{self.aside_path} cannot be read: {error.strerror}") from error
 
     def _take_in(self, line: bytes, place: int) -> bool:
         """Remember what a line answers. Return False if it is no line of an output file."""
         try:
-            row, _ = _decode(line.decode())
+            text = line.decode()
+            row, end = _decode(text)
+            if end + 1 < len(text) and not text[end:].isspace():
+                return False
             key = row.get("key")
             index, success = row["index"], is_answer(row)
             if key is None:
@@ -134,7 +140,7 @@ class Checkpoint:
             elif success or not place & 1:
                 digest, settings, occurrence = read_key(key)
                 source = row.get("source")
-                self._known.add(digest, settings, occurrence, place, success, int(source, 16) if source else None)
+                self._known.add(digest, settings, occurrence, place, success, read_source(source) if source else None)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return False
         if index != self._lines and not place & 1:
@@ -152,10 +158,13 @@ class Checkpoint:
             except InputError:
                 pass  # another tool's idea of an input
         if success and not place & 1:
-            self._by_index[index] = place
+            if index in self._by_index:
+                self._known.extras.append(place)
+            else:
+                self._by_index[index] = place
 
     def _check_ours(self, good: int, last: bytes) -> None:
-        torn_alone = len(self._damaged) == 1 and not last.endswith(b"\n") and last.startswith(b'{"index": ')
+        torn_alone = len(self._damaged) == 1 and not last.endswith(b"\n") and b'{"index": '.startswith(last[:10])
         if not good and not torn_alone and not last.strip(b"\0") == b"":
             raise CheckpointError(
                 f"{self.path} is there already and is no output file of a batch (line {self._damaged[0][0]} has no "
@@ -247,13 +256,18 @@ class Checkpoint:
                 row["metadata"] = item.metadata
             if item.source is not None:
                 row["source"] = f"{item.source:032x}"
+            else:  # that of another input line, with other metadata
+                row.pop("source", None)
             self._places[item.index] = self._output.append(encode_line(row)) * 2
             self._lines += 1
         return row
 
     def read(self, place: int) -> dict[str, Any]:
         """Return the decoded line at a place."""
-        row = json.loads(self._line(place))
+        try:
+            row = json.loads(self._line(place))
+        except ValueError:
+            row = None
         if not isinstance(row, dict):
             raise CheckpointError(f"{self.path} was changed by someone else while it was in use; nothing is lost")
         return row
@@ -261,10 +275,7 @@ class Checkpoint:
     def _line(self, place: int) -> bytes:
         if not place & 1:
             return self._output.line_at(place >> 1)
-        if self._aside is None:
-            self._aside = open(self.aside_path, "rb")  # noqa: SIM115 (closed in close)
-        self._aside.seek(place >> 1)
-        return self._aside.readline()
+        return self._aside.line_at(place >> 1)
 
     # --- the end
 
@@ -287,9 +298,7 @@ class Checkpoint:
 
     def close(self) -> None:
         """Sync, close, unlock. May be called twice."""
-        if self._aside is not None:
-            self._aside.close()
-            self._aside = None
+        self._aside.close()
         self._output.close()
 
     def _is_in_order(self) -> bool:
@@ -318,7 +327,7 @@ class Checkpoint:
 
     def _set_aside(self) -> int:
         """Append what this input does not ask for to the file beside; return how many lines."""
-        places = [place for place in self._known.unclaimed() if not place & 1]
+        places = [place for place in chain(self._known.unclaimed(), self._by_index.values()) if not place & 1]
         if not places and not self._damaged:
             return 0
         damaged = (

@@ -6,6 +6,8 @@ the caller's own thread takes results, writes them, counts and shows.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -22,6 +24,7 @@ from .known import Claim
 from .lines import make_key, read_item
 from .progress import ProgressOptions, Tally, make_progress
 
+log = logging.getLogger(__name__)
 SHOWN_EVERY = 4096
 """Of the rows that nobody asks to see because an earlier run answered them, each so many-th travels to the progress bar."""
 
@@ -80,6 +83,7 @@ class BatchJob:
         self._cancel = cancel
         self._limit = options.limit
         self._limited = False
+        self._unwritten: list[BatchItem] = []
         self._passed_over = self._passed_over_counted = 0
         self._rows_read = 0
         self._give_resumed = options.give_resumed
@@ -103,18 +107,15 @@ class BatchJob:
         groups = self._engine.run(self._items(rows))
         try:
             for group in groups:
-                yield from self._settle(group, groups)
+                yield from self._settle(group)
                 self._progress.update(self._count_passed_over())
             self._progress.update(self._count_passed_over())
             self.is_complete = not self._cancel.stopped
             if self._checkpoint is not None and self.is_complete and self._rows_read:
                 self._checkpoint.finish(limited=self._limited)
-        except GeneratorExit:
-            self._cancel.stop()
-            if self._checkpoint is None:
-                self._cancel.abort()  # nobody will see these answers
-            else:
-                self._drain(groups, [])
+        except BaseException as error:  # also Ctrl-C, and the caller's leaving: what is under way is paid for
+            if not (self._cancel.stopped and isinstance(error, KeyboardInterrupt)):  # the second says: at once
+                self._finish_under_way(groups)
             raise
         finally:
             groups.close()
@@ -156,7 +157,7 @@ class BatchJob:
                 source = rows.source(row)
                 if source is not None:
                     claim = self._checkpoint.claim_source(source, rows.settings)
-            if claim is None or claim.place < 0:
+            if claim is None or claim.place < 0 or not claim.is_own_line:
                 yield self._item(index, row, rows, source, claim)
             elif self._give_resumed or claim.place & 1 or not claim.success or not index % SHOWN_EVERY:
                 yield BatchItem(index, source=source, place=claim.place, answered=claim.success)
@@ -196,36 +197,48 @@ class BatchJob:
         self.tally.success += new
         return self.tally
 
-    def _settle(self, group: list[BatchItem], groups: Iterator[list[BatchItem]]) -> Iterator[BatchResultItem]:
+    def _settle(self, group: list[BatchItem]) -> Iterator[BatchResultItem]:
         if self._checkpoint is not None:
-            self._write(group, groups)
+            self._write(self._checkpoint, group)
         for item in group:
             settled = self._resumed(item) if item.outcome is None else self._answered(item)
             if settled is not None:
                 yield settled
 
-    def _write(self, group: list[BatchItem], groups: Iterator[list[BatchItem]]) -> None:
-        assert self._checkpoint is not None
-        fresh = [item for item in group if item.outcome is not None]
-        try:
-            if fresh:
-                self._checkpoint.write(fresh)
-        except CheckpointError:
-            self._cancel.stop()
-            self._drain(groups, fresh)
-            raise
+    def _write(self, checkpoint: Checkpoint, group: list[BatchItem]) -> None:
+        self._unwritten += [item for item in group if item.outcome is not None]
+        if self._unwritten:
+            checkpoint.write(self._unwritten)
+            self._unwritten = []
 
-    def _drain(self, groups: Iterator[list[BatchItem]], pending: list[BatchItem]) -> None:
-        """Write what is still under way, and what could not be written before, in one last try."""
-        assert self._checkpoint is not None
-        for group in groups:
-            pending += [item for item in group if item.outcome is not None]
+    def _finish_under_way(self, groups: Iterator[list[BatchItem]]) -> None:
+        """Stop, and write what still comes; without a file, break it off.
+
+        Raises:
+            CheckpointError: It could not be written, in a last try neither.
+        """
+        self._cancel.stop()
+        if self._checkpoint is None:
+            self._cancel.abort()  # nobody will see these answers
+            return
         try:
-            if pending:
-                self._checkpoint.write(pending)
-        except CheckpointError as error:
-            paid = sum(isinstance(item.outcome, ChatCompletionResult) for item in pending)
-            raise CheckpointError(f"{error}; {paid} answers could not be saved") from error
+            for group in groups:
+                with contextlib.suppress(CheckpointError):  # told below, if it still fails
+                    self._write(self._checkpoint, group)
+        except Exception as error:  # the input's own: what ends the run is another error, or the caller's leaving
+            log.warning("the input failed while the batch was being stopped: %s", error)
+        finally:
+            self._save_rest(self._checkpoint)
+
+    def _save_rest(self, checkpoint: Checkpoint) -> None:
+        """Write what could not be written before, one by one: on a full disk there may be room for some."""
+        while self._unwritten:
+            try:
+                checkpoint.write(self._unwritten[:1])
+            except CheckpointError as error:
+                paid = sum(isinstance(item.outcome, ChatCompletionResult) for item in self._unwritten)
+                raise CheckpointError(f"{error}; {paid} answers could not be saved") from error
+            del self._unwritten[0]
 
     def _answered(self, item: BatchItem) -> BatchResultItem:
         tally, outcome = self.tally, item.outcome

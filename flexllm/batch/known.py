@@ -81,12 +81,14 @@ class Claim(NamedTuple):
         place: Where its line is, NOWHERE if it must be asked.
         success: Whether that line holds an answer.
         changed: Where an equal row that was asked with other settings is; NOWHERE if there is none.
+        is_own_line: The line at `place` was written for the very same input line, so that its metadata stand too.
     """
 
     occurrence: int
     place: int
     success: bool
     changed: int = NOWHERE
+    is_own_line: bool = False
 
 
 class KnownRows:
@@ -102,6 +104,7 @@ class KnownRows:
         self._settings_numbers: dict[int, int] = {}
         self._sources = DigestTable()
         self._source_entries = array("I")
+        self._source_of = array("I")  # 1 + the number of the source of the line at an entry's place, 0 for none
         self._by_messages: DigestTable | None = None
         self._by_messages_entries = array("I")
         self._unkeyed: dict[int, int] = {}
@@ -122,8 +125,13 @@ class KnownRows:
         number = self._settings_number(settings)
         self._known_settings.add(number)
         entry = self._add(digest, number, occurrence, place, success)
-        if source is not None and self._sources.add(source >> 64, source & _MASK) == len(self._source_entries):
+        if source is None:
+            return
+        source_number = self._sources.add(source >> 64, source & _MASK)
+        if source_number == len(self._source_entries):
             self._source_entries.append(self._entry(digest, number, 0) if occurrence else entry)
+        if self._places[entry] == place:
+            self._source_of[entry] = source_number + 1
 
     def add_unkeyed(self, digest: int, place: int, success: bool) -> None:
         """Take in a line of which only the messages are known, as older files have it: any settings will do."""
@@ -154,13 +162,16 @@ class KnownRows:
             return None
         entry = self._source_entries[number]
         if self._asked[entry] or self._state[entry] != _SUCCESS or self._settings[self._settings_of[entry]] != settings:
-            return self.claim(self._messages_digest(entry), settings)
+            return self._claim(self._messages_digest(entry), settings, number + 1)
         self._asked[entry] = 1  # the usual case: asked for the first time, and answered with these settings
         self._state[entry] = _SUCCESS | _CLAIMED
-        return Claim(0, self._places[entry], True)
+        return Claim(0, self._places[entry], True, NOWHERE, self._source_of[entry] == number + 1)
 
     def claim(self, digest: int, settings: int) -> Claim:
         """Claim the row with these messages and settings: the first call gives occurrence 0, the next 1, ..."""
+        return self._claim(digest, settings, 0)
+
+    def _claim(self, digest: int, settings: int, source_mark: int) -> Claim:
         number = self._settings_number(settings)
         entry = self._entry(digest, number, 0)
         occurrence = self._asked[entry]
@@ -172,13 +183,14 @@ class KnownRows:
             unkeyed = self._find(digest, _ANY_SETTINGS, occurrence)
             if unkeyed >= 0 and self._state[unkeyed] & _SUCCESS and not self._state[unkeyed] & _CLAIMED:
                 entry, state = unkeyed, self._state[unkeyed]
-        if not state & _SUCCESS and len(self._known_settings) > (number in self._known_settings):
+        if self._places[entry] == NOWHERE and len(self._known_settings) > (number in self._known_settings):
             other = self._find_with_other_settings(digest, number, occurrence)
             if other != NOWHERE:
                 return Claim(occurrence, self._places[entry], False, other)
         if self._places[entry] != NOWHERE:
             self._state[entry] = state | _CLAIMED
-        return Claim(occurrence, self._places[entry], bool(state & _SUCCESS))
+        is_own_line = source_mark > 0 and self._source_of[entry] == source_mark
+        return Claim(occurrence, self._places[entry], bool(state & _SUCCESS), NOWHERE, is_own_line)
 
     def keep(self, changed: int) -> Claim:
         """Claim the row that `Claim.changed` named, although it was asked with other settings."""
@@ -209,6 +221,7 @@ class KnownRows:
             self._asked.append(0)
             self._state.append(0)
             self._settings_of.append(settings)
+            self._source_of.append(0)
         return entry
 
     def _find(self, digest: int, settings: int, occurrence: int) -> int:

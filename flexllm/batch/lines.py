@@ -34,13 +34,24 @@ def make_key(digest: int, settings: int, occurrence: int) -> str:
 def read_key(key: str) -> tuple[int, int, int]:
     """Return the digest, the settings and the occurrence number of a key. Raises ValueError if it is none."""
     digest, settings, occurrence = key.split("-")
-    return int(digest, 16), int(settings, 16), int(occurrence)
+    parts = int(digest, 16), int(settings, 16), int(occurrence)
+    if parts[0] >> 128 or parts[1] >> 64:
+        raise ValueError(f"key is {key!r}")
+    return parts
+
+
+def read_source(source: str) -> int:
+    """Return the digest of an input line. Raises ValueError if it is none."""
+    digest = int(source, 16)
+    if digest >> 128:  # too long, or negative
+        raise ValueError(f"source is {source!r}")
+    return digest
 
 
 def is_answer(row: Mapping[str, Any]) -> bool:
     """Return whether a decoded line holds an answer. Raises KeyError if it is no line of an output file."""
-    status = row.get("status")
-    return status == "success" or status == "cached" or (status is None and row["output"] is not None)
+    output, status = row["output"], row.get("status")
+    return status == "success" or status == "cached" or (status is None and output is not None)
 
 
 def write_line(item: BatchItem, save_input: bool | str, save_raw: bool) -> bytes:

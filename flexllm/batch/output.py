@@ -34,6 +34,8 @@ class OutputFile:
         CheckpointError: It cannot be opened for writing.
     """
 
+    _descriptor = -1
+
     def __init__(self, path: Path, flush_interval: float) -> None:
         self.path = path
         self._real = Path(os.path.realpath(path))
@@ -63,6 +65,10 @@ class OutputFile:
             raise CheckpointError(f"{self.path} is a folder; name a file in it, such as {self.path / 'out.jsonl'}")
         if not stat.S_ISREG(mode):
             raise CheckpointError(f"{self.path} is not a regular file; a batch that resumes needs one")
+
+    def __del__(self) -> None:
+        if self._descriptor >= 0:  # of a batch that was prepared and never run; it must not stay locked
+            self.close()
 
     def _after_fork_in_child(self) -> None:
         if self._descriptor >= 0:  # two writers would write on the same place

@@ -7,6 +7,7 @@ import sys
 
 import flexllm.errors as errors  # not `from ..`: the package's __getattr__ would be asked first
 
+from .exits import FAILED, exit_code
 from .output import talk
 from .parser import build_parser
 
@@ -14,23 +15,6 @@ TYPE_CHECKING = False  # see errors.py
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-DONE, FAILED, USAGE, CONFIG, AUTHENTICATION, LOCKED, UNREACHED, BUDGET, DEADLINE, FILES = range(10)
-"""Exit codes, fixed for good; flexllm(1) explains them. An interrupt gives 128 and the signal's number."""
-
-EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
-    (errors.InputError, FILES),
-    (errors.ConfigError, CONFIG),
-    (errors.AuthenticationFailed, AUTHENTICATION),
-    (errors.PermissionDenied, AUTHENTICATION),
-    (errors.OutputLocked, LOCKED),
-    (errors.CheckpointError, FILES),
-    (errors.ConnectionFailed, UNREACHED),
-    (errors.BudgetExceededError, BUDGET),
-    (errors.FlexLLMError, FAILED),
-    (OSError, FILES),
-)
-"""The first class that fits decides."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,19 +28,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         talk("flexllm: interrupted")
         code = 130
     except BrokenPipeError:  # the reader of our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         code = FAILED
     except (errors.FlexLLMError, OSError) as error:
-        talk(f"flexllm: {error}")
+        talk(f"flexllm: {_sentence(error)}")
         code = exit_code(error)
     if code > 128:
         leave(code)
     return code
 
 
-def exit_code(error: BaseException) -> int:
-    """Return the exit code that an error means."""
-    return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:  # str() would begin with the error's number
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
 
 
 def leave(code: int) -> None:

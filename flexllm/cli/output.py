@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 
 TYPE_CHECKING = False  # see errors.py
 
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TextIO
+
+
+def standard_output() -> TextIO:
+    """Return standard output. Raises OSError where the caller has closed it: Python then has none at all."""
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, "standard output is closed")
+    return sys.stdout
 
 
 def print_data(text: str, end: str = "\n") -> None:
     """Print data, at once. Half a character, which models do send, becomes a question mark."""
-    sys.stdout.write(_printable(text, sys.stdout.encoding) + end)
-    sys.stdout.flush()
+    stream = standard_output()
+    try:
+        stream.write(_printable(text, stream.encoding) + end)
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, f"standard output cannot be written: {error.strerror}") from error
 
 
 def print_json(value: Any) -> None:
@@ -24,10 +38,13 @@ def print_json(value: Any) -> None:
 
 
 def talk(text: str) -> None:
-    """Tell the user a sentence."""
+    """Tell the user a sentence; where nobody can be told, say nothing."""
     if sys.stderr is not None:
-        sys.stderr.write(_printable(text, sys.stderr.encoding) + "\n")
-        sys.stderr.flush()
+        try:
+            sys.stderr.write(_printable(text, sys.stderr.encoding) + "\n")
+            sys.stderr.flush()
+        except OSError:  # full, or its reader is gone
+            pass
 
 
 def _printable(text: str, encoding: str | None) -> str:

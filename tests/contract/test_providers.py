@@ -317,8 +317,7 @@ def test_whatever_stands_in_a_reply_it_is_read_or_an_error_of_ours(given: tuple[
     response = HttpResponse(payload["response"]["status"], payload["response"]["headers"], json.dumps(body).encode())
     try:
         result = read(provider_of(folder), response)
-    except RequestError as error:
-        assert isinstance(error, (ApiStatusError, MalformedResponse))
+    except (ApiStatusError, MalformedResponse):
         return
     assert isinstance(result.content, str)
     assert all(isinstance(call.function["arguments"], str) for call in result.tool_calls or ())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import inspect
+import io
 import os
 import pickle
 import shutil
@@ -17,6 +18,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -36,7 +38,7 @@ from fakes import (
     unused_port,
 )
 
-import flexllm.transport
+import flexllm.transport.direct
 from flexllm.cancel import CancelToken
 from flexllm.errors import (
     ConfigError,
@@ -62,7 +64,11 @@ def request(
 ) -> HttpRequest:
     url = server if isinstance(server, str) else server.url
     given = tuple((name.replace("_", "-"), value) for name, value in headers.items())
-    own = (("Authorization", f"Bearer {SECRET}"), ("Content-Type", "application/json"), ("Accept-Encoding", "gzip, deflate"))
+    own = (
+        ("Authorization", f"Bearer {SECRET}"),
+        ("Content-Type", "application/json"),
+        ("Accept-Encoding", "gzip, deflate"),
+    )
     return HttpRequest("POST", url + path, own + given, body)
 
 
@@ -156,8 +162,9 @@ def test_a_header_that_holds_a_line_end_is_refused_and_not_repeated(route: str, 
         assert server.requests == []
 
 
-def test_a_header_that_http_cannot_carry_is_refused() -> None:
-    with ScriptedServer([READ, http_reply(b"ok")]) as server, transport() as one:
+@ROUTES
+def test_a_header_that_http_cannot_carry_is_refused(route: str) -> None:
+    with ScriptedServer([READ, http_reply(b"ok")]) as server, transport(route) as one:
         assert isinstance(failure(one, request(server, X_Own=f"{SECRET}€")), ConfigError)
 
 
@@ -228,7 +235,6 @@ def test_both_routes_read_the_same_reply(how: str) -> None:
 BROKEN: dict[str, list[Step]] = {
     "closed without a reply": [CLOSE],
     "reset without a reply": [RESET],
-    "closed in the head": [http_reply(BODY)[:20], CLOSE],
     "closed in the body": [http_reply(BODY)[:-5], CLOSE],
     "reset in the body": [http_reply(BODY)[:-5], Sleep(0.05), RESET],
     "closed in a chunk": [http_reply(chunked(BODY)[:50], CHUNKED, framed=False), CLOSE],
@@ -237,6 +243,12 @@ BROKEN: dict[str, list[Step]] = {
     "chunk size": [http_reply(b"xyz\r\nab", CHUNKED, framed=False), CLOSE],
     "not gzip": [http_reply(BODY, "Content-Encoding: gzip")],
 }
+
+
+def test_a_head_that_ends_early_is_a_failed_connection() -> None:
+    # By the session route it is not: http.client takes the end of a connection for the end of a head.
+    with ScriptedServer([READ, http_reply(BODY)[:20], CLOSE]) as server, transport() as one:
+        assert "middle of the head" in str(failure(one, request(server)))
 
 
 @ROUTES
@@ -253,9 +265,11 @@ def test_a_broken_reply_is_a_failed_connection_by_either_route(route: str, how: 
 
 
 def test_a_compressed_body_that_ends_early_is_broken() -> None:
-    with ScriptedServer([READ, http_reply(gzip.compress(BODY)[:-8], "Content-Encoding: gzip")]) as server:
-        with transport() as one:
-            assert "compressed body ends early" in str(failure(one, request(server)))
+    with (
+        ScriptedServer([READ, http_reply(gzip.compress(BODY)[:-8], "Content-Encoding: gzip")]) as server,
+        transport() as one,
+    ):
+        assert "compressed body ends early" in str(failure(one, request(server)))
 
 
 # --- connections ------------------------------------------------------------------------------------------------------
@@ -289,10 +303,12 @@ def test_a_connection_that_ends_is_not_used_again(route: str, how: str) -> None:
 
 
 def test_bytes_beyond_a_reply_are_not_taken_for_the_next_one() -> None:
-    with ScriptedServer([READ, http_reply(b"one") + http_reply(b"forged")], [READ, http_reply(b"two")]) as server:
-        with transport() as one:
-            assert one.send(request(server)).body == b"one"
-            assert one.send(request(server)).body == b"two"
+    with (
+        ScriptedServer([READ, http_reply(b"one") + http_reply(b"forged")], [READ, http_reply(b"two")]) as server,
+        transport() as one,
+    ):
+        assert one.send(request(server)).body == b"one"
+        assert one.send(request(server)).body == b"two"
 
 
 @ROUTES
@@ -311,7 +327,7 @@ STALE = [READ, http_reply(b"one"), CLOSE]
 @pytest.mark.parametrize("age", [0.0, 5.0], ids=["fresh", "idle for long"])
 def test_a_connection_closed_while_idle_costs_no_error(end: Step, age: float, monkeypatch: pytest.MonkeyPatch) -> None:
     if age:
-        monkeypatch.setattr(flexllm.transport, "FRESH_SECONDS", -1.0)
+        monkeypatch.setattr(flexllm.transport.direct, "FRESH_SECONDS", -1.0)
     with ScriptedServer([READ, http_reply(b"one"), end], [READ, http_reply(b"two")]) as server, transport() as one:
         assert one.send(request(server)).body == b"one"
         time.sleep(0.05)  # the end reaches us
@@ -321,11 +337,13 @@ def test_a_connection_closed_while_idle_costs_no_error(end: Step, age: float, mo
 
 
 def test_a_request_taken_by_a_connection_that_then_closes_is_sent_once_more() -> None:
-    with ScriptedServer([READ, http_reply(b"one"), READ, CLOSE], [READ, http_reply(b"two")]) as server:
-        with transport() as one:
-            assert one.send(request(server)).body == b"one"
-            assert one.send(request(server)).body == b"two"
-            assert (server.connections, len(server.requests)) == (2, 3)
+    with (
+        ScriptedServer([READ, http_reply(b"one"), READ, CLOSE], [READ, http_reply(b"two")]) as server,
+        transport() as one,
+    ):
+        assert one.send(request(server)).body == b"one"
+        assert one.send(request(server)).body == b"two"
+        assert (server.connections, len(server.requests)) == (2, 3)
 
 
 def test_it_is_sent_once_more_and_not_twice() -> None:
@@ -368,19 +386,21 @@ def test_many_threads_share_connections() -> None:
         assert server.connections <= 8
 
 
-def test_no_more_idle_connections_are_kept_than_asked_for(caplog: pytest.LogCaptureFixture) -> None:
-    together = threading.Barrier(12)
+@pytest.mark.parametrize(("connections", "opened"), [(16, 16), (10, 22)])
+def test_idle_connections_are_kept_up_to_the_number_asked_for(connections: int, opened: int) -> None:
+    together = threading.Barrier(16)
 
     def meet(sock: socket.socket) -> None:
         together.wait(LONGEST_WAIT)
 
-    with ScriptedServer([READ, meet, http_reply(b"ok")]) as server, transport(connections=4) as one:
-        threads = [threading.Thread(target=one.send, args=(request(server),)) for _ in range(12)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(LONGEST_WAIT)
-        assert server.connections == 12
+    with ScriptedServer([READ, meet, http_reply(b"ok")] * 2) as server, transport(connections=connections) as one:
+        for _ in range(2):
+            threads = [threading.Thread(target=one.send, args=(request(server),)) for _ in range(16)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(LONGEST_WAIT)
+        assert server.connections == opened
 
 
 def test_closing_closes_idle_connections_and_leaves_the_transport_usable() -> None:
@@ -390,12 +410,14 @@ def test_closing_closes_idle_connections_and_leaves_the_transport_usable() -> No
         if not sock.recv(1):
             ended.set()
 
-    with ScriptedServer([READ, http_reply(b"one"), wait_for_the_end], [READ, http_reply(b"two")]) as server:
-        with transport() as one:
-            one.send(request(server))
-            one.close()
-            assert ended.wait(LONGEST_WAIT)
-            assert one.send(request(server)).body == b"two"
+    with (
+        ScriptedServer([READ, http_reply(b"one"), wait_for_the_end], [READ, http_reply(b"two")]) as server,
+        transport() as one,
+    ):
+        one.send(request(server))
+        one.close()
+        assert ended.wait(LONGEST_WAIT)
+        assert one.send(request(server)).body == b"two"
 
 
 # --- time limits ------------------------------------------------------------------------------------------------------
@@ -409,11 +431,11 @@ def test_closing_closes_idle_connections_and_leaves_the_transport_usable() -> No
         [http_reply(BODY)[:20], Sleep(30.0)],
         [http_reply(BODY)[:-10], Sleep(30.0)],
         [http_reply(b"", CHUNKED, framed=False), b"5\r\nab", Sleep(30.0)],
-        [step for byte in http_reply(b"x" * 100) for step in (bytes([byte]), Sleep(0.05))],
-        [http_reply(b"x" * 200)[:-200], *[step for _ in range(200) for step in (b"x", Sleep(0.05))]],
-        [http_reply(b"", CHUNKED, framed=False), *[step for _ in range(200) for step in (b"1\r\nx\r\n", Sleep(0.05))]],
-        [http_reply(b"", framed=False), *[step for _ in range(200) for step in (b"x", Sleep(0.05))]],
-        [step for _ in range(200) for step in (b"HTTP/1.1 100 Continue\r\n\r\n", Sleep(0.05))],
+        [step for byte in http_reply(b"x" * 100) for step in (bytes([byte]), Sleep(0.02))],
+        [http_reply(b"x" * 200)[:-200], *[step for _ in range(200) for step in (b"x", Sleep(0.02))]],
+        [http_reply(b"", CHUNKED, framed=False), *[step for _ in range(200) for step in (b"1\r\nx\r\n", Sleep(0.02))]],
+        [http_reply(b"", framed=False), *[step for _ in range(200) for step in (b"x", Sleep(0.02))]],
+        [step for _ in range(200) for step in (b"HTTP/1.1 100 Continue\r\n\r\n", Sleep(0.02))],
     ],
     ids=[
         "nothing", "half a head", "half a body", "half a chunk", "drip of the head", "drip of the body", "drip of chunks",
@@ -421,37 +443,43 @@ def test_closing_closes_idle_connections_and_leaves_the_transport_usable() -> No
     ],
 )  # fmt: skip
 def test_a_reply_has_its_time_limit_as_a_whole(route: str, slow: list[Step]) -> None:
-    with ScriptedServer([READ, *slow]) as server, transport(route, timeout=0.4) as one:
+    with ScriptedServer([READ, *slow]) as server, transport(route, timeout=0.12) as one:
         started = time.monotonic()
         error = failure(one, request(server))
-        assert 0.3 <= took(started) < 0.4 + SLACK
+        assert 0.1 <= took(started) < 0.12 + SLACK
         assert type(error) is RequestTimeout
-        assert "within 0.4 s; raise timeout" in str(error)
+        assert "within 0.12 s; raise timeout" in str(error)
         assert error.endpoint == server.url
 
 
 def test_the_time_limit_holds_again_on_a_connection_that_was_used_before() -> None:
-    with ScriptedServer([READ, Sleep(0.2), http_reply(b"one"), READ, Sleep(30.0)]) as server:
-        with transport(timeout=0.5) as one:
-            assert one.send(request(server)).body == b"one"
-            started = time.monotonic()
-            assert type(failure(one, request(server))) is RequestTimeout
-            assert 0.4 <= took(started) < 0.5 + SLACK
-            assert server.connections == 1
+    with (
+        ScriptedServer([READ, Sleep(0.1), http_reply(b"one"), READ, Sleep(30.0)]) as server,
+        transport(timeout=0.5) as one,
+    ):
+        assert one.send(request(server)).body == b"one"
+        started = time.monotonic()
+        assert type(failure(one, request(server))) is RequestTimeout
+        assert 0.45 <= took(started) < 0.5 + SLACK
+        assert server.connections == 1
 
 
 def test_a_time_limit_is_not_taken_over_by_the_next_request() -> None:
-    with ScriptedServer([READ, Sleep(0.3), http_reply(b"one"), READ, Sleep(0.3), http_reply(b"two")]) as server:
-        with transport(timeout=0.5) as one:
-            assert [one.send(request(server)).body for _ in range(2)] == [b"one", b"two"]
-            assert server.connections == 1
+    with (
+        ScriptedServer([READ, Sleep(0.45), http_reply(b"one"), READ, Sleep(0.45), http_reply(b"two")]) as server,
+        transport(timeout=0.8) as one,
+    ):
+        assert [one.send(request(server)).body for _ in range(2)] == [b"one", b"two"]
+        assert server.connections == 1
 
 
 def test_a_connection_that_timed_out_is_not_used_again() -> None:
-    with ScriptedServer([READ, Sleep(0.4), http_reply(b"late")], [READ, http_reply(b"new")]) as server:
-        with transport(timeout=0.2) as one:
-            failure(one, request(server))
-            assert one.send(request(server)).body == b"new"
+    with (
+        ScriptedServer([READ, Sleep(0.4), http_reply(b"late")], [READ, http_reply(b"new")]) as server,
+        transport(timeout=0.2) as one,
+    ):
+        failure(one, request(server))
+        assert one.send(request(server)).body == b"new"
 
 
 @contextlib.contextmanager
@@ -491,29 +519,33 @@ def test_a_handshake_that_hangs_counts_as_connecting() -> None:
 @ROUTES
 def test_a_stream_may_take_longer_than_its_longest_gap(route: str) -> None:
     drip = [step for _ in range(8) for step in (chunked(b"x", end=b""), Sleep(0.1))]
-    with ScriptedServer([READ, http_reply(b"", CHUNKED, framed=False), *drip, b"0\r\n\r\n"]) as server:
-        with transport(route, timeout=0.5) as one:
-            assert stream_of(one, request(server)) == b"x" * 8
+    with (
+        ScriptedServer([READ, http_reply(b"", CHUNKED, framed=False), *drip, b"0\r\n\r\n"]) as server,
+        transport(route, timeout=0.7) as one,
+    ):
+        assert stream_of(one, request(server)) == b"x" * 8
 
 
 @ROUTES
 @pytest.mark.parametrize("before", [[], [chunked(b"x", end=b"")]], ids=["no piece", "a piece"])
 def test_a_gap_in_a_stream_has_its_limit(route: str, before: list[Step]) -> None:
-    with ScriptedServer([READ, http_reply(b"", CHUNKED, framed=False), *before, Sleep(30.0)]) as server:
-        with transport(route, timeout=0.3) as one:
-            started = time.monotonic()
-            with pytest.raises(RequestTimeout):
-                stream_of(one, request(server))
-            assert 0.2 <= took(started) < 0.3 + SLACK
+    with (
+        ScriptedServer([READ, http_reply(b"", CHUNKED, framed=False), *before, Sleep(30.0)]) as server,
+        transport(route, timeout=0.2) as one,
+    ):
+        started = time.monotonic()
+        with pytest.raises(RequestTimeout):
+            stream_of(one, request(server))
+        assert 0.15 <= took(started) < 0.2 + SLACK
 
 
 @ROUTES
 def test_the_head_of_a_stream_has_the_limit_of_a_gap(route: str) -> None:
-    with ScriptedServer([READ, Sleep(30.0)]) as server, transport(route, timeout=0.3) as one:
+    with ScriptedServer([READ, Sleep(30.0)]) as server, transport(route, timeout=0.2) as one:
         started = time.monotonic()
         with pytest.raises(RequestTimeout):
             stream_of(one, request(server))
-        assert 0.2 <= took(started) < 0.3 + SLACK
+        assert 0.15 <= took(started) < 0.2 + SLACK
 
 
 @ROUTES
@@ -521,14 +553,15 @@ def test_the_head_of_a_stream_has_the_limit_of_a_gap(route: str) -> None:
 def test_a_whole_stream_has_its_limit_where_one_is_set(route: str, hangs: bool) -> None:
     drip: list[Step] = [step for _ in range(200) for step in (chunked(b"x", end=b""), Sleep(0.05))]
     rest: list[Step] = [chunked(b"x", end=b""), Sleep(30.0)] if hangs else drip
-    with ScriptedServer([READ, http_reply(b"", CHUNKED, framed=False), *rest]) as server:
-        with transport(route, stream_timeout=0.4) as one:
-            started = time.monotonic()
-            with pytest.raises(RequestTimeout) as caught, one.stream(request(server)) as reply:
-                for piece in reply.pieces():
-                    assert piece == b"x"
-            assert 0.3 <= took(started) < 0.8 + SLACK
-            assert "stream_timeout" in str(caught.value)
+    with (
+        ScriptedServer([READ, http_reply(b"", CHUNKED, framed=False), *rest]) as server,
+        transport(route, stream_timeout=0.25) as one,
+    ):
+        started = time.monotonic()
+        with pytest.raises(RequestTimeout) as caught:
+            stream_of(one, request(server))
+        assert 0.2 <= took(started) < 0.5 + SLACK
+        assert "stream_timeout" in str(caught.value)
 
 
 @ROUTES
@@ -546,22 +579,30 @@ def test_a_piece_is_handed_on_before_the_next_is_sent(route: str, framing: str) 
             chunked(last),
         ],
     }  # fmt: skip
-    with ScriptedServer([READ, *conversations[framing]]) as server, transport(route, timeout=5.0) as one:
-        with one.stream(request(server)) as reply:
-            pieces = iter(reply.pieces())
-            assert next(pieces) == b"first"
-            got_first.set()
-            assert b"".join(pieces) == b"last"
+    with (
+        ScriptedServer([READ, *conversations[framing]]) as server, transport(route, timeout=5.0) as one,
+        one.stream(request(server)) as reply,
+    ):
+        pieces = iter(reply.pieces())
+        assert next(pieces) == b"first"
+        got_first.set()
+        assert b"".join(pieces) == b"last"
 
 
 @ROUTES
 def test_a_stream_that_breaks_raises_inside_the_block(route: str) -> None:
     broken = http_reply(chunked(b"first", end=b""), CHUNKED, framed=False)
+    came: list[bytes] = []
+
+    def read() -> None:
+        with one.stream(request(server)) as reply:
+            for piece in reply.pieces():
+                came.append(piece)
+
     with ScriptedServer([READ, broken, CLOSE]) as server, transport(route) as one:
-        with pytest.raises(ConnectionFailed), one.stream(request(server)) as reply:
-            pieces = iter(reply.pieces())
-            assert next(pieces) == b"first"
-            next(pieces)
+        with pytest.raises(ConnectionFailed):
+            read()
+        assert came == [b"first"]
 
 
 # --- hosts that cannot be asked ---------------------------------------------------------------------------------------
@@ -631,11 +672,11 @@ def test_a_certificate_of_ones_own_is_refused_and_the_way_out_named(route: str, 
 def test_a_certificate_of_ones_own_is_taken_where_it_is_given(
     route: str, tls: ssl.SSLContext, certificate: Path
 ) -> None:
-    with ScriptedServer([READ, http_reply(b"one"), READ, http_reply(chunked(b"two"), CHUNKED, framed=False)], tls=tls) as server:
-        with transport(route, verify=str(certificate)) as one:
-            assert one.send(request(server)).body == b"one"
-            assert stream_of(one, request(server)) == b"two"
-            assert server.connections == 1
+    conversation = [READ, http_reply(b"one"), READ, http_reply(chunked(b"two"), CHUNKED, framed=False)]
+    with ScriptedServer(conversation, tls=tls) as server, transport(route, verify=str(certificate)) as one:
+        assert one.send(request(server)).body == b"one"
+        assert stream_of(one, request(server)) == b"two"
+        assert server.connections == 1
 
 
 def test_a_certificate_may_stand_in_the_environment(
@@ -658,20 +699,24 @@ def test_certificates_go_unchecked_where_that_is_asked_for(route: str, tls: ssl.
 
 @ROUTES
 def test_a_bundle_that_is_not_there_is_a_wrong_option(route: str, tls: ssl.SSLContext) -> None:
-    with ScriptedServer([READ, http_reply(b"ok")], tls=tls) as server:
-        with transport(route, verify="/no/such/bundle.pem") as one:
-            error = failure(one, request(server))
-            assert isinstance(error, ConfigError)
-            assert "/no/such/bundle.pem" in str(error)
+    with (
+        ScriptedServer([READ, http_reply(b"ok")], tls=tls) as server,
+        transport(route, verify="/no/such/bundle.pem") as one,
+    ):
+        error = failure(one, request(server))
+        assert isinstance(error, ConfigError)
+        assert "/no/such/bundle.pem" in str(error)
 
 
 @ROUTES
 def test_tls_at_a_port_that_does_not_speak_it_says_so(route: str) -> None:
-    with ScriptedServer([b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", CLOSE]) as server:
-        with transport(route) as one:
-            error = failure(one, request(server.url.replace("http:", "https:")))
-            assert type(error) is ConnectionFailed
-            assert "TLS" in str(error)
+    with (
+        ScriptedServer([b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", CLOSE]) as server,
+        transport(route) as one,
+    ):
+        error = failure(one, request(server.url.replace("http:", "https:")))
+        assert type(error) is ConnectionFailed
+        assert "TLS" in str(error)
 
 
 @ROUTES
@@ -701,9 +746,11 @@ def through_proxy(one: Transport, proxy: ScriptedServer) -> None:
 
 @ROUTES
 def test_a_proxy_that_is_given_is_used(route: str) -> None:
-    with ScriptedServer([READ, http_reply(b"by proxy")] * 2) as proxy:
-        with transport(route, proxies={"http": proxy.url}) as one:
-            through_proxy(one, proxy)
+    with (
+        ScriptedServer([READ, http_reply(b"by proxy")] * 2) as proxy,
+        transport(route, proxies={"http": proxy.url}) as one,
+    ):
+        through_proxy(one, proxy)
 
 
 @ROUTES
@@ -733,13 +780,11 @@ def test_an_environment_that_is_not_trusted_is_not_read(monkeypatch: pytest.Monk
 
 
 def test_the_environment_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    with ScriptedServer([READ, http_reply(b"ok")]) as server, transport() as one:
+    with ScriptedServer([READ, http_reply(b"ok")] * 2) as server, transport() as one:
         assert one.send(request(server)).body == b"ok"
         monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{unused_port()}")
-        monkeypatch.setattr(requests.Session, "merge_environment_settings", None)
         assert one.send(request(server)).body == b"ok"
     with ScriptedServer([READ, http_reply(b"by proxy")] * 2) as proxy:
-        monkeypatch.undo()
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         with transport() as one:
             assert one.send(request(TARGET)).body == b"by proxy"
@@ -769,6 +814,15 @@ def test_a_proxy_that_is_not_there_is_a_failed_connection_and_its_password_not_s
 
 
 @ROUTES
+def test_a_proxy_may_be_named_without_its_scheme(route: str) -> None:
+    with (
+        ScriptedServer([READ, http_reply(b"by proxy")] * 2) as proxy,
+        transport(route, proxies={"http": f"127.0.0.1:{proxy.port}"}) as one,
+    ):
+        through_proxy(one, proxy)
+
+
+@ROUTES
 @pytest.mark.parametrize("place", ["127.0.0.1:port", "", ":8080", "[::1"])
 def test_a_proxy_with_a_wrong_url_is_a_wrong_option_and_its_password_not_shown(route: str, place: str) -> None:
     with transport(route, proxies={"http": f"http://me:{SECRET}@{place}"}) as one:
@@ -778,12 +832,14 @@ def test_a_proxy_with_a_wrong_url_is_a_wrong_option_and_its_password_not_shown(r
 
 
 def test_a_proxy_that_refuses_a_tunnel_is_a_failed_connection() -> None:
-    with ScriptedServer([READ, http_reply(b"", status="403 Forbidden"), CLOSE]) as proxy:
-        with transport(proxies={"https": proxy.url}) as one:
-            error = failure(one, request("https://model.invalid"))
-            assert type(error) is ConnectionFailed
-            assert "proxy" in str(error)
-            assert proxy.requests[0].startswith(b"CONNECT model.invalid:443 HTTP/1.")
+    with (
+        ScriptedServer([READ, http_reply(b"", status="403 Forbidden"), CLOSE]) as proxy,
+        transport(proxies={"https": proxy.url}) as one,
+    ):
+        error = failure(one, request("https://model.invalid"))
+        assert type(error) is ConnectionFailed
+        assert "proxy" in str(error)
+        assert proxy.requests[0].startswith(b"CONNECT model.invalid:443 HTTP/1.")
 
 
 # --- a session of the caller's own ------------------------------------------------------------------------------------
@@ -800,12 +856,17 @@ def test_a_session_of_the_callers_own_brings_its_headers_and_is_not_closed() -> 
         assert server.connections == 1
 
 
-def test_an_adapter_of_the_callers_own_carries_the_request() -> None:
+@pytest.mark.parametrize(
+    "raw",
+    [io.BytesIO, lambda body: urllib3.HTTPResponse(io.BytesIO(body), preload_content=False)],
+    ids=["file", "urllib3"],
+)
+def test_an_adapter_of_the_callers_own_carries_the_request(raw: Callable[[bytes], Any]) -> None:
     class Answering(requests.adapters.BaseAdapter):
         def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:  # type: ignore[override]
             response = requests.Response()
             response.status_code = 200
-            response.raw = urllib3.HTTPResponse(f"carried {request.method}".encode(), preload_content=False)
+            response.raw = raw(f"carried {request.method}".encode())
             response.headers["X-Carried-By"] = "me"
             return response
 
@@ -814,8 +875,26 @@ def test_an_adapter_of_the_callers_own_carries_the_request() -> None:
 
     with requests.Session() as session:
         session.mount("http://", Answering())
-        response = Transport(TransportOptions(), session).send(request("http://model.invalid"))
+        one = Transport(TransportOptions(), session)
+        response = one.send(request("http://model.invalid"))
         assert (response.status, response.headers, response.body) == (200, {"x-carried-by": "me"}, b"carried POST")
+        assert stream_of(one, request("http://model.invalid")) == b"carried POST"
+
+
+def test_a_reply_without_a_body_from_an_adapter_ends() -> None:
+    class Empty(requests.adapters.BaseAdapter):
+        def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:  # type: ignore[override]
+            response = requests.Response()
+            response.status_code = 204
+            response.raw = urllib3.HTTPResponse(b"not a file", preload_content=False)
+            return response
+
+        def close(self) -> None:
+            pass
+
+    with requests.Session() as session:
+        session.mount("http://", Empty())
+        assert Transport(TransportOptions(), session).send(request("http://model.invalid")).body == b""
 
 
 def test_the_authentication_of_a_session_stands_where_we_have_no_key() -> None:
@@ -861,16 +940,17 @@ def aborted(one: Transport, server: ScriptedServer, streaming: bool = False, pie
         time.sleep(0.05)
         token.abort()
 
+    def read() -> None:
+        nonlocal came
+        with one.stream(request(server), token) as reply:
+            for _ in reply.pieces():
+                came += 1
+
     thread = threading.Thread(target=abort_when_it_waits)
     thread.start()
     started = time.monotonic()
     with pytest.raises(RequestCancelled):
-        if streaming:
-            with one.stream(request(server), token) as reply:
-                for _ in reply.pieces():
-                    came += 1
-        else:
-            one.send(request(server), token)
+        read() if streaming else one.send(request(server), token)
     assert took(started) < SLACK
     thread.join(LONGEST_WAIT)
     assert token._breakers == set()
@@ -899,9 +979,11 @@ def test_an_abort_frees_a_thread_that_waits_for_a_piece(route: str) -> None:
 @ROUTES
 def test_an_abort_ends_a_stream_that_never_stops_talking(route: str) -> None:
     drip = [step for _ in range(1000) for step in (chunked(b"x", end=b""), Sleep(0.02))]
-    with ScriptedServer([READ, http_reply(b"", CHUNKED, framed=False), *drip]) as server:
-        with transport(route, timeout=30.0) as one:
-            aborted(one, server, streaming=True, pieces=3)
+    with (
+        ScriptedServer([READ, http_reply(b"", CHUNKED, framed=False), *drip]) as server,
+        transport(route, timeout=30.0) as one,
+    ):
+        aborted(one, server, streaming=True, pieces=3)
 
 
 @ROUTES
@@ -924,12 +1006,14 @@ def test_a_stop_lets_what_is_under_way_come_to_its_end(route: str) -> None:
 
 def test_an_abort_does_not_resend_on_a_new_connection() -> None:
     token = CancelToken()
-    with ScriptedServer([READ, http_reply(b"one"), READ, lambda sock: token.abort(), Sleep(30.0)]) as server:
-        with transport(timeout=30.0) as one:
+    with (
+        ScriptedServer([READ, http_reply(b"one"), READ, lambda sock: token.abort(), Sleep(30.0)]) as server,
+        transport(timeout=30.0) as one,
+    ):
+        one.send(request(server), token)
+        with pytest.raises(RequestCancelled):
             one.send(request(server), token)
-            with pytest.raises(RequestCancelled):
-                one.send(request(server), token)
-            assert (server.connections, len(server.requests)) == (1, 2)
+        assert (server.connections, len(server.requests)) == (1, 2)
 
 
 def test_a_token_keeps_nothing_of_a_request_that_is_over() -> None:
@@ -1014,7 +1098,7 @@ def test_a_fork_while_a_lock_is_held_and_a_request_under_way_harms_neither() -> 
 
 
 def foreign(module: Any) -> list[type[Exception]]:
-    kinds = [kind for _, kind in inspect.getmembers(module, inspect.isclass)]
+    kinds = [kind for _, kind in inspect.getmembers(module, inspect.isclass) if kind.__module__ == module.__name__]
     return [kind for kind in kinds if issubclass(kind, Exception) and not issubclass(kind, Warning)]
 
 
@@ -1022,10 +1106,22 @@ FOREIGN = list(dict.fromkeys([*foreign(requests.exceptions), *foreign(urllib3.ex
 
 
 def made(kind: type[Exception]) -> Exception:
-    """An error of this class, made without its constructor, which may want anything."""
-    error = kind.__new__(kind)
-    error.args = ("some words",)
-    return error
+    """An error of this class, whatever its constructor wants."""
+    words = "words"
+    for arguments in (
+        [words],
+        [None, words],
+        [None, None, words],
+        [0, 0],
+        [words, OSError(words)],
+        [words, words, 0],
+        [SimpleNamespace(tell=lambda: 0, length_remaining=1), b"words"],
+    ):
+        with contextlib.suppress(TypeError, AttributeError):
+            error = kind(*arguments)
+            str(error)
+            return error
+    raise AssertionError(f"{kind} wants something else")
 
 
 @pytest.mark.parametrize("kind", FOREIGN, ids=lambda kind: f"{kind.__module__}.{kind.__name__}")
@@ -1158,7 +1254,7 @@ def test_the_limit_of_open_files_is_raised_as_far_as_needed(
 
 def test_a_limit_of_open_files_that_cannot_be_raised_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert limits(monkeypatch, 256, 300) == []
-    with pytest.raises(ConfigError, match="concurrency_limit=500 .* 300: lower concurrency_limit to 236"):
+    with pytest.raises(ConfigError, match=r"concurrency_limit=500 .* 300: lower concurrency_limit to 236"):
         allow_connections(500)
 
 
@@ -1167,6 +1263,3 @@ def test_the_response_is_a_value_like_any_other() -> None:
         response = one.send(request(server))
         assert isinstance(response, HttpResponse)
         assert pickle.loads(pickle.dumps(response)) == response
-
-
-def _unused(_: Callable[..., object]) -> None: ...

@@ -40,16 +40,16 @@ def test_a_table_numbers_digests_like_a_dictionary(digests: list[tuple[int, int]
 
 def test_a_table_keeps_its_numbers_while_it_grows() -> None:
     table = DigestTable()
-    digests = [(at, at * 2**51 % 2**64) for at in range(1_500)]  # all with the same low bits
-    assert [table.add(*digest) for digest in digests] == list(range(1_500))
-    assert [table.find(*digest) for digest in digests] == list(range(1_500))
+    digests = [(at, at * 2**51 % 2**64) for at in range(1_000)]  # all with the same low bits
+    assert [table.add(*digest) for digest in digests] == list(range(1_000))
+    assert [table.find(*digest) for digest in digests] == list(range(1_000))
 
 
 # --- claims
 
 
 def test_what_no_file_holds_is_nowhere() -> None:
-    assert KnownRows().claim(A, MODEL) == (0, NOWHERE, False, NOWHERE)
+    assert KnownRows().claim(A, MODEL)[:4] == (0, NOWHERE, False, NOWHERE)
 
 
 def test_an_answer_is_found_by_messages_and_settings() -> None:
@@ -134,6 +134,23 @@ def test_the_line_of_a_later_equal_row_finds_the_first_answer_when_it_is_asked_f
     claim = known.claim_source(C, MODEL)
     assert claim is not None
     assert (claim.occurrence, claim.place) == (0, 100)
+
+
+def test_a_claim_tells_whether_the_line_was_written_for_the_same_input_line() -> None:
+    known = KnownRows()
+    known.add(A, MODEL, 0, 100, True, source=B)
+    known.add(A, MODEL, 1, 200, True, source=C)
+    claims = [known.claim_source(source, MODEL) for source in (C, C, B)]
+    assert [claim and claim.is_own_line for claim in claims] == [False, True, False]
+
+
+def test_an_answer_brings_its_own_input_line() -> None:
+    known = KnownRows()
+    known.add(A, MODEL, 0, 100, False, source=B)
+    known.add(A, MODEL, 0, 200, True, source=C)
+    claim = known.claim_source(C, MODEL)
+    assert claim is not None
+    assert (claim.place, claim.is_own_line) == (200, True)
 
 
 def test_a_line_that_failed_is_known_by_its_source_too() -> None:

@@ -85,15 +85,15 @@ def test_what_the_server_asks_for_is_read(headers: dict[str, str], seconds: floa
 
 @pytest.mark.skipif(not hasattr(time, "tzset"), reason="the time zone cannot be set here")
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/New_York"])
-def test_a_date_means_gmt_in_all_three_forms_wherever_we_are(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TZ", zone)
-    time.tzset()
+def test_a_date_means_gmt_in_all_three_forms_wherever_we_are(zone: str) -> None:
     try:
-        # The three forms of RFC 9110, section 5.6.7, of the same moment.
-        for form in ("Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"):
-            assert parse_retry_after({"retry-after": form}, 784111777.0 - 30.0) == 30.0
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("TZ", zone)
+            time.tzset()
+            # The three forms of RFC 9110, section 5.6.7, of the same moment.
+            for form in ("Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"):
+                assert parse_retry_after({"retry-after": form}, 784111777.0 - 30.0) == 30.0
     finally:
-        monkeypatch.undo()
         time.tzset()
 
 

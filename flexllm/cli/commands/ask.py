@@ -14,7 +14,7 @@ from ..common import (
     request_params,
     set_up_logging,
 )
-from ..output import print_data, print_json
+from ..output import print_data, print_json, standard_output
 
 TYPE_CHECKING = False  # see errors.py
 
@@ -54,8 +54,9 @@ def run(args: argparse.Namespace) -> int:
     _, endpoint = find_endpoint(args)
     params = request_params(args, endpoint.params)
     messages = normalise_messages(question, args.system or endpoint.system)
+    stdout = standard_output()  # before anything is paid for
     with make_client(args, endpoint) as client:
-        if sys.stdout.isatty() and not args.json and not args.no_stream:
+        if stdout.isatty() and not args.json and not args.no_stream:
             for piece in client.chat_completions_stream_sync(messages, **params):
                 print_data(str(piece), end="")
             print_data("")

@@ -215,11 +215,10 @@ def _sentence(summary: dict[str, Any], args: argparse.Namespace) -> str:
 
 def _how_to_go_on(args: argparse.Namespace, job: BatchJob) -> str:
     words = ["flexllm", *args.argv]
+    key = args.api_key
     for position, word in enumerate(words):
-        if word == "--api-key" and position + 1 < len(words):
-            words[position + 1] = "KEY"
-        elif word.startswith("--api-key="):
-            words[position] = "--api-key=KEY"
+        if key and f"={word}".endswith(f"={key}"):  # by its value, for argparse takes --api KEY and --api-k=KEY as well
+            words[position] = f"{word.removesuffix(key)}KEY"
     piped = args.input in (None, "-")
     hint = "the same input piped into the same command" if piped else "the same command"
     return f"Interrupted; every answer that came is in {args.output}. To go on, {hint}:\n  {shlex.join(words)}"
@@ -229,7 +228,7 @@ def _exit_code(job: BatchJob) -> int:
     """Return 0 if every row is answered; else 1, or what all failures have in common if nothing was answered at all."""
     import flexllm.errors as errors
 
-    from ..main import AUTHENTICATION, DONE, FAILED, UNREACHED, exit_code
+    from ..exits import AUTHENTICATION, DONE, FAILED, UNREACHED, exit_code
 
     tally = job.tally
     if not tally.failed:

@@ -71,6 +71,12 @@ def run(args: argparse.Namespace) -> int:
         )
     except ValueError as error:
         raise ConfigError(str(error)) from None
+    try:
+        server.start()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {args.host}, port {args.port}: {error.strerror}; --port 0 takes a free one"
+        ) from None
     with server:
         talk(f"Try it: flexllm ask Hello --base-url {server.base_url} -m {args.model}. Ctrl-C ends it.")
         print_data(server.base_url)

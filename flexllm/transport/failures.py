@@ -1,0 +1,104 @@
+"""Foreign network errors, turned into ours: what happened, where, and what to do."""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProxySchemeUnsupported
+
+from ..errors import ConfigError, ConnectionFailed, FlexLLMError, RequestTimeout, TlsFailed
+from ..http1 import BrokenReply, NothingReceived
+from .options import TransportOptions, place_of
+
+FOREIGN = (OSError, HTTPError, requests.RequestException, ProxySchemeUnsupported, NothingReceived, BrokenReply)
+"""OSError holds TimeoutError, ConnectionError and ssl.SSLError."""
+
+
+def translate(error: Exception, url: str, options: TransportOptions) -> FlexLLMError:
+    """Return a foreign network error as one of ours: what happened, where, and what to do."""
+    place = place_of(url)
+    causes = list(_causes(error))
+
+    def caused_by(*kinds: type[BaseException]) -> BaseException | None:
+        return next((cause for cause in causes if isinstance(cause, kinds)), None)
+
+    if certificate := caused_by(ssl.SSLCertVerificationError):
+        return TlsFailed(
+            f"the certificate of {place} was not accepted ({certificate}); if a company's own CA signed it, give its "
+            "bundle as verify='/path/to/ca.pem' or in REQUESTS_CA_BUNDLE",
+            endpoint=place,
+        )
+    if isinstance(error, requests.exceptions.InvalidProxyURL):
+        return ConfigError(f"the proxy for {place} has a wrong URL ({_short(error)}); check proxies= or HTTPS_PROXY")
+    if isinstance(error, requests.exceptions.InvalidHeader):  # its text repeats the header, which may be a key
+        return ConfigError(f"{place} cannot be asked: a header of the session holds a character that it must not")
+    if isinstance(error, ValueError):  # requests' families of wrong URLs
+        return ConfigError(f"{place} cannot be asked: {_short(error)}")
+    if caused_by(requests.exceptions.ConnectTimeout, ConnectTimeoutError):
+        return RequestTimeout(
+            f"{place} did not take the connection within {options.connect_timeout:g} s; check the address and the "
+            "network, or raise connect_timeout",
+            endpoint=place,
+        )
+    if caused_by(TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError):
+        return RequestTimeout(
+            f"{place} did not complete its reply within {options.timeout:g} s; raise timeout if the model needs longer",
+            endpoint=place,
+        )
+    if tls := caused_by(ssl.SSLError, requests.exceptions.SSLError, urllib3.exceptions.SSLError):
+        return ConnectionFailed(
+            f"the TLS connection to {place} failed ({_short(tls)}); check that the port speaks TLS, and verify= or "
+            "REQUESTS_CA_BUNDLE if a company's own CA is in use",
+            endpoint=place,
+        )
+    if caused_by(requests.exceptions.ProxyError, urllib3.exceptions.ProxyError):
+        return ConnectionFailed(f"the proxy on the way to {place} failed ({_short(error)}); check it", endpoint=place)
+    if caused_by(socket.gaierror):
+        host = urlsplit(url).hostname
+        return ConnectionFailed(f"the name {host!r} cannot be found; check base_url and the network", endpoint=place)
+    if caused_by(ConnectionRefusedError):
+        return ConnectionFailed(
+            f"nothing listens at {place}; is the server running, is the port right?", endpoint=place
+        )
+    if broken := caused_by(BrokenReply):
+        return ConnectionFailed(f"the reply of {place} is broken: {broken}", endpoint=place)
+    if caused_by(NothingReceived, ConnectionResetError, BrokenPipeError):
+        return ConnectionFailed(f"{place} closed the connection without a reply", endpoint=place)
+    if any(isinstance(cause, OSError) and cause.errno in _OUT_OF_FILES for cause in causes):
+        return ConnectionFailed(
+            f"no connection to {place} could be opened: too many open files; lower concurrency_limit or raise "
+            "the limit (ulimit -n)",
+            endpoint=place,
+        )
+    return ConnectionFailed(f"the connection to {place} failed: {_short(error)}", endpoint=place)
+
+
+_OUT_OF_FILES = (23, 24)  # ENFILE, EMFILE
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and everything it wraps: requests and urllib3 hide causes in `args` and `reason` too.
+
+    Not `__context__`: that may be an error which the caller was handling when it called. And not NewConnectionError,
+    which wraps every failure to connect and calls itself a timeout.
+    """
+    seen: set[int] = set()
+    waiting: list[object] = [error]
+    while waiting:
+        one = waiting.pop(0)
+        if isinstance(one, BaseException) and id(one) not in seen:
+            seen.add(id(one))
+            if not isinstance(one, NewConnectionError):
+                yield one
+            waiting += [one.__cause__, getattr(one, "reason", None), *one.args]
+
+
+def _short(error: BaseException) -> str:
+    text = re.sub(r"//[^/@\s]*@", "//...@", " ".join(str(error).split())) or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:197]}..."

@@ -1,0 +1,85 @@
+"""The limits as the server sees them: what it received when, and how much of it at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_left
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from fakes import eventually
+
+from flexllm import LLMClient, RequestError
+from flexllm.mock import MockServer, Reply
+
+QPS = 10
+BURST = 1
+
+pytestmark = pytest.mark.slow
+
+
+def client_of(server: MockServer, **options: Any) -> LLMClient:
+    return LLMClient("mock-model", server.base_url, **{"retry_times": 0, "retry_delay": 0.01, **options})
+
+
+def requests_in_the_busiest_second(server: MockServer) -> int:
+    times = [request.time for request in server.requests]
+    return max(bisect_left(times, start + 1.0) - number for number, start in enumerate(times))
+
+
+def test_no_second_sees_more_than_max_qps_and_its_burst_retries_included() -> None:
+    """A server that always fails, and sixteen threads that ask again after 10 ms: a peer was measured at 71."""
+    with MockServer(error_rate=1.0) as server:
+        client = client_of(server, concurrency_limit=16, max_qps=QPS, retry_times=1)
+        results = client.chat_completions_batch_sync([f"question {n}" for n in range(16)], show_progress=False)
+
+    assert results == [None] * 16
+    assert {error.attempts for error in results.errors.values() if isinstance(error, RequestError)} == {2}
+    assert server.stats()["received"] == 32
+    assert requests_in_the_busiest_second(server) <= QPS + BURST
+    assert results.summary["elapsed"] < 2 * 32 / QPS  # and it does not make them wait for nothing
+
+
+def test_single_batched_and_awaited_calls_pass_the_same_gate() -> None:
+    async def ask(client: LLMClient) -> None:
+        await asyncio.gather(*(client.chat_completions(f"awaited {n}") for n in range(8)))
+
+    with MockServer(delay=0.1) as server, ThreadPoolExecutor(18) as threads:
+        client = client_of(server, concurrency_limit=4)
+        calls = [threads.submit(client.chat_completions_sync, f"single {n}") for n in range(16)]
+        batch = [f"batched {n}" for n in range(16)]
+        calls.append(threads.submit(client.chat_completions_batch_sync, batch, show_progress=False))
+        calls.append(threads.submit(asyncio.run, ask(client)))
+        for call in calls:
+            call.result(30.0)
+
+    stats = server.stats()
+    assert stats["answered"] == 40
+    assert stats["peak_in_flight"] == 4
+    assert stats["peak_connections"] == 4
+
+
+def test_max_qps_holds_over_threads() -> None:
+    with MockServer() as server, ThreadPoolExecutor(8) as threads:
+        client = client_of(server, concurrency_limit=8, max_qps=QPS)
+        list(threads.map(client.chat_completions_sync, [f"question {n}" for n in range(15)]))
+
+    assert requests_in_the_busiest_second(server) <= QPS + BURST
+
+
+def test_a_call_that_waits_for_its_retry_holds_no_permit() -> None:
+    """A back-off costs the caller's own thread; another call passes meanwhile, even with a single permit."""
+    with MockServer(script=[Reply(status=500)]) as server, ThreadPoolExecutor(1) as threads:
+        client = client_of(server, concurrency_limit=1, retry_times=1, retry_delay=1.0)
+        failing = threads.submit(client.chat_completions_sync, "fails at first")
+        assert eventually(lambda: server.stats()["failed"] == 1)
+        client.chat_completions_sync("passes")
+        assert not failing.done()
+        failing.result(10.0)
+
+    assert [request.json()["messages"][0]["content"] for request in server.requests] == [
+        "fails at first",
+        "passes",
+        "fails at first",
+    ]
