@@ -25,6 +25,7 @@ from .lines import make_key, read_item
 from .progress import ProgressOptions, Tally, make_progress
 
 log = logging.getLogger(__name__)
+
 SHOWN_EVERY = 4096
 """Of the rows that nobody asks to see because an earlier run answered them, each so many-th travels to the progress bar."""
 

@@ -284,21 +284,19 @@ def test_a_job_that_is_never_run_lets_go_of_the_file(path: Path) -> None:
 
 
 class Disk:
-    """Stands for `os.pwrite` on a disk that is full while `room` is 0; it takes what fits, and then has none."""
+    """Stands for `os.pwrite` on a disk where a file can have `size` bytes at most; None is not limited."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.room: int | None = None
+        self.size: int | None = None
         self._pwrite = os.pwrite
         monkeypatch.setattr(os, "pwrite", self)
 
     def __call__(self, descriptor: int, data: bytes, offset: int) -> int:
-        if self.room is None:
+        if self.size is None:
             return self._pwrite(descriptor, data, offset)
-        if not self.room:
+        if offset >= self.size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        written = self._pwrite(descriptor, bytes(data)[: self.room], offset)
-        self.room -= written
-        return written
+        return self._pwrite(descriptor, bytes(data)[: self.size - offset], offset)
 
 
 def test_a_full_disk_stops_the_job_and_tells_what_is_lost(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,7 +304,7 @@ def test_a_full_disk_stops_the_job_and_tells_what_is_lost(path: Path, monkeypatc
     job = BatchJob(HoldingEngine(cancel, given=2, held=2), options(path), cancel)
     items = job.run(rows(*"abcdefgh"))
     next(items)
-    disk.room = 0
+    disk.size = 0
     with pytest.raises(CheckpointError, match="No space left on device; 3 answers could not be saved"):
         next(items)
     assert outputs(path) == ["to a"]
@@ -316,7 +314,7 @@ def test_a_full_disk_stops_the_job_and_tells_what_is_lost(path: Path, monkeypatc
 def test_what_fits_on_a_full_disk_is_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk, cancel = Disk(monkeypatch), CancelToken()
     job = BatchJob(FakeEngine(echo, group=8), options(path), cancel)
-    disk.room = 1_000  # of some 2,000 bytes
+    disk.size = 1_000  # of some 2,000 bytes
     with pytest.raises(CheckpointError, match="No space left"):
         list(job.run(rows(*"abcdefgh")))
     saved = outputs(path)
@@ -329,13 +327,13 @@ def test_a_disk_that_has_room_again_loses_nothing(path: Path, monkeypatch: pytes
 
     class Freeing(HoldingEngine):
         def _answered(self, item: BatchItem) -> BatchItem:
-            disk.room = None if item.index > 1 else disk.room
+            disk.size = None if item.index > 1 else disk.size
             return super()._answered(item)
 
     job = BatchJob(Freeing(cancel, given=2, held=2), options(path), cancel)
     items = job.run(rows(*"abcdefgh"))
     next(items)
-    disk.room = 0
+    disk.size = 0
     with pytest.raises(CheckpointError, match="No space left"):
         next(items)
     assert outputs(path) == ["to a", "to b", "to c", "to d"]
