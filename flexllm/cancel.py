@@ -40,8 +40,8 @@ class CancelToken:
         """Let nothing new start, and end every wait. Not for signal handlers: it takes a lock."""
         if not self.stopped:
             self._stopped_at = self._clock()
+            self._event.set()  # first: should Ctrl-C come in between, the next call does all of it again
             self.stopped = True
-            self._event.set()
             for listener in list(self._listeners):
                 listener()
 

@@ -169,6 +169,7 @@ class LLMClient:
         return_raw: bool = False,
         return_usage: bool = False,
         skip_cache: bool = False,
+        thinking: Any = None,
         **params: Any,
     ) -> str | ChatCompletionResult:
         """Return the answer to a conversation: its text, or with `return_usage` or `return_raw` the whole result.
@@ -177,12 +178,15 @@ class LLMClient:
             messages: A text, one message, or a list of messages.
             model: Instead of the client's.
             skip_cache: Accepted for the response cache of a later release; there is none to skip.
+            thinking: Goes to the API as it is; None is not sent.
             params: Go to the API unchanged: `temperature`, `max_tokens`, `response_format`, ...
 
         Raises:
             RequestError: Every attempt failed; its class says how.
             InputError: The messages cannot be sent.
         """
+        if thinking is not None:
+            params["thinking"] = thinking
         result = self._backend.complete(self._request(messages, model, params), current())
         return result if return_usage or return_raw else result.content
 

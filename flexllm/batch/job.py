@@ -89,6 +89,7 @@ class BatchJob:
         self._rows_read = 0
         self._give_resumed = options.give_resumed
         self._clock = clock
+        self._started = clock()  # reading the output file counts
         self._elapsed = 0.0
         self._settings: tuple[str, Any, int] = ("", None, 0)
         self._progress = make_progress(options.progress)
@@ -103,7 +104,6 @@ class BatchJob:
             CheckpointError: The output file cannot be written; what could be was.
             Whatever the input raises, after everything under way has been written.
         """
-        started = self._clock()
         self.tally.total = rows.total if self._limit is None else min(self._limit, rows.total or self._limit)
         groups = self._engine.run(self._items(rows))
         try:
@@ -115,12 +115,13 @@ class BatchJob:
             if self._checkpoint is not None and self.is_complete and self._rows_read:
                 self._checkpoint.finish(limited=self._limited)
         except BaseException as error:  # also Ctrl-C, and the caller's leaving: what is under way is paid for
-            if not (self._cancel.stopped and isinstance(error, KeyboardInterrupt)):  # the second says: at once
+            is_stopping = self._cancel.stopped or self._cancel.stop_requested
+            if not (is_stopping and isinstance(error, KeyboardInterrupt)):  # the second says: at once
                 self._finish_under_way(groups)
             raise
         finally:
             groups.close()
-            self._elapsed = self._clock() - started
+            self._elapsed = self._clock() - self._started
             self._progress.close()
             if self._checkpoint is not None:
                 self._checkpoint.close()

@@ -81,9 +81,30 @@ def make_progress(
     stream = stream if stream is not None else sys.stderr
     if not options.show or stream is None:
         return SilentProgress()
-    if _is_interactive(stream):
-        return BarProgress(options, stream, clock)
-    return PlainProgress(options, stream, clock)
+    steady: Any = _SteadyStream(stream)
+    return (BarProgress if _is_interactive(stream) else PlainProgress)(options, steady, clock)
+
+
+class _SteadyStream:
+    """A stream whose failure ends no batch: its disk is full, its reader has gone, its terminal was closed."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except (OSError, ValueError):
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except (OSError, ValueError):
+            pass
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 class SilentProgress:

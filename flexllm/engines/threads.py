@@ -6,6 +6,7 @@ are read ahead on a thread of their own; results are taken in groups.
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Generator, Iterable
@@ -14,8 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from ..backends import Backend
 from ..batch.items import BatchItem
 from ..cancel import CancelToken
-from ..errors import FlexLLMError, RequestCancelled, RequestError
+from ..errors import ConfigError, FlexLLMError, RequestCancelled, RequestError
 from ..transport import allow_connections
+
+log = logging.getLogger(__name__)
 
 GROUP = 512
 """Rows at most in a group: what one write takes, and what waits while it is written."""
@@ -47,24 +50,24 @@ class ThreadEngine:
     def run(self, items: Iterable[BatchItem]) -> Generator[list[BatchItem], None, None]:
         """Yield items with their outcomes in groups, in completion order; see `Engine.run`."""
         run = _Run(self._backend, self._workers, self._cancel)
-        run.start(items)
         interrupt: BaseException | None = None
         try:
-            while run.is_under_way():
+            run.start(items)
+            while True:
                 try:
-                    group = run.next_group(self._patience())
+                    if not run.groups and not run.is_under_way():
+                        break
+                    if not run.groups and not run.gather(self._patience()):
+                        if self._cancel.aborted:
+                            break
+                        self._cancel.abort()
+                    while run.groups:
+                        yield run.groups.pop()
                 except (KeyboardInterrupt, SystemExit) as error:  # the latter from a caller's own signal handler
                     if self._cancel.stopped:
                         raise
                     interrupt = error
                     self._cancel.stop()
-                    continue
-                if group:
-                    yield group
-                elif self._cancel.aborted:
-                    break
-                elif self._cancel.stopped and self._cancel.stopped_for() >= self._grace:
-                    self._cancel.abort()
         finally:
             if run.is_under_way():
                 self._cancel.abort()
@@ -78,11 +81,17 @@ class ThreadEngine:
         """Return how long to wait for the next result: for ever, until the grace is over, or shortly after an abort."""
         if self._cancel.aborted:
             return ABORT_SECONDS
-        return max(0.0, self._grace - self._cancel.stopped_for()) if self._cancel.stopped else None
+        if self._cancel.stopped:
+            return min(max(0.0, self._grace - self._cancel.stopped_for()), threading.TIMEOUT_MAX)
+        return None
 
 
 class _Run:
-    """The threads and queues of one run."""
+    """The threads and queues of one run.
+
+    Attributes:
+        groups: What has come back and was not handed on yet: one group, or none.
+    """
 
     def __init__(self, backend: Backend, workers: int, cancel: CancelToken) -> None:
         self.input_error: BaseException | None = None
@@ -98,6 +107,8 @@ class _Run:
         self._high = 2 * workers + 2
         self._low = workers + workers // 2 + 1
         self._fed = self._taken = 0
+        self._came: list[BatchItem | None] = []
+        self.groups: list[list[BatchItem]] = []
         self._fed_all = False
         self._room = threading.Event()
 
@@ -111,21 +122,26 @@ class _Run:
         """Return whether anything is still to come back."""
         return self._taken < self._fed or not (self._fed_all or self._cancel.stopped)
 
-    def next_group(self, timeout: float | None) -> list[BatchItem]:
-        """Return what has come back, after waiting for at least one; empty after a wake-up or the time-out."""
+    def gather(self, timeout: float | None) -> bool:
+        """Put what has come back into `groups`, after waiting for at least one. Return False after the time-out.
+
+        Ctrl-C may come at any line: what was taken from the queue is in `_came` or in `groups`, and never in both.
+        """
+        came = self._came
         try:
-            first = self._done.get(timeout=timeout)
+            came.append(self._done.get(timeout=timeout))
         except queue.Empty:
-            return []
-        waiting = min(self._done.qsize(), GROUP - 1)
-        came = [first, *[self._done.get() for _ in range(waiting)]]
+            return False
+        for _ in range(min(self._done.qsize(), GROUP - 1)):
+            came.append(self._done.get())
         if self._cancel.stop_requested:
             self._cancel.stop()
         items = [item for item in came if item is not None]
-        self._taken += len(items)
+        settled = [item for item in items if item.is_settled]
+        self.groups, self._taken, self._came = [settled] if settled else [], self._taken + len(items), []
         if self._fed - self._taken <= self._low:
             self._room.set()
-        return [item for item in items if item.is_settled]
+        return True
 
     def close(self) -> None:
         """End the workers. Those that do not come back in time end when their exchange does."""
@@ -146,19 +162,28 @@ class _Run:
                 else:
                     self._work.put(item)
                     if self._started < self._workers:
-                        self._started += 1
-                        self._pool.submit(self._answer_all)
+                        self._start_worker()
                 if self._fed - self._taken >= self._high:
                     self._room.clear()
                     if self._fed - self._taken > self._low and not self._cancel.stopped:
                         self._room.wait()
-        except (
-            BaseException
-        ) as error:  # the caller's own iterable may raise anything; raised again in the caller's thread
+        except BaseException as error:  # the caller's iterable may raise anything; raised again in the caller's thread
             self.input_error = error
         finally:
             self._fed_all = True
             self._done.put(None)
+
+    def _start_worker(self) -> None:
+        try:
+            self._pool.submit(self._answer_all)
+            self._started += 1
+        except RuntimeError as error:  # the system's limit; or the run ended meanwhile
+            if self._started or self._cancel.stopped:
+                log.warning("%d threads instead of %d: %s", self._started, self._workers, error)
+                self._workers = self._started
+                return
+            self._fed -= 1
+            raise ConfigError(f"no thread can be started ({error}); raise the limit of processes (ulimit -u)") from error
 
     def _answer_all(self) -> None:
         """Answer one row after the other: the life of a worker."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..chat import ChatCompletionResult, ChatRequest, Chunk, ToolCall, ToolCallDelta, Usage
-from ..errors import ApiStatusError, MalformedResponse
+from ..errors import ApiStatusError, InputError, MalformedResponse
 from ..sse import ServerSentEvent
 from ..wire import NO_KEY, Headers, HttpRequest, HttpResponse, Target
 from .base import decode_body, encode_body, status_error
@@ -31,6 +31,10 @@ class OpenAIProvider:
             payload["stream"] = True
             # Without it OpenAI sends no usage in a stream at all.
             payload.setdefault("stream_options", {"include_usage": True})
+        elif payload.get("stream"):
+            raise InputError(
+                "stream=True is no parameter of a call that awaits a whole answer; use the one that streams"
+            )
         url = f"{target.base_url}/chat/completions"
         return HttpRequest("POST", url, _headers(target, stream), encode_body(payload))
 

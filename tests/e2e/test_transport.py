@@ -420,6 +420,37 @@ def test_closing_closes_idle_connections_and_leaves_the_transport_usable() -> No
         assert one.send(request(server)).body == b"two"
 
 
+def test_closing_does_not_wait_for_a_stream_to_close_what_is_idle() -> None:
+    ended = threading.Event()
+
+    def wait_for_the_end(sock: socket.socket) -> None:
+        if not sock.recv(1):
+            ended.set()
+
+    first = http_reply(chunked(b"a", end=b""), CHUNKED, framed=False)
+    with (
+        ScriptedServer([READ, first, ended, chunked(b"b")], [READ, http_reply(b"two"), wait_for_the_end]) as server,
+        transport() as one,
+        one.stream(request(server)) as reply,
+    ):
+        one.send(request(server))
+        one.close()
+        assert ended.wait(LONGEST_WAIT)
+        assert b"".join(reply.pieces()) == b"ab"
+
+
+def test_what_a_server_says_on_an_idle_connection_is_not_the_next_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flexllm.transport.direct, "FRESH_SECONDS", -1.0)
+    goodbye = http_reply(b"idle for too long", status="408 Request Timeout")
+    with (
+        ScriptedServer([READ, http_reply(b"one"), goodbye, CLOSE], [READ, http_reply(b"two")]) as server,
+        transport() as one,
+    ):
+        one.send(request(server))
+        time.sleep(0.05)  # it reaches us
+        assert one.send(request(server)).body == b"two"
+
+
 # --- time limits ------------------------------------------------------------------------------------------------------
 
 
@@ -465,8 +496,11 @@ def test_the_time_limit_holds_again_on_a_connection_that_was_used_before() -> No
 
 
 def test_a_time_limit_is_not_taken_over_by_the_next_request() -> None:
+    first, rest = http_reply(b"one")[:-1], http_reply(b"one")[-1:]
     with (
-        ScriptedServer([READ, Sleep(0.45), http_reply(b"one"), READ, Sleep(0.45), http_reply(b"two")]) as server,
+        ScriptedServer(
+            [READ, Sleep(0.45), first, Sleep(0.02), rest, READ, Sleep(0.45), http_reply(b"two")]
+        ) as server,
         transport(timeout=0.8) as one,
     ):
         assert [one.send(request(server)).body for _ in range(2)] == [b"one", b"two"]
@@ -1152,6 +1186,7 @@ def test_every_exception_of_the_http_libraries_becomes_one_of_ours(
         (requests.exceptions.ProxyError("x"), ConnectionFailed, "proxy"),
         (requests.exceptions.InvalidProxyURL("x"), ConfigError, "proxy"),
         (requests.exceptions.InvalidURL("x"), ConfigError, "cannot be asked"),
+        (requests.exceptions.InvalidURL(f"http://me:{SECRET}@host is odd"), ConfigError, "host is odd"),
         (requests.exceptions.InvalidSchema("Missing dependencies for SOCKS support."), ConfigError, "SOCKS"),
         (socket.gaierror(-2, "Name or service not known"), ConnectionFailed, "cannot be found"),
         (ConnectionRefusedError(111, "refused"), ConnectionFailed, "nothing listens"),
@@ -1167,6 +1202,7 @@ def test_an_error_says_what_happened_and_what_to_do(error: Exception, kind: type
     ours = translate(error, "http://host.example/v1", TransportOptions())
     assert type(ours) is kind
     assert said in str(ours)
+    assert SECRET not in str(ours)
 
 
 def wrapped(cause: BaseException) -> list[Exception]:

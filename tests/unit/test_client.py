@@ -318,6 +318,28 @@ def test_rows_may_name_their_models_where_the_client_has_none() -> None:
     assert {body["model"] for body in adapter.bodies()} == {"one", "two"}
 
 
+def test_thinking_is_sent_only_where_it_is_given() -> None:
+    adapter, session = answering()
+    client = new_client(session)
+    client.chat_completions_sync("Hello", thinking=None)
+    client.chat_completions_sync("Hello", thinking={"type": "enabled"})
+
+    assert [body.get("thinking", "not sent") for body in adapter.bodies()] == ["not sent", {"type": "enabled"}]
+
+
+def test_a_stream_is_not_asked_for_by_a_parameter() -> None:
+    """As with OpenAI's own client. What came back would be no answer, and would be bought four times."""
+    adapter, session = answering()
+    client = new_client(session)
+    with pytest.raises(InputError, match="stream=True"):
+        client.chat_completions_sync("Hello", stream=True)
+    results = client.chat_completions_batch_sync(["Hello"], show_progress=False, stream=True)
+
+    assert isinstance(results.errors[0], InputError)
+    assert not adapter.sent
+    assert client.chat_completions_sync("Hello", stream=False) == "fine"
+
+
 def test_messages_that_cannot_be_sent_are_refused_before_anything_is() -> None:
     adapter, session = answering()
     with pytest.raises(InputError, match="role"):

@@ -6,7 +6,7 @@ import errno
 import json
 import logging
 import os
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -239,11 +239,14 @@ def test_an_interrupt_while_a_row_is_written_loses_nothing(path: Path, monkeypat
     assert outputs(path) == ["to a", "to a rather long second question", "to c", "to d"]
 
 
-def test_a_second_interrupt_does_not_wait_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("first", [CancelToken.stop, CancelToken.request_stop])
+def test_a_second_interrupt_does_not_wait_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch, first: Callable[[CancelToken], None]
+) -> None:
     cancel = CancelToken()
 
     def interrupted(descriptor: int, data: bytes, offset: int) -> int:
-        cancel.stop()  # by the first
+        first(cancel)
         raise KeyboardInterrupt
 
     job = BatchJob(HoldingEngine(cancel, given=1, held=1), options(path), cancel)

@@ -386,7 +386,16 @@ def test_no_permit_is_lost_among_threads_that_come_go_and_stop() -> None:
     assert (gate._free, waiting(gate)) == (3, 0)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt, also where the tests run in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs a signal sent to this very thread")
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_while_waiting_leaves_the_queue_and_loses_no_permit() -> None:
     gate = Gate(RateLimit(concurrency=1))
     main = threading.get_ident()

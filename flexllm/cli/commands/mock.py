@@ -74,9 +74,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         server.start()
     except OSError as error:
-        raise ConfigError(
-            f"cannot listen on {args.host}, port {args.port}: {error.strerror}; --port 0 takes a free one"
-        ) from None
+        reason = str(error.strerror).partition(" (while")[0]  # newer Pythons repeat the address there
+        raise ConfigError(f"cannot listen on {args.host}:{args.port}: {reason}; --port 0 takes a free one") from None
     with server:
         talk(f"Try it: flexllm ask Hello --base-url {server.base_url} -m {args.model}. Ctrl-C ends it.")
         print_data(server.base_url)
