@@ -123,8 +123,8 @@ class Gate:
             with self._lock:
                 if turn in self._waiting:  # else a permit is on its way to us: taken below, given back there
                     self._waiting.remove(turn)
+                    refused.append(True)  # before it can look
                     turn.release()
-                    refused.append(True)
 
         refused: list[bool] = []
         cancel.on_stop(give_up)

@@ -168,6 +168,7 @@ class ScriptedServer:
                 sock, _ = self._listener.accept()
             except OSError:
                 return
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as real servers do: each step leaves at once
             conversation = self._conversations[min(self.connections, len(self._conversations) - 1)]
             self.connections += 1
             self.received.append(bytearray())

@@ -91,13 +91,14 @@ class Endpoint:
                     with self._transport.stream(http_request, cancel) as reply:
                         for chunk in self._chunks(reply):
                             collector.add(chunk)
-                            began = True
+                            began = began or bool(chunk.content or chunk.reasoning_content or chunk.tool_calls)
                             yield chunk
                         request_id = reply.headers.get("x-request-id")
                 yield collector.result(latency=time.monotonic() - started, request_id=request_id, attempts=attempt)
                 return
             except RequestError as error:
-                if began:
+                if began and not isinstance(error, RequestCancelled):
+                    self._told(error, request, attempt)
                     raise self._told(_broken(error, collector), request, attempt) from error
                 self._pause(error, request, attempt, cancel)
                 attempt += 1
@@ -162,9 +163,7 @@ class Endpoint:
         return error
 
 
-def _broken(error: RequestError, collector: ChunkCollector) -> RequestError:
-    if isinstance(error, RequestCancelled):
-        return error
+def _broken(error: RequestError, collector: ChunkCollector) -> StreamBroken:
     partial = collector.content
     return StreamBroken(
         f"the stream ended early, after {len(partial)} characters: {error}",

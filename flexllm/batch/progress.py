@@ -155,19 +155,16 @@ class PlainProgress:
 
 
 class BarProgress:
-    """A tqdm bar of plain text: no widget, so a notebook needs nothing installed."""
+    """A tqdm bar of plain text: no widget, so a notebook needs nothing installed. It appears with the first row."""
 
     def __init__(self, options: ProgressOptions, stream: TextIO, clock: Callable[[], float]) -> None:
-        from tqdm import tqdm
-
         self._options = options
+        self._stream = stream
         self._clock = clock
         self._started = clock()
         self._shown = float("-inf")
         self._tally = Tally()
-        self._bar: Any = tqdm(
-            total=None, unit="row", file=stream, dynamic_ncols=True, leave=True, miniters=1, mininterval=0
-        )
+        self._bar: Any = None
 
     def update(self, tally: Tally) -> None:
         """Redraw the bar if the last drawing is old enough."""
@@ -179,21 +176,38 @@ class BarProgress:
 
     def say(self, text: str) -> None:
         """Print the sentence above the bar."""
-        self._bar.write(text, file=self._bar.fp)
+        if self._bar is None:
+            print(text, file=self._stream, flush=True)
+        else:
+            self._bar.write(text, file=self._stream)
 
     def close(self) -> None:
         """Draw the last state and leave it."""
-        self._draw()
-        self._bar.close()
+        if self._bar is not None:
+            self._draw()
+            self._bar.close()
 
     def _draw(self) -> None:
-        bar, tally = self._bar, self._tally
+        tally, elapsed = self._tally, self._clock() - self._started
+        if self._bar is None:
+            self._bar = self._make_bar(elapsed)
+        bar = self._bar
         bar.total = tally.total
         if bar.initial == 0 and tally.resumed:
             bar.initial = tally.resumed  # its rate is that of this run
         bar.n = tally.done
-        bar.set_postfix_str(describe(tally, self._clock() - self._started, self._options, rate=False), refresh=False)
+        bar.set_postfix_str(describe(tally, elapsed, self._options, rate=False), refresh=False)
         bar.refresh()
+
+    def _make_bar(self, elapsed: float) -> Any:
+        from tqdm import tqdm
+
+        bar = tqdm(  # the delay: a bar is not drawn before it has its counts
+            total=self._tally.total, unit="row", file=self._stream, dynamic_ncols=True, leave=True, miniters=1,
+            mininterval=0, delay=1e-9,
+        )  # fmt: skip
+        bar.start_t -= elapsed
+        return bar
 
 
 def describe(tally: Tally, elapsed: float, options: ProgressOptions, *, rate: bool = True) -> str:

@@ -53,16 +53,17 @@ class ThreadEngine:
         interrupt: BaseException | None = None
         try:
             run.start(items)
-            while True:
-                try:
-                    if not run.groups and not run.is_under_way():
-                        break
-                    if not run.groups and not run.gather(self._patience()):
-                        if self._cancel.aborted:
-                            break
-                        self._cancel.abort()
-                    while run.groups:
-                        yield run.groups.pop()
+            is_over = False
+            while not is_over:
+                try:  # around the loop, not in it: Ctrl-C comes where a loop begins again
+                    while run.groups or run.is_under_way():
+                        if not run.groups and not run.gather(self._patience()):
+                            if self._cancel.aborted:
+                                break
+                            self._cancel.abort()
+                        while run.groups:
+                            yield run.groups.pop()
+                    is_over = True
                 except (KeyboardInterrupt, SystemExit) as error:  # the latter from a caller's own signal handler
                     if self._cancel.stopped:
                         raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import socket
 import struct
@@ -26,6 +27,11 @@ from .options import REARM_SECONDS, RECEIVE_BYTES, Cert, HttpStream, TransportOp
 
 FRESH_SECONDS = 1.0
 """A pooled connection idle for less is used without asking whether the server has closed it in the meantime."""
+
+DRAIN_SECONDS = 0.02
+DRAIN_BYTES = 4096
+"""How long and how far a stream is read on after its reader has left: the end of a body that says "[DONE]" may still be
+on its way, and without it the connection could not be used again."""
 
 
 class _IdleStack(queue.LifoQueue):  # type: ignore[type-arg]  # not subscriptable before Python 3.11... at run time
@@ -207,6 +213,7 @@ class _Exchange:
         "_full",
         "_gap",
         "_limit",
+        "_pieces",
         "_pool",
         "_sock",
         "received",
@@ -230,6 +237,7 @@ class _Exchange:
         self._gap = gap
         self._cancel = cancel
         self._breaker: Breaker | None = None
+        self._pieces: Iterator[bytes] | None = None
         self.received = False
         self.reply: Any = None  # a Reply from `start` to `close`
 
@@ -248,8 +256,11 @@ class _Exchange:
         if self._cancel is not None:
             self._breaker = self._break_off
             self._cancel.hold(self._breaker)
+        data = head + body
         try:
-            self._sock.sendall(head + body)
+            sent = self._sock.send(data)
+            if sent < len(data):
+                self._send_rest(memoryview(data)[sent:])
         except (BrokenPipeError, ConnectionResetError):
             # A server may refuse a large body before it has read it: its reply may be waiting for us.
             with contextlib.suppress(OSError, NothingReceived, BrokenReply):
@@ -259,6 +270,18 @@ class _Exchange:
         except BlockingIOError:
             raise TimeoutError from None
         self.reply = Reply(self._receive)
+
+    def _send_rest(self, data: memoryview) -> None:
+        """Send what did not fit into the kernel's buffer. The time limit is for all of it, not for each part."""
+        by = time.monotonic() + (self._full if self._gap is None else self._gap)
+        if self._deadline is not None:
+            by = min(by, self._deadline)
+        while data:
+            self._limit = by - time.monotonic()
+            if self._limit <= 0:
+                raise TimeoutError
+            _set_time_limit(self._sock, self._limit)
+            data = data[self._sock.send(data) :]
 
     def _receive(self) -> bytes:
         gap, deadline = self._gap, self._deadline
@@ -280,7 +303,15 @@ class _Exchange:
 
     def pieces(self) -> Iterator[bytes]:
         pieces: Iterator[bytes] = self.reply.pieces()
+        self._pieces = pieces
         return pieces
+
+    def _drain(self, pieces: Iterator[bytes]) -> None:
+        self._gap, self._deadline = None, time.monotonic() + DRAIN_SECONDS
+        left = DRAIN_BYTES
+        with contextlib.suppress(OSError, BrokenReply):
+            while left > 0 and (piece := next(pieces, b"")):
+                left -= len(piece)
 
     def close(self) -> None:
         connection = self._connection
@@ -289,8 +320,10 @@ class _Exchange:
         self._connection = None  # type: ignore[assignment]
         if self._cancel is not None and self._breaker is not None:
             self._cancel.release(self._breaker)
-        reply = self.reply
-        self.reply = None  # which reads through us: without the ring both are freed now
+        reply, pieces = self.reply, self._pieces
+        self.reply = self._pieces = None  # which read through us: without the ring all are freed now
+        if pieces is not None and not reply.reusable:
+            self._drain(pieces)
         if reply is not None and reply.reusable and not (self._cancel is not None and self._cancel.aborted):
             if self._limit != self._full:
                 _set_time_limit(self._sock, self._full)
@@ -330,9 +363,9 @@ def _set_time_limit(sock: socket.socket, seconds: float) -> None:
 
     A plain socket is given the limit in the kernel and stays blocking: Python's own way asks `poll` before every call,
     which costs a system call and a hand-over of the interpreter lock each time. When the kernel's limit has passed it
-    says "would block". A TLS socket needs Python's way.
+    says "would block". A TLS socket needs Python's way, and so does Windows, whose kernel wants another form.
     """
-    if type(sock) is not socket.socket:
+    if type(sock) is not socket.socket or os.name != "posix":
         sock.settimeout(seconds)
         return
     whole, fraction = divmod(max(seconds, 0.001), 1.0)

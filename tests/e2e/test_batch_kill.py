@@ -26,7 +26,8 @@ from fakes import eventually
 ROOT = Path(__file__).parents[2]
 PROGRAM = (sys.executable, str(ROOT / "bin" / "flexllm"))
 QUESTIONS = ROOT / "tests" / "data" / "gsm8k-100.jsonl"
-KILLS = int(os.environ.get("FLEXLLM_KILLS", "6"))
+KILLS = int(os.environ.get("FLEXLLM_KILLS", "6"))  # read here: no test sees the environment of whoever runs it
+ROWS_FILE = os.environ.get("FLEXLLM_ROWS_FILE")
 ROWS_FILE = os.environ.get("FLEXLLM_ROWS_FILE")
 PATIENCE = 60.0
 """Seconds until a failing test gives up."""

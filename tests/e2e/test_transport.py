@@ -313,11 +313,41 @@ def test_bytes_beyond_a_reply_are_not_taken_for_the_next_one() -> None:
 
 @ROUTES
 def test_a_stream_that_is_left_early_does_not_leave_its_rest_to_the_next(route: str) -> None:
-    first = http_reply(chunked(b"a", b"b"), CHUNKED, framed=False)
+    first = http_reply(chunked(b"a", b"b" * 100_000), CHUNKED, framed=False)
     with ScriptedServer([READ, first], [READ, http_reply(b"second")]) as server, transport(route) as one:
+        with one.stream(request(server)) as reply:
+            assert next(iter(reply.pieces()))[:1] == b"a"
+        assert one.send(request(server)).body == b"second"
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.002])
+def test_a_stream_that_is_left_just_before_its_end_gives_its_connection_back(pause: float) -> None:
+    first = http_reply(chunked(b"data: [DONE]\n\n", end=b""), CHUNKED, framed=False)
+    with (
+        ScriptedServer([READ, first, Sleep(pause), b"0\r\n\r\n", READ, http_reply(b"second")]) as server,
+        transport() as one,
+    ):
+        with one.stream(request(server)) as reply:
+            assert next(iter(reply.pieces())) == b"data: [DONE]\n\n"
+        assert one.send(request(server)).body == b"second"
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize("rest", [Sleep(30.0), *[[step for _ in range(500) for step in (b"1\r\nx\r\n", Sleep(0.01))]]])
+def test_a_stream_that_is_left_early_does_not_wait_for_the_server(rest: Any) -> None:
+    first = http_reply(chunked(b"a", end=b""), CHUNKED, framed=False)
+    steps = rest if isinstance(rest, list) else [rest]
+    with (
+        ScriptedServer([READ, first, *steps], [READ, http_reply(b"second")]) as server,
+        transport(timeout=30.0) as one,
+    ):
+        started = time.monotonic()
         with one.stream(request(server)) as reply:
             assert next(iter(reply.pieces())) == b"a"
         assert one.send(request(server)).body == b"second"
+        assert took(started) < SLACK
+        assert server.connections == 2
 
 
 STALE = [READ, http_reply(b"one"), CLOSE]
@@ -442,12 +472,10 @@ def test_closing_does_not_wait_for_a_stream_to_close_what_is_idle() -> None:
 def test_what_a_server_says_on_an_idle_connection_is_not_the_next_reply(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flexllm.transport.direct, "FRESH_SECONDS", -1.0)
     goodbye = http_reply(b"idle for too long", status="408 Request Timeout")
-    with (
-        ScriptedServer([READ, http_reply(b"one"), goodbye, CLOSE], [READ, http_reply(b"two")]) as server,
-        transport() as one,
-    ):
+    idle = [READ, http_reply(b"one"), Sleep(0.05), goodbye, CLOSE]
+    with ScriptedServer(idle, [READ, http_reply(b"two")]) as server, transport() as one:
         one.send(request(server))
-        time.sleep(0.05)  # it reaches us
+        time.sleep(0.15)  # it reaches us
         assert one.send(request(server)).body == b"two"
 
 
@@ -533,29 +561,29 @@ def deaf_port() -> Iterator[int]:
 @pytest.mark.skipif(not Path("/proc/net").exists(), reason="a full queue drops connections on Linux")
 @ROUTES
 def test_connecting_has_its_own_time_limit(route: str) -> None:
-    with deaf_port() as port, transport(route, connect_timeout=0.3) as one:
+    with deaf_port() as port, transport(route, connect_timeout=0.15) as one:
         started = time.monotonic()
         error = failure(one, request(f"http://127.0.0.1:{port}"))
-        assert 0.2 <= took(started) < 0.3 + SLACK
+        assert 0.1 <= took(started) < 0.15 + SLACK
         assert type(error) is RequestTimeout
-        assert "did not take the connection within 0.3 s" in str(error)
+        assert "did not take the connection within 0.15 s" in str(error)
 
 
 def test_a_handshake_that_hangs_counts_as_connecting() -> None:
-    with ScriptedServer([Sleep(30.0)]) as server, transport(connect_timeout=0.3) as one:
+    with ScriptedServer([Sleep(30.0)]) as server, transport(connect_timeout=0.15) as one:
         started = time.monotonic()
         error = failure(one, request(server.url.replace("http:", "https:")))
         assert took(started) < 0.3 + SLACK
         assert type(error) is RequestTimeout
-        assert "did not take the connection within 0.3 s" in str(error)
+        assert "did not take the connection within 0.15 s" in str(error)
 
 
 @ROUTES
 def test_a_stream_may_take_longer_than_its_longest_gap(route: str) -> None:
-    drip = [step for _ in range(8) for step in (chunked(b"x", end=b""), Sleep(0.1))]
+    drip = [step for _ in range(8) for step in (chunked(b"x", end=b""), Sleep(0.08))]
     with (
         ScriptedServer([READ, http_reply(b"", CHUNKED, framed=False), *drip, b"0\r\n\r\n"]) as server,
-        transport(route, timeout=0.7) as one,
+        transport(route, timeout=0.5) as one,
     ):
         assert stream_of(one, request(server)) == b"x" * 8
 
@@ -565,21 +593,21 @@ def test_a_stream_may_take_longer_than_its_longest_gap(route: str) -> None:
 def test_a_gap_in_a_stream_has_its_limit(route: str, before: list[Step]) -> None:
     with (
         ScriptedServer([READ, http_reply(b"", CHUNKED, framed=False), *before, Sleep(30.0)]) as server,
-        transport(route, timeout=0.2) as one,
+        transport(route, timeout=0.15) as one,
     ):
         started = time.monotonic()
         with pytest.raises(RequestTimeout):
             stream_of(one, request(server))
-        assert 0.15 <= took(started) < 0.2 + SLACK
+        assert 0.1 <= took(started) < 0.15 + SLACK
 
 
 @ROUTES
 def test_the_head_of_a_stream_has_the_limit_of_a_gap(route: str) -> None:
-    with ScriptedServer([READ, Sleep(30.0)]) as server, transport(route, timeout=0.2) as one:
+    with ScriptedServer([READ, Sleep(30.0)]) as server, transport(route, timeout=0.15) as one:
         started = time.monotonic()
         with pytest.raises(RequestTimeout):
             stream_of(one, request(server))
-        assert 0.15 <= took(started) < 0.2 + SLACK
+        assert 0.1 <= took(started) < 0.15 + SLACK
 
 
 @ROUTES
@@ -589,12 +617,12 @@ def test_a_whole_stream_has_its_limit_where_one_is_set(route: str, hangs: bool) 
     rest: list[Step] = [chunked(b"x", end=b""), Sleep(30.0)] if hangs else drip
     with (
         ScriptedServer([READ, http_reply(b"", CHUNKED, framed=False), *rest]) as server,
-        transport(route, stream_timeout=0.25) as one,
+        transport(route, stream_timeout=0.15) as one,
     ):
         started = time.monotonic()
         with pytest.raises(RequestTimeout) as caught:
             stream_of(one, request(server))
-        assert 0.2 <= took(started) < 0.5 + SLACK
+        assert 0.1 <= took(started) < 0.3 + SLACK
         assert "stream_timeout" in str(caught.value)
 
 
@@ -1020,6 +1048,37 @@ def test_an_abort_ends_a_stream_that_never_stops_talking(route: str) -> None:
         aborted(one, server, streaming=True, pieces=3)
 
 
+def test_an_abort_ends_a_stream_whose_adapter_cannot_be_shut_down() -> None:
+    token = CancelToken()
+
+    class Endless(io.RawIOBase):
+        def read(self, size: int = -1) -> bytes:
+            time.sleep(0.005)
+            return b"x"
+
+    class Talking(requests.adapters.BaseAdapter):
+        def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:  # type: ignore[override]
+            response = requests.Response()
+            response.status_code = 200
+            response.raw = Endless()
+            return response
+
+        def close(self) -> None:
+            pass
+
+    def read(one: Transport) -> None:
+        with one.stream(request("http://model.invalid"), token) as reply:
+            for number, _ in enumerate(reply.pieces()):
+                if number == 3:
+                    token.abort()
+                assert number < 100
+
+    with requests.Session() as session:
+        session.mount("http://", Talking())
+        with pytest.raises(RequestCancelled):
+            read(Transport(TransportOptions(), session))
+
+
 @ROUTES
 def test_an_aborted_token_lets_nothing_out(route: str) -> None:
     token = CancelToken()
@@ -1080,6 +1139,43 @@ def test_a_large_body_arrives_whole(route: str) -> None:
     with ScriptedServer([READ, http_reply(b"ok")]) as server, transport(route) as one:
         assert one.send(request(server, body)).body == b"ok"
         assert server.requests[0].endswith(b"\r\n\r\n" + body)
+
+
+def read_slowly(sock: socket.socket) -> None:
+    """Take ten megabytes a second: always some, and never all of it in time."""
+    while sock.recv(200_000):
+        time.sleep(0.02)
+
+
+LARGE = b"x" * 60_000_000
+
+
+@ROUTES
+@pytest.mark.parametrize("reads", [read_slowly, Sleep(30.0)], ids=["slowly", "not at all"])
+def test_a_server_that_does_not_take_the_body_in_time_is_given_up(route: str, reads: Step) -> None:
+    with ScriptedServer([READ_HEAD, reads]) as server, transport(route, timeout=0.15) as one:
+        started = time.monotonic()
+        assert type(failure(one, request(server, LARGE))) is RequestTimeout
+        assert 0.1 <= took(started) < 0.3 + SLACK
+
+
+def test_over_tls_too_a_body_has_to_be_taken_in_time(tls: ssl.SSLContext, certificate: Path) -> None:
+    with (
+        ScriptedServer([READ_HEAD, read_slowly], tls=tls) as server,
+        transport(timeout=0.3, verify=str(certificate)) as one,
+    ):
+        started = time.monotonic()
+        assert type(failure(one, request(server, LARGE))) is RequestTimeout
+        assert 0.25 <= took(started) < 0.6 + SLACK
+
+
+@ROUTES
+def test_for_a_stream_a_body_has_the_limit_of_a_gap(route: str) -> None:
+    with ScriptedServer([READ_HEAD, read_slowly]) as server, transport(route, timeout=0.15) as one:
+        started = time.monotonic()
+        with pytest.raises(RequestTimeout):
+            stream_of(one, request(server, LARGE))
+        assert 0.1 <= took(started) < 0.3 + SLACK
 
 
 # --- processes --------------------------------------------------------------------------------------------------------

@@ -371,6 +371,20 @@ def test_no_error_shows_the_key() -> None:
         assert SECRET not in f"{error} {error!r} {vars(error)}"
 
 
+def test_a_key_that_the_server_repeats_is_masked() -> None:
+    error = Setup(ok(f"wrong key: {SECRET}", 401)).fail()
+    assert isinstance(error, ApiStatusError)
+    assert SECRET not in f"{error} {error!r} {vars(error)}"
+    assert "wrong key: sk-p...vBs7" in str(error)
+    assert "wrong key: sk-p...vBs7" in error.body
+
+
+def test_a_key_that_the_server_repeats_in_a_stream_is_masked_in_the_cause_too() -> None:
+    setup = Setup(Reply(events("a"), ConnectionFailed(f"the proxy hates {SECRET}")))
+    error = setup.stream()[-1]
+    assert SECRET not in f"{error} {error.__cause__}"
+
+
 def test_closing_closes_the_transport() -> None:
     setup = Setup()
     setup.endpoint.close()
@@ -526,6 +540,19 @@ def test_a_stream_of_any_2xx_is_a_stream() -> None:
     assert Setup(Reply(events("a", "END"), status=202)).stream()[0] == "a"
 
 
+def test_a_piece_that_says_nothing_does_not_keep_a_stream_from_being_asked_again() -> None:
+    class Opening(PlainProvider):
+        def chunks(self, events: Iterator[ServerSentEvent]) -> Iterator[Chunk]:
+            yield Chunk(model="m")
+            yield from super().chunks(events)
+
+    setup = Setup(Reply(b": opening\n\n", ConnectionFailed("cut")), Reply(events("a", "END")))
+    setup.endpoint._provider = Opening()
+    *pieces, result = setup.stream()
+    assert pieces == ["", "", "a"]
+    assert (result.content, result.attempts) == ("a", 2)
+
+
 def test_a_permit_is_held_until_the_last_piece_and_not_by_the_result() -> None:
     setup = Setup(Reply(events("a", "b", "END")))
     held = []
@@ -565,6 +592,7 @@ def test_an_aborted_stream_is_cancelled_and_not_broken() -> None:
     assert text == "a"
     assert type(error) is RequestCancelled
     assert (error.attempts, error.endpoint) == (1, "http://host/v1")
+    assert error.__cause__ is None
 
 
 @pytest.mark.parametrize("pieces", [[b'{"text": "Hello"}'], [b"\n", b" \r\n{", b'"text":', b' "Hello"}']])

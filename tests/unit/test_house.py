@@ -43,7 +43,8 @@ DOORS = {
     "cachetools": "cache",
     "ray": "engines.ray",
 }
-"""The only module, or package of modules, that imports each dependency. Others may name `requests` for the type of `session`, and no more."""
+"""The only module, or package of modules, that imports each dependency. Others may name `requests` for the type of
+`session`, and no more."""
 
 IMPURE = {"io", "logging", "os", "pathlib", "random", "socket", "ssl", "subprocess", "tempfile", "threading", "time"}
 """What a function of values has no need of: clocks, files, sockets, threads."""
@@ -155,11 +156,8 @@ def test_imports_point_downstairs_only() -> None:
     for one, target in inner():
         if not one.module or room(one.module) in APART or room(one.module) == room(target):
             continue  # the face resolves names; rooms may know themselves
-        if target == "" or room(target) in APART:
-            allowed = room(one.module) == "cli"
-        else:
-            allowed = floor(one.module) < floor(target)
-        if not allowed:
+        for_the_command_line_alone = target == "" or room(target) in APART
+        if not (room(one.module) == "cli" if for_the_command_line_alone else floor(one.module) < floor(target)):
             wrong.append(str(one))
     assert wrong == []
 

@@ -344,6 +344,43 @@ def test_a_token_keeps_nothing_of_a_gate_after_the_wait() -> None:
     assert token._listeners == set()
 
 
+def test_a_thread_that_is_refused_knows_it_however_soon_it_runs() -> None:
+    class Turn:
+        """A turn that lets its holder go on and run to its end before `release` returns."""
+
+        def __init__(self) -> None:
+            self._let_go = threading.Event()
+            self.over = threading.Event()
+
+        def acquire(self) -> None:
+            self._let_go.wait(LONG)
+
+        def release(self) -> None:
+            self._let_go.set()
+            self.over.wait(0.1)
+
+    gate = Gate(RateLimit(concurrency=1))
+    token = CancelToken()
+    turn: Any = Turn()
+    outcome: list[str] = []
+
+    def wait() -> None:
+        try:
+            gate._await(turn, token)
+            outcome.append("served")
+        except RequestCancelled:
+            outcome.append("refused")
+        turn.over.set()
+
+    gate.acquire()
+    gate._waiting.append(turn)
+    thread = start(wait)
+    until(lambda: bool(token._listeners))
+    token.stop()
+    thread.join(LONG)
+    assert outcome == ["refused"]
+
+
 def test_no_permit_is_lost_when_release_and_stop_race() -> None:
     gate = Gate(RateLimit(concurrency=2))
     random_pause = random.Random(7)

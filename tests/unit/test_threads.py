@@ -524,14 +524,3 @@ def test_no_thread_at_all_is_an_error_and_no_standstill(monkeypatch: pytest.Monk
     monkeypatch.setattr(threading.Thread, "start", refused)
     with pytest.raises(ConfigError, match="no thread can be started"):
         flat(engine(FakeBackend(), 50).run(items(20)))
-
-
-@pytest.mark.slow
-def test_two_thousand_workers_are_all_under_way() -> None:
-    together = threading.Barrier(2_000)
-
-    def answer(request: ChatRequest) -> str:
-        together.wait(60.0)
-        return "ok"
-
-    assert len(flat(engine(FakeBackend(answer), 2_000).run(items(2_000)))) == 2_000
