@@ -1,4 +1,4 @@
-"""The output file is the truth: what it holds is not asked again, and no paid answer ever leaves it but for the file beside.
+"""The output file is the truth: what it holds is not asked again, and a paid answer leaves it for the file beside or never.
 
 One thread claims rows (the one that reads the input), one writes (the one that takes results). Answers that this run's
 input does not ask for go to NAME.aside.jsonl when the run is complete, and are found there when they are asked for again.
@@ -63,6 +63,11 @@ class Checkpoint:
         options: How to write and resume.
         say: Told what the user should know, one sentence at a time.
 
+    Attributes:
+        changed: How many rows were answered before with another model or other parameters.
+        notices_changes: Look for them. Not where each row has parameters of its own: a row that is asked differently
+            there is another row.
+
     Raises:
         OutputLocked: Another run is writing it.
         CheckpointError: It cannot be used; nothing was changed.
@@ -72,6 +77,7 @@ class Checkpoint:
         self.path = path
         self.aside_path = path.with_name(f"{path.name.removesuffix('.jsonl')}.aside.jsonl")
         self.changed = 0
+        self.notices_changes = True
         self._options = options
         self._say = say
         self._known = KnownRows()
@@ -206,7 +212,7 @@ class Checkpoint:
         self._places.append(NOWHERE)
 
     def _decided(self, claim: Claim) -> Claim:
-        if claim.changed != NOWHERE:
+        if claim.changed != NOWHERE and self.notices_changes:
             claim = self._decided_change(claim)
         elif claim.place != NOWHERE and not claim.success and self._options.retry_failed:
             claim = Claim(claim.occurrence, NOWHERE, False)
@@ -216,17 +222,18 @@ class Checkpoint:
     def _decided_change(self, claim: Claim) -> Claim:
         self.changed += 1
         on_change = self._options.on_change
-        was = self.read(self._known.place(claim.changed)).get("model")
-        found = f"{self.path} holds answers to the same messages with another model or other parameters (model {was!r})"
-        if on_change == "fail":
-            raise CheckpointError(f"{found}; nothing was changed. Choose what to do with them: on_change=rerun or keep")
-        if on_change == "keep":
-            if self.changed == 1:
-                self._say(f"{found}; they are kept")
-            return self._known.keep(claim.changed)
         if self.changed == 1:
-            self._say(f"{found}; such rows are asked again, and what was there goes to {self.aside_path.name}")
-        return Claim(claim.occurrence, NOWHERE, False)
+            was = self.read(self._known.place(claim.changed)).get("model")
+            found = (
+                f"{self.path} holds answers to the same messages with another model or other parameters (model {was!r})"
+            )
+            if on_change == "fail":
+                raise CheckpointError(
+                    f"{found}; nothing was changed. Choose what to do with them: on_change=rerun or keep"
+                )
+            aside = f"such rows are asked again, and what was there goes to {self.aside_path.name}"
+            self._say(f"{found}; {'they are kept' if on_change == 'keep' else aside}")
+        return self._known.keep(claim.changed) if on_change == "keep" else Claim(claim.occurrence, NOWHERE, False)
 
     # --- what this run answers: called by the thread that takes the results
 

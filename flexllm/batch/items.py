@@ -52,10 +52,12 @@ class RowSource(Protocol):
     Attributes:
         total: How many rows there are, None if nobody knows.
         settings: Digest of model and parameters, for rows that have a source.
+        is_uniform: All rows are asked with the same model and parameters.
     """
 
     total: int | None
     settings: int
+    is_uniform: bool
 
     def __iter__(self) -> Iterator[Any]:
         """Yield rows, not yet read."""

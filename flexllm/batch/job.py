@@ -105,6 +105,8 @@ class BatchJob:
             Whatever the input raises, after everything under way has been written.
         """
         self.tally.total = rows.total if self._limit is None else min(self._limit, rows.total or self._limit)
+        if self._checkpoint is not None:
+            self._checkpoint.notices_changes = rows.is_uniform
         groups = self._engine.run(self._items(rows))
         try:
             for group in groups:

@@ -36,6 +36,7 @@ class ListRows:
         if isinstance(conversations, (str, Mapping)):
             raise ConfigError("messages_list must be a list of conversations, not one conversation")
         self.total = len(conversations) if isinstance(conversations, Sized) else None
+        self.is_uniform = params_list is None
         self._conversations = conversations
         self._model = model
         self._params = params

@@ -99,6 +99,8 @@ class FileRows:
         total: How many rows there are, None if nobody knows.
     """
 
+    is_uniform = True
+
     def __init__(self, reader: RowReader, model: str, params: Mapping[str, Any], total: int | None = None) -> None:
         self.total = total
         self.settings = digest_settings(model, params)

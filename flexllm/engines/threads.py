@@ -184,7 +184,9 @@ class _Run:
                 self._workers = self._started
                 return
             self._fed -= 1
-            raise ConfigError(f"no thread can be started ({error}); raise the limit of processes (ulimit -u)") from error
+            raise ConfigError(
+                f"no thread can be started ({error}); raise the limit of processes (ulimit -u)"
+            ) from error
 
     def _answer_all(self) -> None:
         """Answer one row after the other: the life of a worker."""

@@ -22,7 +22,7 @@ from ..wire import HttpRequest, HttpResponse
 from .direct import DirectAdapter, DirectRoute, new_session
 from .failures import FOREIGN, translate
 from .files import allow_connections
-from .options import REARM_SECONDS, Cert, HttpStream, Proxies, Route, TransportOptions, Verify
+from .options import REARM_SECONDS, Cert, HttpStream, Proxies, Route, TransportOptions, Verify, place_of
 from .session import SessionRoute, check_settings, proxy_for
 
 __all__ = [
@@ -116,25 +116,27 @@ class Transport:
                 route.close()
 
     def _route(self, url: str) -> Route:
-        """Decide once for each URL how it is reached; environment and certificates are read here and never again."""
+        """Return the way to a URL. It is the same for every URL of a server, and is found once."""
+        place = place_of(url)
         with self._lock:
-            options = self._options
-            self._session.trust_env = options.trust_env if self._own else self._session.trust_env
-            settings: Mapping[str, Any] = self._session.merge_environment_settings(
-                url, dict(options.proxies or {}), True, options.verify, options.cert
-            )
-            if self._own:
-                self._session.trust_env = False
-            proxy = proxy_for(url, settings["proxies"])
-            check_settings(url, proxy, settings["verify"], settings["cert"])
-            adapter = self._session.get_adapter(url)
-            if self._own and isinstance(adapter, DirectAdapter) and not proxy:
-                pool = adapter.direct_pool(url, settings["verify"], settings["cert"])
-                route: Route = DirectRoute(pool, options)
-            else:
-                route = SessionRoute(self._session, settings, options)
-            self._routes[url] = route
-            return route
+            route = self._routes[place] = self._routes[url] = self._routes.get(place) or self._new_route(url)
+        return route
+
+    def _new_route(self, url: str) -> Route:
+        """Decide how a server is reached; environment and certificates are read here and never again."""
+        options = self._options
+        self._session.trust_env = options.trust_env if self._own else self._session.trust_env
+        settings: Mapping[str, Any] = self._session.merge_environment_settings(
+            url, dict(options.proxies or {}), True, options.verify, options.cert
+        )
+        if self._own:
+            self._session.trust_env = False
+        proxy = proxy_for(url, settings["proxies"])
+        check_settings(url, proxy, settings["verify"], settings["cert"])
+        adapter = self._session.get_adapter(url)
+        if self._own and isinstance(adapter, DirectAdapter) and not proxy:
+            return DirectRoute(adapter.direct_pool(url, settings["verify"], settings["cert"]), options)
+        return SessionRoute(self._session, settings, options)
 
     def _translated(self, error: Exception, request: HttpRequest, cancel: CancelToken | None) -> FlexLLMError:
         if cancel is not None and cancel.aborted:

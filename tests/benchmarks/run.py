@@ -167,7 +167,8 @@ def memory(args: argparse.Namespace) -> None:
         started = time.perf_counter()
         subprocess.run([*command, "--base-url", url], check=True)
         wall = time.perf_counter() - started
-        assert sum(1 for _ in open(output, "rb")) == count
+        with open(output, "rb") as file:
+            assert sum(1 for _ in file) == count
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
     table(["rows", "rows/s", "peak MB (the largest process)"], [[f"{count:,}", f"{count / wall:,.0f}", f"{peak:.0f}"]])
 
@@ -180,7 +181,8 @@ def resume(args: argparse.Namespace) -> None:
     from flexllm.digest import digest_messages, digest_settings, digest_source
 
     count = args.rows or 500_000
-    words = [json.loads(line) for line in open(ROOT / "tests" / "data" / "gsm8k-100.jsonl", encoding="utf-8")]
+    shipped = (ROOT / "tests" / "data" / "gsm8k-100.jsonl").read_text(encoding="utf-8")
+    words = [json.loads(line) for line in shipped.splitlines()]
     reading, settings = blake2b(b"simple\0", digest_size=16).digest(), digest_settings("m", {})
     with tempfile.TemporaryDirectory() as folder:
         source, output = Path(folder) / "in.jsonl", Path(folder) / "out.jsonl"

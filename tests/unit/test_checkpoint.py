@@ -425,6 +425,24 @@ def test_rows_that_were_asked_differently_can_stop_the_run(path: Path, make_rows
     assert run(path, ["a", "b"], make_rows=make_rows, on_change="fail").asked == []
 
 
+@pytest.mark.parametrize("on_change", ["rerun", "keep", "fail"])
+def test_rows_with_parameters_of_their_own_are_no_change(path: Path, on_change: str) -> None:
+    """The same question with several seeds, cut short, in another order: each row has its own answer and no other's."""
+
+    def with_seeds(*seeds: int) -> Any:
+        return lambda *_: ListRows(["a"] * len(seeds), "m", {}, params_list=[{"seed": seed} for seed in seeds])
+
+    def answer(item: BatchItem) -> str:
+        assert item.request is not None
+        return f"seed {item.request.params['seed']}"
+
+    run(path, [], answer=answer, make_rows=with_seeds(1, 2, 3), cut_after=2)
+    done = run(path, [], answer=answer, make_rows=with_seeds(4, 3, 2, 1), on_change=on_change)
+    assert len(done.asked) == 2
+    assert outputs(path) == ["seed 4", "seed 3", "seed 2", "seed 1"]
+    assert (done.said, done.summary["changed"]) == ([], 0)
+
+
 def test_new_rows_are_no_change(path: Path) -> None:
     run(path, ["a"])
     assert run(path, ["a", "b"], on_change="fail").asked == ["b"]
@@ -583,7 +601,9 @@ def test_a_torn_line_is_cut_off_before_anything_is_asked(path: Path) -> None:
         lambda line: b"[" * 5_000 + b"\n",
     ],
 )
-def test_a_damaged_line_is_told_kept_aside_and_its_row_asked_again(path: Path, damage: Callable[[bytes], bytes]) -> None:
+def test_a_damaged_line_is_told_kept_aside_and_its_row_asked_again(
+    path: Path, damage: Callable[[bytes], bytes]
+) -> None:
     run(path, ["a", "b", "c"])
     first, second, third = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(first + damage(second) + third)
@@ -630,7 +650,7 @@ def test_a_damaged_file_beside_is_no_hindrance(path: Path) -> None:
 
 damages = st.one_of(
     st.tuples(st.integers(0, 10_000), st.integers(0, 3), st.binary(max_size=4)),
-    st.tuples(st.integers(0, 10_000), st.just(0), st.sampled_from([b"0", b"f", b"{", b"}", b'"', b"\n", b"\0", b"\xff", b"-"])),
+    st.tuples(st.integers(0, 10_000), st.just(0), st.sampled_from([bytes([byte]) for byte in b'0f{}-"\n\0\xff'])),
 )
 
 
@@ -843,7 +863,13 @@ QUESTIONS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 2)), min_s
 def edited(rows: list[tuple[str, int]], edit: str | list[tuple[str, int]]) -> list[tuple[str, int]]:
     if not isinstance(edit, str):
         return edit
-    edits = {"none": rows, "reverse": rows[::-1], "drop first": rows[1:], "drop last": rows[:-1], "append": [*rows, *rows]}
+    edits = {
+        "none": rows,
+        "reverse": rows[::-1],
+        "drop first": rows[1:],
+        "drop last": rows[:-1],
+        "append": [*rows, *rows],
+    }
     return edits[edit][:8] or rows
 
 

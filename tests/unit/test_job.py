@@ -83,7 +83,8 @@ class HoldingEngine:
 
 def test_every_row_is_given_once_with_its_answer() -> None:
     job = BatchJob(FakeEngine(echo, group=2), options(), CancelToken())
-    assert [(item.index, item.content) for item in job.run(rows("a", "b", "c"))] == [(0, "to a"), (1, "to b"), (2, "to c")]
+    items = list(job.run(rows("a", "b", "c")))
+    assert [(item.index, item.content) for item in items] == [(0, "to a"), (1, "to b"), (2, "to c")]
     assert job.is_complete
 
 

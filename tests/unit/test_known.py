@@ -27,7 +27,9 @@ def answered(*places_by_occurrence: int, digest: int = A, settings: int = MODEL)
 
 
 @given(st.lists(st.tuples(words, words), max_size=300), st.lists(st.tuples(words, words), max_size=20))
-def test_a_table_numbers_digests_like_a_dictionary(digests: list[tuple[int, int]], others: list[tuple[int, int]]) -> None:
+def test_a_table_numbers_digests_like_a_dictionary(
+    digests: list[tuple[int, int]], others: list[tuple[int, int]]
+) -> None:
     table = DigestTable()
     numbers: dict[tuple[int, int], int] = {}
     for digest in digests:
@@ -210,7 +212,8 @@ def test_every_row_may_have_settings_of_its_own() -> None:
     many = 66_000  # more than sixteen bits count
     for number in range(many):
         known.add(A, number, 0, number * 2, True)
-    assert [known.claim(A, number).place for number in (0, 65_535, 65_536, many - 1)] == [0, 131_070, 131_072, many * 2 - 2]
+    for number in (0, 65_535, 65_536, many - 1):
+        assert known.claim(A, number).place == number * 2
 
 
 # --- lines without a key

@@ -24,7 +24,9 @@ def item(outcome: Outcome, metadata: Any = None, **fields: Any) -> BatchItem:
     return BatchItem(4, REQUEST, metadata, outcome=outcome, **fields)
 
 
-def line(outcome: Outcome, metadata: Any = None, save_input: bool | str = True, save_raw: bool = False) -> dict[str, Any]:
+def line(
+    outcome: Outcome, metadata: Any = None, save_input: bool | str = True, save_raw: bool = False
+) -> dict[str, Any]:
     row: dict[str, Any] = json.loads(write_line(item(outcome, metadata), save_input, save_raw))
     return row
 
@@ -35,10 +37,11 @@ def there_and_back(outcome: Outcome, metadata: Any = None) -> BatchResultItem:
 
 texts = st.text(st.characters(codec=None))  # half characters included
 counts = st.integers(0, 10**6)
+usages = st.builds(lambda p, c: Usage(prompt_tokens=p, completion_tokens=c, total_tokens=p + c), counts, counts)
 results = st.builds(
     ChatCompletionResult,
     content=texts,
-    usage=st.none() | st.builds(lambda p, c: Usage(prompt_tokens=p, completion_tokens=c, total_tokens=p + c), counts, counts),
+    usage=st.none() | usages,
     reasoning_content=st.none() | texts,
     tool_calls=st.none()
     | st.lists(
@@ -97,7 +100,9 @@ def test_text_is_written_as_people_read_it() -> None:
 def test_a_call_of_a_tool_alone_is_an_answer() -> None:
     calls = [ToolCall("call_1", "function", {"name": "f", "arguments": '{"a": 1}'})]
     row = line(ChatCompletionResult("", tool_calls=calls, finish_reason="tool_calls"))
-    assert row["tool_calls"] == [{"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}]
+    assert row["tool_calls"] == [
+        {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+    ]
     assert read_item(row, 4).result == ChatCompletionResult("", tool_calls=calls, finish_reason="tool_calls")
 
 
@@ -252,7 +257,14 @@ def test_a_line_without_status_is_an_answer() -> None:
 
 def test_a_line_of_flexllm_0_17_is_read() -> None:
     back = read_item(
-        {"index": 1, "output": "a", "status": "success", "usage": {"prompt_tokens": 1, "total_tokens": 2}, "params": {}}, 1
+        {
+            "index": 1,
+            "output": "a",
+            "status": "success",
+            "usage": {"prompt_tokens": 1, "total_tokens": 2},
+            "params": {},
+        },
+        1,
     )
     assert back.content == "a"
     assert back.usage == {"prompt_tokens": 1, "total_tokens": 2}

@@ -291,7 +291,7 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_is_told(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="the folder .*missing does not exist"):
+    with pytest.raises(CheckpointError, match=r"the folder .*missing does not exist"):
         OutputFile(tmp_path / "missing" / "out.jsonl", NEVER)
 
 

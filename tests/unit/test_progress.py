@@ -1,0 +1,243 @@
+"""What a batch shows: a bar on a terminal, a line now and then elsewhere, nothing when that is asked."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+
+import pytest
+from fakes import FakeClock
+
+from flexllm.batch.progress import (
+    PLAIN_SECONDS,
+    REDRAW_SECONDS,
+    Progress,
+    ProgressOptions,
+    Tally,
+    describe,
+    make_progress,
+    short_number,
+)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class Gone(Terminal):
+    """A terminal that was closed, or a pipe whose reader has left."""
+
+    def __init__(self, *, is_terminal: bool) -> None:
+        super().__init__()
+        self._is_terminal = is_terminal
+
+    def isatty(self) -> bool:
+        return self._is_terminal
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+    def flush(self) -> None:
+        raise BrokenPipeError
+
+
+def shown_on(stream: io.StringIO, clock: FakeClock | None = None, **options: bool) -> Progress:
+    return make_progress(ProgressOptions(**options), stream, clock or FakeClock())
+
+
+# --- plain lines
+
+
+def test_a_log_gets_a_line_every_so_often() -> None:
+    stream, clock, tally = io.StringIO(), FakeClock(), Tally(total=2_000)
+    progress = shown_on(stream, clock)
+    for second in range(1, 25):
+        clock.advance(1.0)
+        tally.success = 50 * second
+        progress.update(tally)
+    assert PLAIN_SECONDS == 10.0
+    assert stream.getvalue().splitlines() == [
+        "500/2,000 in 10 s, 50.0 req/s",
+        "1,000/2,000 in 20 s, 50.0 req/s",
+    ]
+
+
+def test_a_log_gets_the_last_state() -> None:
+    stream, clock = io.StringIO(), FakeClock()
+    progress = shown_on(stream, clock)
+    progress.update(Tally(total=4, success=3, failed=1))
+    clock.advance(2.0)
+    progress.close()
+    assert stream.getvalue() == "4/4 in 2 s, 2.0 req/s, 1 failed\n"
+
+
+def test_a_run_in_which_nothing_happened_prints_nothing() -> None:
+    stream = io.StringIO()
+    shown_on(stream).close()
+    assert stream.getvalue() == ""
+
+
+def test_a_pipe_has_no_total() -> None:
+    stream, clock = io.StringIO(), FakeClock()
+    progress = shown_on(stream, clock)
+    progress.update(Tally(success=12))
+    clock.advance(4.0)
+    progress.close()
+    assert stream.getvalue() == "12 done in 4 s, 3.0 req/s\n"
+
+
+def test_sentences_are_lines_of_their_own_without_control_characters() -> None:
+    stream = io.StringIO()
+    progress = shown_on(stream)
+    progress.say("first RateLimited, in row 3: slow down")
+    progress.say("something else")
+    assert stream.getvalue() == "first RateLimited, in row 3: slow down\nsomething else\n"
+
+
+# --- the bar
+
+
+def test_a_terminal_gets_a_bar_with_done_and_total() -> None:
+    stream, clock = Terminal(), FakeClock()
+    progress = shown_on(stream, clock, tokens=True)
+    progress.update(Tally(total=10, success=3, failed=1, retries=2, prompt_tokens=12_000, completion_tokens=345))
+    last = stream.getvalue().split("\r")[-1]
+    assert "4/10" in last
+    assert "12.3k tokens, 2 retries, 1 failed" in last
+    progress.close()
+    assert stream.getvalue().endswith("\n")
+
+
+def test_the_bar_is_not_drawn_for_every_row() -> None:
+    stream, clock, tally = Terminal(), FakeClock(), Tally(total=10_000)
+    progress = shown_on(stream, clock)
+    progress.update(tally)
+    drawn = len(stream.getvalue())
+    for row in range(1_000):
+        clock.advance(REDRAW_SECONDS / 2_000)
+        tally.success = row
+        progress.update(tally)
+    assert len(stream.getvalue()) == drawn
+    clock.advance(REDRAW_SECONDS)
+    progress.update(tally)
+    assert "999/10000" in stream.getvalue()[drawn:]
+    progress.close()
+
+
+def test_a_bar_of_a_pipe_counts_without_a_total() -> None:
+    stream = Terminal()
+    progress = shown_on(stream)
+    progress.update(Tally(success=17))
+    assert "17row" in stream.getvalue()
+    progress.close()
+
+
+def test_sentences_stand_above_the_bar() -> None:
+    stream = Terminal()
+    progress = shown_on(stream)
+    progress.update(Tally(total=10, success=3))
+    progress.say("first RateLimited, in row 3: slow down")
+    progress.close()
+    assert "\rfirst RateLimited, in row 3: slow down\n" in stream.getvalue()
+    assert stream.getvalue().rstrip().split("\r")[-1].lstrip().startswith("30%")
+
+
+def test_a_sentence_before_the_first_row_draws_no_bar() -> None:
+    stream = Terminal()
+    progress = shown_on(stream)
+    progress.say("out.jsonl: the last line was torn and is cut off")
+    assert stream.getvalue() == "out.jsonl: the last line was torn and is cut off\n"
+    progress.close()
+
+
+def test_a_run_that_never_began_draws_no_bar() -> None:
+    stream = Terminal()
+    shown_on(stream).close()
+    assert stream.getvalue() == ""
+
+
+def test_the_rate_of_the_bar_is_that_of_this_run() -> None:
+    stream = Terminal()
+    progress = shown_on(stream)
+    progress.update(Tally(total=1_000_000, success=500_000, resumed=500_000))
+    assert "500,000 resumed" in stream.getvalue()
+    assert "row/s" not in stream.getvalue().replace("?row/s", "")
+    progress.close()
+
+
+# --- silence
+
+
+@pytest.mark.parametrize("stream", [Terminal(), io.StringIO()])
+def test_nothing_is_shown_where_that_is_asked(stream: io.StringIO, caplog: pytest.LogCaptureFixture) -> None:
+    progress = shown_on(stream, show=False)
+    progress.update(Tally(total=4, success=4))
+    with caplog.at_level(logging.WARNING):
+        progress.say("a sentence goes to the log")
+    progress.close()
+    assert stream.getvalue() == ""
+    assert caplog.messages == ["a sentence goes to the log"]
+
+
+def test_a_process_without_standard_error_is_served_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    progress = make_progress(ProgressOptions())
+    progress.update(Tally(success=1))
+    progress.close()
+
+
+# --- a stream that fails ends no batch
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_reader_that_has_gone_ends_no_batch(is_terminal: bool) -> None:
+    clock = FakeClock()
+    progress = shown_on(Gone(is_terminal=is_terminal), clock)
+    for done in range(1, 5):
+        clock.advance(20.0)
+        progress.update(Tally(total=9, success=done))
+        progress.say("a sentence")
+    progress.close()
+
+
+def test_a_closed_stream_ends_no_batch() -> None:
+    stream = io.StringIO()
+    progress = shown_on(stream)
+    stream.close()
+    progress.update(Tally(success=1))
+    progress.say("a sentence")
+    progress.close()
+
+
+def test_a_stream_that_knows_ascii_alone_ends_no_batch() -> None:
+    with open(os.devnull, "w", encoding="ascii") as stream:
+        progress = make_progress(ProgressOptions(), stream, FakeClock())
+        progress.say("the answer was: 你好 — \ud83d")
+        progress.update(Tally(success=1))
+        progress.close()
+
+
+# --- words
+
+
+def test_details_name_what_there_is() -> None:
+    tally = Tally(success=30, failed=2, resumed=12, retries=1, prompt_tokens=900, completion_tokens=50)
+    assert describe(tally, 10.0, ProgressOptions()) == "2.0 req/s, 12 resumed, 1 retry, 2 failed"
+    assert (
+        describe(tally, 10.0, ProgressOptions(tokens=True), rate=False) == "12 resumed, 950 tokens, 1 retry, 2 failed"
+    )
+    assert describe(Tally(), 0.0, ProgressOptions(tokens=True)) == ""
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0"), (950, "950"), (9_999, "9,999"), (12_345, "12.3k"), (4_500_000, "4.5M")]
+)
+def test_numbers_are_written_as_people_read_them(number: int, text: str) -> None:
+    assert short_number(number) == text
+
+
+def test_a_tally_tells_what_this_run_did() -> None:
+    tally = Tally(success=7, failed=3, resumed=4, prompt_tokens=2, completion_tokens=3)
+    assert (tally.done, tally.asked, tally.total_tokens) == (10, 6, 5)
