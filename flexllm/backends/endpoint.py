@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from ..cancel import CancelToken
 from ..chat import ChatCompletionResult, ChatRequest, Chunk, ChunkCollector, as_chunk
-from ..errors import ApiStatusError, RequestCancelled, RequestError, StreamBroken
+from ..errors import ApiStatusError, MalformedResponse, RequestCancelled, RequestError, StreamBroken
 from ..limits import Gate
 from ..providers.base import Provider
 from ..retry import RetryPolicy, parse_retry_after, parse_should_retry
@@ -155,6 +155,8 @@ class Endpoint:
         error.model = request.model
         # A request that was stopped on its way to an attempt was not sent by it: such an error counts none.
         error.attempts = attempt if error.attempts else attempt - 1
+        if isinstance(error, (ApiStatusError, MalformedResponse)):  # said by a provider, which knows no place
+            error.args = (f"{self._place}: {error}",)
         key = self._target.api_key
         if len(key) >= SHORTEST_KEY:  # some gateways repeat the key that they refuse
             error.args = tuple(str(text).replace(key, mask_key(key)) for text in error.args)

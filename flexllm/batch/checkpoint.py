@@ -229,7 +229,7 @@ class Checkpoint:
             )
             if on_change == "fail":
                 raise CheckpointError(
-                    f"{found}; nothing was changed. Choose what to do with them: on_change=rerun or keep"
+                    f"{found}; they are as they were. Choose what to do with them: on_change=rerun or keep"
                 )
             aside = f"such rows are asked again, and what was there goes to {self.aside_path.name}"
             self._say(f"{found}; {'they are kept' if on_change == 'keep' else aside}")

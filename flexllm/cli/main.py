@@ -28,14 +28,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         talk("flexllm: interrupted")
         code = 130
     except BrokenPipeError:  # the reader of our output has seen enough
-        for stream in filter(None, (sys.stdout, sys.stderr)):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         code = FAILED
     except (errors.FlexLLMError, OSError) as error:
         talk(f"flexllm: {_sentence(error)}")
         code = exit_code(error)
-    if code > 128:
-        leave(code)
+    _settle_streams()
+    if code > 128:  # after an interrupt nobody waits for threads that wait for a server
+        os._exit(code)
     return code
 
 
@@ -45,14 +44,16 @@ def _sentence(error: BaseException) -> str:
     return str(error)
 
 
-def leave(code: int) -> None:
-    """End the process at once: after an interrupt nobody waits for threads that wait for a server."""
-    for stream in (sys.stdout, sys.stderr):
+def _settle_streams() -> None:
+    """Write out what is buffered; drop what cannot be written, which the interpreter would turn into exit code 120."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
         try:
             stream.flush()
-        except (OSError, ValueError, AttributeError):
-            pass
-    os._exit(code)
+        except (OSError, ValueError):
+            try:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            except (OSError, ValueError):  # closed, or no file at all
+                pass
 
 
 if __name__ == "__main__":

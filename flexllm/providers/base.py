@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
@@ -104,6 +105,18 @@ CONTEXT_WORDS = ("maximum context length", "reduce the length of the messages")
 """How servers without a code put it. Source: replies of OpenRouter, vLLM and Groq."""
 
 
+HINTS: dict[type[ApiStatusError], str] = {
+    AuthenticationFailed: "check the API key, and that it belongs to this server",
+    PermissionDenied: "the API key is not allowed to do this",
+    NotFound: "check base_url (with its version path, such as /v1) and the name of the model",
+    QuotaExhausted: "the account has no credit or quota left; waiting does not help",
+    ContextTooLong: "shorten the messages, or lower max_tokens",
+}
+"""What to do, by what happened."""
+
+_TITLE = re.compile(r"<title>([^<]*)</title>", re.IGNORECASE)
+
+
 def status_error(
     status: int, body: bytes | str, *, message: str, code: str | None, request_id: str | None
 ) -> ApiStatusError:
@@ -117,10 +130,15 @@ def status_error(
     """
     text = body if isinstance(body, str) else body[: BODY_SHOWN * 4].decode("utf-8", "replace")
     said = " ".join(message.split())[:500]
+    if said.startswith("<"):  # a proxy's page; its title is all that it says
+        title = _TITLE.search(said)
+        said = f"{title[1].strip()} (an HTML page, not an API's answer)" if title else "an HTML page"
     if 200 <= status < 300:
         status = 400 if code in QUOTA_CODES or code in FILTER_CODES or _is_too_long(code, said) else 500
-    return _family(status, code, said)(
-        f"HTTP {status}{f' ({code})' if code else ''}: {said or 'no message'}",
+    family = _family(status, code, said)
+    hint = f"; {HINTS[family]}" if family in HINTS else ""
+    return family(
+        f"HTTP {status}{f' ({code})' if code else ''}: {said or 'no message'}{hint}",
         status=status,
         code=code,
         body=text[:BODY_SHOWN],

@@ -85,14 +85,14 @@ class Batch:
         self.input = folder / "in.jsonl"
         self.output = folder / "out.jsonl"
         self.aside = folder / "out.aside.jsonl"
-        self._arguments = [str(self.input), "-o", str(self.output), "--base-url", mock.base_url, "-m", "m", *options]
+        self.arguments = [str(self.input), "-o", str(self.output), "--base-url", mock.base_url, "-m", "m", *options]
 
     def write_input(self, rows: list[Row]) -> None:
         self.input.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     def start(self, **options: Any) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [*PROGRAM, "batch", *self._arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            [*PROGRAM, "batch", *self.arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True, **options,
         )  # fmt: skip
 
@@ -261,6 +261,23 @@ def test_an_interrupt_leaves_every_answer_in_the_file_and_says_how_to_go_on(
     assert code == 0, said
     assert set(mock.stats()["prompts"].values()) == {1}
     assert len(read_rows(batch.output)) == 300
+
+
+def test_an_interrupt_does_not_wait_for_a_pipe_that_stays_open(tmp_path: Path, mock: Mock) -> None:
+    batch = Batch(tmp_path, mock, "-c", "4")
+    process = subprocess.Popen(
+        [*PROGRAM, "batch", "-", *batch.arguments[1:]], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdin is not None
+    process.stdin.write("".join(json.dumps(row) + "\n" for row in some_rows(30)))
+    process.stdin.flush()
+    assert eventually(lambda: batch.count() == 30)  # although the pipe goes on
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(PATIENCE) == 143
+    _, said = process.communicate()
+    assert "the same input piped into the same command" in said
+    assert len(answers(batch.output)) == mock.stats()["answered"] == 30
 
 
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])

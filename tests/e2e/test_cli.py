@@ -506,7 +506,7 @@ def test_ask_on_a_terminal_says_why_the_request_failed() -> None:
         seen = on_terminal("ask", "Hello", *QUICK, env=at(server))
 
     assert seen.code == 4
-    assert re.fullmatch(r"flexllm: HTTP 401 [^\n]*\r\n", seen.text)
+    assert re.fullmatch(r"flexllm: http:[^\n]* HTTP 401 [^\n]*\r\n", seen.text)
 
 
 @pytest.mark.parametrize(("status", "code"), [(400, 1), (500, 1), (401, 4)])

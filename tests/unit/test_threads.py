@@ -284,6 +284,7 @@ def test_after_a_stop_what_is_under_way_comes_back_and_nothing_new_is_asked() ->
     def answer(request: ChatRequest) -> str:
         together.wait(LONG)
         cancel.stop()
+        threading.Event().wait(0.02)  # it takes a while yet
         return "ok"
 
     backend = FakeBackend(answer)
