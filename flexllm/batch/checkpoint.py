@@ -165,7 +165,7 @@ class Checkpoint:
                 pass  # another tool's idea of an input
         if success and not place & 1:
             if index in self._by_index:
-                self._known.extras.append(place)
+                self._known.add_extra(place, self._by_index[index])
             else:
                 self._by_index[index] = place
 
@@ -332,9 +332,21 @@ class Checkpoint:
                 yield line
             offset += len(line)
 
+    def _is_same(self, place: int, other: int | None) -> bool:
+        """Return whether the lines at two places hold the same answer, be it for another row of the input."""
+        if other is None:
+            return False
+        answer, other_answer = self.read(place), self.read(other)
+        for name in ("index", "metadata", "source"):
+            answer.pop(name, None)
+            other_answer.pop(name, None)
+        return answer == other_answer
+
     def _set_aside(self) -> int:
-        """Append what this input does not ask for to the file beside; return how many lines."""
-        places = [place for place in chain(self._known.unclaimed(), self._by_index.values()) if not place & 1]
+        """Append what this input does not ask for, and is not there yet, to the file beside; return how many lines."""
+        there = {first: place for first, place in self._known.extras() if place & 1}
+        unclaimed = chain(self._known.unclaimed(), self._by_index.values())
+        places = [place for place in unclaimed if not place & 1 and not self._is_same(place, there.get(place))]
         if not places and not self._damaged:
             return 0
         damaged = (

@@ -112,8 +112,10 @@ class BatchJob:
             for group in groups:
                 yield from self._settle(group)
                 self._progress.update(self._count_passed_over())
-            self._progress.update(self._count_passed_over())
             self.is_complete = not self._cancel.stopped
+            if self.is_complete:
+                self.tally.total = self._rows_read  # what was counted before may have been an estimate
+            self._progress.update(self._count_passed_over())
             if self._checkpoint is not None and self.is_complete and self._rows_read:
                 self._checkpoint.finish(limited=self._limited)
         except BaseException as error:  # also Ctrl-C, and the caller's leaving: what is under way is paid for
@@ -132,7 +134,7 @@ class BatchJob:
         """Return the counts of the run. `elapsed` is in seconds; tokens are those of this run, not of resumed rows."""
         tally = self.tally
         return {
-            "total": self._rows_read if self.is_complete or tally.total is None else tally.total,
+            "total": self._rows_read if tally.total is None else tally.total,
             "success": tally.success,
             "failed": tally.failed,
             "cached": tally.cached,

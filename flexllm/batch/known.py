@@ -109,8 +109,8 @@ class KnownRows:
         self._by_messages_entries = array("I")
         self._unkeyed: dict[int, int] = {}
         self._known_settings: set[int] = set()
-        self.extras: list[int] = []
-        """Places of answers that another line with the same key already gives."""
+        self._extras = array("q")
+        self._extra_to = array("q")
 
     # --- earlier runs
 
@@ -145,13 +145,18 @@ class KnownRows:
         entry = self._entry(digest, settings, occurrence)
         if self._state[entry] & _SUCCESS:
             if success:
-                self.extras.append(place)
+                self.add_extra(place, self._places[entry])
         elif success or self._places[entry] == NOWHERE:
             self._places[entry] = place
             self._state[entry] = _SUCCESS if success else 0
         elif place >= 0:
             self._places[entry] = place  # a newer error
         return entry
+
+    def add_extra(self, place: int, first: int) -> None:
+        """Take in the place of an answer to what the line at `first` answers already."""
+        self._extras.append(place)
+        self._extra_to.append(first)
 
     # --- this run
 
@@ -206,7 +211,11 @@ class KnownRows:
         for entry, state in enumerate(self._state):
             if state & _SUCCESS and not state & _CLAIMED:
                 yield self._places[entry]
-        yield from self.extras
+        yield from self._extras
+
+    def extras(self) -> Iterator[tuple[int, int]]:
+        """Yield, for each answer beyond the first to the same key, the place of the first, and its own."""
+        return zip(self._extra_to, self._extras, strict=True)
 
     # --- entries
 

@@ -33,11 +33,12 @@ def make_key(digest: int, settings: int, occurrence: int) -> str:
 
 def read_key(key: str) -> tuple[int, int, int]:
     """Return the digest, the settings and the occurrence number of a key. Raises ValueError if it is none."""
-    digest, settings, occurrence = key.split("-")
-    parts = int(digest, 16), int(settings, 16), int(occurrence)
-    if parts[0] >> 128 or parts[1] >> 64:
+    if key[32:33] != "-" or key[49:50] != "-":
         raise ValueError(f"key is {key!r}")
-    return parts
+    digest, settings = int(key[:32], 16), int(key[33:49], 16)
+    if digest < 0 or settings < 0:
+        raise ValueError(f"key is {key!r}")
+    return digest, settings, int(key[50:])
 
 
 def read_source(source: str) -> int:

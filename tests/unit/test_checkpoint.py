@@ -235,6 +235,28 @@ def test_deleted_rows_are_kept_aside_and_found_there_again(path: Path, make_rows
 
 
 @both_sources
+def test_an_answer_that_comes_and_goes_is_kept_aside_once(path: Path, make_rows: Any) -> None:
+    for _ in range(3):
+        run(path, [{"q": "a", "id": 1}, "b"], make_rows=make_rows)
+        run(path, ["b"], make_rows=make_rows)
+        assert [row["output"] for row in lines(aside(path))] == answers_to("a")
+    run(path, [{"q": "a", "id": 2}, "b"], make_rows=make_rows)
+    assert run(path, ["b"], make_rows=make_rows).said == []
+    assert len(lines(aside(path))) == 1
+
+
+def test_another_answer_to_the_same_question_is_kept_aside_too(path: Path) -> None:
+    run(path, ["a", "b"])
+    run(path, ["b"])
+    beside = aside(path).read_bytes()
+    aside(path).unlink()
+    run(path, ["a", "b"], answer=again("second"))
+    aside(path).write_bytes(beside)
+    run(path, ["b"])
+    assert [row["output"] for row in lines(aside(path))] == ["answer to a", "second answer to a"]
+
+
+@both_sources
 def test_reordered_rows_ask_nothing(path: Path, make_rows: Any) -> None:
     run(path, ["a", "b", "c"], make_rows=make_rows)
     second = run(path, ["c", "a", "b"], make_rows=make_rows)

@@ -182,10 +182,19 @@ def _open_input(name: str | None, output: str) -> tuple[BinaryIO, str, int | Non
             raise InputError(f"{name} is both input and output; name another output file")
         if not os.path.isfile(name):
             return file, name, None
-        with open(name, "rb", buffering=1 << 18) as lines:
-            return file, name, sum(1 for line in lines if not line.isspace())
+        return file, name, _count_lines(name)
     except OSError as error:
         raise InputError(f"{name} cannot be read: {error.strerror}") from None
+
+
+def _count_lines(name: str) -> int:
+    """Return how many lines a file has. Blank ones count, so it may be more than its rows: it is for the progress."""
+    count, last = 0, b"\n"
+    with open(name, "rb", buffering=0) as file:
+        while block := file.read(1 << 20):
+            count += block.count(b"\n")
+            last = block[-1:]
+    return count + (last != b"\n")
 
 
 def _report(args: argparse.Namespace, job: BatchJob) -> None:
