@@ -20,7 +20,16 @@ from ..errors import CheckpointError, ConfigError, InputError
 from ..messages import normalise_messages
 from .items import BatchItem
 from .known import NOWHERE, Claim, KnownRows
-from .lines import SAVE_INPUT, encode_line, is_answer, read_key, read_source, with_index, write_line
+from .lines import (
+    SAVE_INPUT,
+    encode_line,
+    is_answer,
+    read_checked,
+    read_key,
+    read_source,
+    with_index,
+    write_line,
+)
 from .output import LineReader, OutputFile, append_beside
 
 ON_CHANGE = ("rerun", "keep", "fail")
@@ -134,6 +143,17 @@ class Checkpoint:
 
     def _take_in(self, line: bytes, place: int) -> bool:
         """Remember what a line answers. Return False if it is no line of an output file."""
+        checked = read_checked(line)
+        if checked is not None:
+            success, digest, settings, occurrence, source = checked
+            if success or not place & 1:
+                self._known.add(digest, settings, occurrence, place, success, source)
+            if not line.startswith(b'{"index": %d,' % self._lines) and not place & 1:
+                self._in_order = False
+            return True
+        return self._take_in_decoded(line, place)
+
+    def _take_in_decoded(self, line: bytes, place: int) -> bool:
         try:
             text = line.decode()
             row, end = _decode(text)
@@ -337,7 +357,7 @@ class Checkpoint:
         if other is None:
             return False
         answer, other_answer = self.read(place), self.read(other)
-        for name in ("index", "metadata", "source"):
+        for name in ("index", "metadata", "source", "check"):
             answer.pop(name, None)
             other_answer.pop(name, None)
         return answer == other_answer

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from flexllm import errors
 from flexllm.batch.items import BatchItem, BatchResultItem, Outcome
-from flexllm.batch.lines import encode_line, make_key, read_item, with_index, write_line
+from flexllm.batch.lines import encode_line, is_answer, make_key, read_checked, read_item, with_index, write_line
 from flexllm.chat import ChatCompletionResult, ChatRequest, ToolCall, Usage
 
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Wie geht's?"}]
@@ -229,17 +229,45 @@ def test_an_answer_is_written_whatever_its_metadata(metadata: Any) -> None:
 # --- lines as they are written again
 
 
+def keyed_line(outcome: Outcome, metadata: Any = None) -> bytes:
+    one = item(outcome, metadata)
+    one.key, one.source = make_key(2**127, 3, 4), 5
+    return write_line(one, True, False)
+
+
 @given(results, st.integers(0, 10**9))
 def test_a_new_index_changes_nothing_else(result: ChatCompletionResult, index: int) -> None:
-    before = write_line(item(result, {"id": 1}), True, False)
+    before = keyed_line(result)
     after = with_index(before, index)
-    assert json.loads(after) == {**json.loads(before), "index": index}
+    check = json.loads(after)["check"]
+    assert json.loads(after) == {**json.loads(before), "index": index, "check": check}
     assert after.endswith(b"\n")
+    assert read_checked(after) == read_checked(before) is not None
+
+
+@given(results, st.integers(0, 10**9), st.integers(1, 255))
+def test_a_changed_byte_is_noticed_before_the_line_is_decoded(
+    result: ChatCompletionResult, place: int, change: int
+) -> None:
+    line = bytearray(keyed_line(result))
+    assert read_checked(bytes(line)) is not None
+    line[place % (len(line) - 1)] ^= change
+    assert read_checked(bytes(line)) is None
+
+
+def test_an_error_is_no_answer_by_its_check_too() -> None:
+    failed = keyed_line(errors.RateLimited("slow down", status=429), {"status": "success"})
+    checked = read_checked(failed)
+    assert checked is not None
+    assert not checked[0]
+    assert not is_answer(json.loads(failed))
 
 
 def test_a_line_with_its_index_elsewhere_gets_the_new_one_too() -> None:
     other = b'{"output": "a", "index": 3, "note": "\xc3\xa9"}\n'
-    assert json.loads(with_index(other, 5)) == {"output": "a", "index": 5, "note": "é"}
+    row = json.loads(with_index(other, 5))
+    assert row.pop("check")
+    assert row == {"output": "a", "index": 5, "note": "é"}
 
 
 def test_a_decoded_line_is_encoded_as_it_was() -> None:
