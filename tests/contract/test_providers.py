@@ -282,7 +282,9 @@ def test_a_status_alone_decides_the_class_where_the_body_says_nothing(folder: st
         assert error.status == (404 if status == 302 else status)
 
 
-JUNK = st.sampled_from([None, True, 0, -1, 1.5, "", "text", "\ud83d", [], [None], ["a"], {}, {"a": 1}, [{}], [[]], 10**30])
+JUNK = st.sampled_from(
+    [None, True, 0, -1, 1.5, "", "text", "\ud83d", [], [None], ["a"], {}, {"a": 1}, [{}], [[]], 10**30]
+)
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

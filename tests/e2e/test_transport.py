@@ -526,9 +526,7 @@ def test_the_time_limit_holds_again_on_a_connection_that_was_used_before() -> No
 def test_a_time_limit_is_not_taken_over_by_the_next_request() -> None:
     first, rest = http_reply(b"one")[:-1], http_reply(b"one")[-1:]
     with (
-        ScriptedServer(
-            [READ, Sleep(0.45), first, Sleep(0.02), rest, READ, Sleep(0.45), http_reply(b"two")]
-        ) as server,
+        ScriptedServer([READ, Sleep(0.45), first, Sleep(0.02), rest, READ, Sleep(0.45), http_reply(b"two")]) as server,
         transport(timeout=0.8) as one,
     ):
         assert [one.send(request(server)).body for _ in range(2)] == [b"one", b"two"]
@@ -642,7 +640,8 @@ def test_a_piece_is_handed_on_before_the_next_is_sent(route: str, framing: str) 
         ],
     }  # fmt: skip
     with (
-        ScriptedServer([READ, *conversations[framing]]) as server, transport(route, timeout=5.0) as one,
+        ScriptedServer([READ, *conversations[framing]]) as server,
+        transport(route, timeout=5.0) as one,
         one.stream(request(server)) as reply,
     ):
         pieces = iter(reply.pieces())
@@ -1019,7 +1018,9 @@ def aborted(one: Transport, server: ScriptedServer, streaming: bool = False, pie
 
 
 @ROUTES
-@pytest.mark.parametrize("came", [b"", http_reply(BODY)[:20], http_reply(BODY)[:-5]], ids=["nothing", "a head", "a body"])
+@pytest.mark.parametrize(
+    "came", [b"", http_reply(BODY)[:20], http_reply(BODY)[:-5]], ids=["nothing", "a head", "a body"]
+)
 def test_an_abort_frees_a_thread_that_waits_for_a_reply(route: str, came: bytes) -> None:
     with ScriptedServer([READ, came, Sleep(30.0)]) as server, transport(route, timeout=30.0) as one:
         aborted(one, server)
@@ -1232,7 +1233,9 @@ def foreign(module: Any) -> list[type[Exception]]:
     return [kind for kind in kinds if issubclass(kind, Exception) and not issubclass(kind, Warning)]
 
 
-FOREIGN = list(dict.fromkeys([*foreign(requests.exceptions), *foreign(urllib3.exceptions), NothingReceived, BrokenReply]))
+FOREIGN = list(
+    dict.fromkeys([*foreign(requests.exceptions), *foreign(urllib3.exceptions), NothingReceived, BrokenReply])
+)
 
 
 def made(kind: type[Exception]) -> Exception:

@@ -146,7 +146,9 @@ def test_tool_calls_stand_in_the_order_of_their_indexes() -> None:
     assert [call.id for call in collect(pieces).tool_calls or ()] == ["call_0", "call_2", "call_10"]
 
 
-@pytest.mark.parametrize(("said", "meant"), [("stop", "tool_calls"), ("tool_calls", "tool_calls"), ("length", "length")])
+@pytest.mark.parametrize(
+    ("said", "meant"), [("stop", "tool_calls"), ("tool_calls", "tool_calls"), ("length", "length")]
+)
 def test_a_stop_with_tool_calls_means_tool_calls(said: str, meant: str) -> None:
     pieces = [Chunk(tool_calls=(ToolCallDelta(0, "a", "f"),)), Chunk(finish_reason=said)]
     assert collect(pieces).finish_reason == meant

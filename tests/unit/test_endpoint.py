@@ -350,7 +350,9 @@ def test_a_permit_comes_back_whatever_happens() -> None:
 # --- what errors tell -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("failure", [ConnectionFailed("x", endpoint="elsewhere"), ok("x", 500), ok("bad"), ok("x", 400)])
+@pytest.mark.parametrize(
+    "failure", [ConnectionFailed("x", endpoint="elsewhere"), ok("x", 500), ok("bad"), ok("x", 400)]
+)
 def test_every_error_names_endpoint_model_and_attempts(failure: Any) -> None:
     error = Setup(failure, failure, retries=1).fail()
     assert (error.endpoint, error.model) == ("http://host/v1", "some-model")

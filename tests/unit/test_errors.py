@@ -111,9 +111,7 @@ def test_the_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:
         for name in matched[2].split(", "):
             drawn[name] = above[-1][1] if above else ""
         above.append((indent, matched[2].split(", ")[0]))
-    actual = {
-        kind.__name__: "" if kind is FlexLLMError else kind.__mro__[1].__name__ for kind in classes()
-    }
+    actual = {kind.__name__: "" if kind is FlexLLMError else kind.__mro__[1].__name__ for kind in classes()}
     assert drawn == actual
 
 

@@ -92,7 +92,9 @@ def test_header_names_are_lowered_and_values_stripped() -> None:
 
 
 def test_repeated_headers_are_joined() -> None:
-    headers = Reply(Wire(b"HTTP/1.1 200 OK\r\nSet-Cookie: a\r\nVia: x\r\nset-cookie: b\r\nSET-COOKIE: c\r\n\r\n")).headers
+    headers = Reply(
+        Wire(b"HTTP/1.1 200 OK\r\nSet-Cookie: a\r\nVia: x\r\nset-cookie: b\r\nSET-COOKIE: c\r\n\r\n")
+    ).headers
     assert headers == {"set-cookie": "a, b, c", "via": "x"}
 
 
@@ -158,9 +160,12 @@ def test_a_head_without_end_is_given_up() -> None:
 
 def test_a_large_head_that_ends_is_read() -> None:
     value = "x" * 100_000
-    assert Reply(Wire(*[http_reply(b"", f"X-Large: {value}")[at : at + 7000] for at in range(0, 101_000, 7000)])).headers[
-        "x-large"
-    ] == value
+    assert (
+        Reply(Wire(*[http_reply(b"", f"X-Large: {value}")[at : at + 7000] for at in range(0, 101_000, 7000)])).headers[
+            "x-large"
+        ]
+        == value
+    )
 
 
 # --- bodies: framing --------------------------------------------------------------------------------------------------
@@ -217,7 +222,7 @@ CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     [
         chunked(b"Hello", b", ", b"world"),
         chunked(b"Hello, world"),
-        b"5\r\nHello\r\n7;name=value;other=\"x\"\r\n, world\r\n0\r\n\r\n",
+        b'5\r\nHello\r\n7;name=value;other="x"\r\n, world\r\n0\r\n\r\n',
         b"05\r\nHello\r\n0007\r\n, world\r\n000\r\n\r\n",
         b"c \r\nHello, world\r\n0\r\n\r\n",
         b"C\r\nHello, world\r\n0\r\n\r\n",
@@ -290,7 +295,10 @@ def test_statuses_without_a_body_wait_for_none(reader: Reader, status: str) -> N
     wire = Wire(f"HTTP/1.1 {status}\r\n\r\n".encode())
     reply = Reply(wire)
     assert (reply.body(), reply.reusable, wire.asked) == (b"", True, 1)
-    assert reader(f"HTTP/1.1 {status}\r\nContent-Length: 5\r\nContent-Encoding: gzip\r\n\r\n".encode())[2:] == (b"", True)
+    assert reader(f"HTTP/1.1 {status}\r\nContent-Length: 5\r\nContent-Encoding: gzip\r\n\r\n".encode())[2:] == (
+        b"",
+        True,
+    )
 
 
 # --- bodies: compression ----------------------------------------------------------------------------------------------

@@ -247,9 +247,7 @@ def test_a_wish_is_kept_on_any_status_that_is_sent_again() -> None:
     st.none() | st.floats(0.0, 1e4),
     st.integers(),
 )
-def test_every_delay_keeps_its_bounds(
-    first: float, times: int, attempt: int, wish: float | None, seed: int
-) -> None:
+def test_every_delay_keeps_its_bounds(first: float, times: int, attempt: int, wish: float | None, seed: int) -> None:
     error = RateLimited("x", status=429, retry_after=wish)
     chosen = RetryPolicy(retry_times=times, retry_delay=first).delay(error, attempt, random.Random(seed))
     if attempt > times or (wish or 0.0) > MAX_RETRY_AFTER:

@@ -128,7 +128,20 @@ def test_a_long_line_in_many_pieces_is_one_event() -> None:
 
 
 LINES = st.sampled_from(
-    ["data: a", "data:b", "data", "data: ü€😀", "event: e", "event", "id: 1", ": comment", "", "", "\ufeff", "data: [DONE]"]
+    [
+        "data: a",
+        "data:b",
+        "data",
+        "data: ü€😀",
+        "event: e",
+        "event",
+        "id: 1",
+        ": comment",
+        "",
+        "",
+        "\ufeff",
+        "data: [DONE]",
+    ]
 )
 ENDS = st.sampled_from(["\n", "\r", "\r\n"])
 
