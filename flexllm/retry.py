@@ -64,7 +64,7 @@ class RetryPolicy:
         wish = error.retry_after if isinstance(error, ApiStatusError) else None
         if wish is not None and wish > 0:
             return None if wish > MAX_RETRY_AFTER else wish + rng.uniform(0.0, min(1.0, wish / 10))
-        backoff = min(MAX_BACKOFF, self.retry_delay * 2.0 ** min(attempt - 1, 30))
+        backoff = min(MAX_BACKOFF, self.retry_delay * 2.0 ** min(attempt - 1, 1000))  # 2.0 ** 1024 overflows
         return backoff * rng.uniform(0.5, 1.0)
 
 

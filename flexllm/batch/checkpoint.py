@@ -157,7 +157,7 @@ class Checkpoint:
         try:
             text = line.decode()
             row, end = _decode(text)
-            if end + 1 < len(text) and not text[end:].isspace():
+            if text[end:].strip(" \t\r\n"):
                 return False
             key = row.get("key")
             index, success = row["index"], is_answer(row)

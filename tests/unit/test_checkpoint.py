@@ -129,7 +129,9 @@ def run(
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_bytes().splitlines()]
+    whole, end, rest = path.read_bytes().rpartition(b"\n")
+    assert not rest
+    return [json.loads(line) for line in whole.split(b"\n")] if end else []
 
 
 def aside(path: Path) -> Path:
@@ -572,6 +574,14 @@ def test_a_torn_last_line_is_cut_off_wherever_it_is_torn(path: Path) -> None:
         assert not aside(path).exists()
 
 
+@pytest.mark.parametrize("end", [b"x", "\u1000".encode(), b"\0", b"}"])
+def test_a_last_line_that_ends_in_something_else_is_cut_off(path: Path, end: bytes) -> None:
+    run(path, ["a", "b"])
+    path.write_bytes(path.read_bytes()[:-1] + end)
+    assert run(path, ["a", "b"]).asked == ["b"]
+    assert outputs(path) == answers_to("a", "b")
+
+
 def test_a_file_of_one_torn_line_is_gone_on_with(path: Path) -> None:
     run(path, ["a"])
     whole = path.read_bytes()
@@ -612,6 +622,7 @@ def test_a_torn_line_is_cut_off_before_anything_is_asked(path: Path) -> None:
         lambda line: b"\0" * (len(line) - 1) + b"\n",
         lambda line: line[:-1] + b' {"index"\n',
         lambda line: line[:-1] + line,
+        lambda line: line[:-1] + "\u3000\n".encode(),  # a blank for people, not for JSON
         lambda line: line.replace(b'"index"', b'"xedni"'),
         lambda line: line.replace(b'"key": "', b'"key": "x'),
         lambda line: line.replace(b'"key": "', b'"key": "0123456789abcdef'),
