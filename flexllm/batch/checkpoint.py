@@ -44,7 +44,8 @@ class CheckpointOptions:
         flush_interval: Seconds at most until a written row is on the disk, not only in the kernel.
         retry_failed: Ask failed rows of earlier runs again.
         on_change: What to do with a row that was answered with another model or other parameters: "rerun" asks it
-            again, "keep" takes the answer that is there, "fail" stops.
+            again, "keep" takes the answer that is there, "fail" stops. Without effect where rows have parameters of
+            their own (`params_list`).
         save_input: What of the messages a row keeps: True, "last" (the last message) or False.
         save_raw: Keep the server's whole reply in each row.
     """
