@@ -136,7 +136,9 @@ def status_error(
     if 200 <= status < 300:
         status = 400 if code in QUOTA_CODES or code in FILTER_CODES or _is_too_long(code, said) else 500
     family = _family(status, code, said)
-    hint = f"; {HINTS[family]}" if family in HINTS else ""
+    hint = ""
+    if family in HINTS:
+        hint, said = f"; {HINTS[family]}", said.rstrip(".")
     return family(
         f"HTTP {status}{f' ({code})' if code else ''}: {said or 'no message'}{hint}",
         status=status,
