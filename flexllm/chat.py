@@ -15,10 +15,12 @@ from .messages import Message
 
 
 class Usage(dict[str, Any]):
-    """Token counts of one reply: a mapping that is JSON-able, with the three common counts as attributes too.
+    """Token counts of one reply: a mapping that is JSON-able, with the common counts as attributes too.
 
-    Keys: `prompt_tokens`, `completion_tokens`, `total_tokens` (always there), and whatever details the server sent.
-    Cached input is part of `prompt_tokens`, reasoning is part of `completion_tokens`.
+    Keys: `prompt_tokens`, `completion_tokens`, `total_tokens` (always there); `cached_tokens`, `cache_write_tokens` and
+    `reasoning_tokens` where the server tells them; and whatever else it sent, under its own names. On every provider
+    tokens read from a cache and written to one are part of `prompt_tokens`, and reasoning is part of
+    `completion_tokens`.
     """
 
     __slots__ = ()
@@ -38,6 +40,21 @@ class Usage(dict[str, Any]):
         """Both together."""
         return int(self["total_tokens"])
 
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens of the request that the server had in its cache; 0 if it does not tell."""
+        return int(self.get("cached_tokens", 0))
+
+    @property
+    def cache_write_tokens(self) -> int:
+        """Tokens of the request that the server put into its cache; 0 if it does not tell."""
+        return int(self.get("cache_write_tokens", 0))
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """Tokens of the reply that are thinking; 0 if the server does not tell."""
+        return int(self.get("reasoning_tokens", 0))
+
 
 @dataclass(slots=True)
 class ToolCall:
@@ -45,8 +62,8 @@ class ToolCall:
 
     Attributes:
         id: Names the call; the tool's answer repeats it as `tool_call_id`.
-        type: "function".
-        function: `{"name": ..., "arguments": "<JSON text>"}`.
+        type: "function", or "custom" for a tool that takes free text.
+        function: `{"name": ..., "arguments": "<JSON text>"}`; of a custom tool, `arguments` is the free text.
     """
 
     id: str
@@ -55,6 +72,9 @@ class ToolCall:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the call as it stands in an assistant message."""
+        if self.type == "custom":
+            custom = {"name": self.function.get("name"), "input": self.function.get("arguments")}
+            return {"id": self.id, "type": "custom", "custom": custom}
         return {"id": self.id, "type": self.type, "function": self.function}
 
 
@@ -65,7 +85,10 @@ class ChatRequest:
     Attributes:
         messages: Checked messages, in the form of `messages.normalise_messages`.
         model: The model to ask.
-        params: Request parameters, which go to the API unchanged (`temperature`, `max_tokens`, ...).
+        params: Request parameters in OpenAI's words (`temperature`, `max_tokens`, `tools`, `response_format`, ...), which
+            a provider says in its own; the provider's native fields, which pass unchanged; and `thinking`, the one switch
+            for all providers: None, False, True, a strength ("minimal", "low", "medium", "high"), a budget in tokens, or
+            the provider's own object.
     """
 
     messages: Sequence[Message]
@@ -86,13 +109,18 @@ class ChatCompletionResult:
         usage: Token counts, None if the server sent none.
         reasoning_content: What the model thought aloud, None if it did not.
         tool_calls: The calls it asks for, None if there are none.
-        finish_reason: "stop", "length", "tool_calls", "content_filter" or the server's own word.
+        finish_reason: "stop", "length", "tool_calls", "content_filter", "error", or a word of the server's that is none
+            of these.
         model: The model that answered, by its own name.
         request_id: The server's id of this request, for its support.
         latency: Seconds from sending to the last byte, of the attempt that succeeded.
         cached: The answer came from the response cache.
         body: The untouched body as it came; None for a stream, and for a row read back from a file that does not keep it.
         attempts: How many times the request was sent until it was answered.
+        native_finish_reason: The finish reason in the provider's own word.
+        native: What the provider demands back unchanged when the conversation goes on (signed thinking, say), by the
+            provider's name; None where there is no such thing.
+        parsed: The content as the value that `response_format` asked for; None where none was.
     """
 
     content: str
@@ -106,6 +134,25 @@ class ChatCompletionResult:
     cached: bool = False
     body: bytes | None = field(default=None, repr=False)
     attempts: int = 1
+    native_finish_reason: str | None = None
+    native: Mapping[str, Any] | None = field(default=None, repr=False)
+    parsed: Any = None
+
+    @property
+    def assistant_message(self) -> Message:
+        """This turn as a message, to be put behind the others when the conversation goes on.
+
+        What the provider wants back unchanged is in it: `reasoning_content` and, under `native`, signed content. Another
+        provider than the one that made it is not sent either.
+        """
+        message: Message = {"role": "assistant", "content": self.content or (None if self.tool_calls else "")}
+        if self.reasoning_content:
+            message["reasoning_content"] = self.reasoning_content
+        if self.tool_calls:
+            message["tool_calls"] = [call.as_dict() for call in self.tool_calls]
+        if self.native:
+            message["native"] = dict(self.native)
+        return message
 
     @property
     def raw(self) -> Any:
@@ -133,7 +180,11 @@ class ToolCallDelta:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One piece of a streamed answer; every field is what this piece adds, or empty."""
+    """One piece of a streamed answer; every field is what this piece adds, or empty.
+
+    `native` holds, by the provider's name, items to be added to those that came before. `request_id` is there where the
+    provider names a request in its pieces rather than in a header.
+    """
 
     content: str = ""
     reasoning_content: str = ""
@@ -141,6 +192,9 @@ class Chunk:
     finish_reason: str | None = None
     usage: Usage | None = None
     model: str | None = None
+    native_finish_reason: str | None = None
+    native: Mapping[str, Sequence[Any]] | None = None
+    request_id: str | None = None
 
 
 def as_chunk(result: ChatCompletionResult) -> Chunk:
@@ -155,6 +209,9 @@ def as_chunk(result: ChatCompletionResult) -> Chunk:
         finish_reason=result.finish_reason,
         usage=result.usage,
         model=result.model,
+        native_finish_reason=result.native_finish_reason,
+        native=result.native,
+        request_id=result.request_id,
     )
 
 
@@ -168,6 +225,9 @@ class ChunkCollector:
         self._finish_reason: str | None = None
         self._usage: Usage | None = None
         self._model: str | None = None
+        self._native_finish_reason: str | None = None
+        self._native: dict[str, list[Any]] = {}
+        self._request_id: str | None = None
 
     @property
     def content(self) -> str:
@@ -188,6 +248,11 @@ class ChunkCollector:
         self._finish_reason = chunk.finish_reason or self._finish_reason
         self._usage = chunk.usage or self._usage
         self._model = chunk.model or self._model
+        self._native_finish_reason = chunk.native_finish_reason or self._native_finish_reason
+        self._request_id = chunk.request_id or self._request_id
+        if chunk.native:
+            for name, items in chunk.native.items():
+                self._native.setdefault(name, []).extend(items)
 
     def result(
         self, *, latency: float | None = None, request_id: str | None = None, attempts: int = 1
@@ -204,9 +269,11 @@ class ChunkCollector:
             tool_calls=calls or None,
             finish_reason="tool_calls" if calls and self._finish_reason == "stop" else self._finish_reason,
             model=self._model,
-            request_id=request_id,
+            request_id=request_id or self._request_id,
             latency=latency,
             attempts=attempts,
+            native_finish_reason=self._native_finish_reason,
+            native=self._native or None,
         )
 
 

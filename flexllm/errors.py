@@ -17,7 +17,7 @@
             Overloaded
         MalformedResponse                 a 2xx that is not what the API promises
           SchemaMismatch                  ... or not what the caller asked for
-        StreamBroken                      after the first piece; .partial holds what arrived
+        StreamBroken                      after the first piece; .partial and .result hold what arrived
       AllEndpointsFailed                  .errors, in the order tried
       BatchFailed                         some rows of a batch failed; .errors by index
       BudgetExceededError                 .current_cost .budget_limit
@@ -174,7 +174,27 @@ class MalformedResponse(RequestError):
 
 
 class SchemaMismatch(MalformedResponse):
-    """The reply does not match the schema that the caller asked for."""
+    """The reply does not match the schema that the caller asked for.
+
+    Attributes:
+        content: The reply's text, which is paid for and may still be of use.
+        usage: Its token counts, of the repair round too where there was one; None if the server sent none.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        content: str = "",
+        usage: Mapping[str, Any] | None = None,
+        endpoint: str | None = None,
+        model: str | None = None,
+        attempts: int = 1,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message, endpoint=endpoint, model=model, attempts=attempts, request_id=request_id)
+        self.content = content
+        self.usage = usage
 
 
 class StreamBroken(RequestError):
@@ -182,6 +202,7 @@ class StreamBroken(RequestError):
 
     Attributes:
         partial: The text that had arrived.
+        result: All that had arrived, as a `ChatCompletionResult`: reasoning, tool calls and usage too; None if unknown.
     """
 
     def __init__(
@@ -189,6 +210,7 @@ class StreamBroken(RequestError):
         message: str,
         *,
         partial: str = "",
+        result: Any = None,
         endpoint: str | None = None,
         model: str | None = None,
         attempts: int = 1,
@@ -196,6 +218,7 @@ class StreamBroken(RequestError):
     ) -> None:
         super().__init__(message, endpoint=endpoint, model=model, attempts=attempts, request_id=request_id)
         self.partial = partial
+        self.result = result
 
 
 class AllEndpointsFailed(FlexLLMError):

@@ -51,6 +51,9 @@ SPECIAL: dict[str, Any] = {
     "retry_after": 1.5,
     "should_retry": True,
     "partial": "Once upon",
+    "result": "what had arrived",
+    "content": "no JSON",
+    "usage": {"prompt_tokens": 1},
     "current_cost": 1.25,
     "budget_limit": 1.0,
 }
