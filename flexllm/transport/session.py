@@ -37,14 +37,14 @@ class SessionRoute:
                 pieces = _raw_pieces(response, deadline, cancel)
                 return response.status_code, _lower(response.headers), b"".join(pieces)
 
-        return _within(deadline, cancel, whole, lambda done: None)
+        return within(deadline, cancel, whole, lambda done: None)
 
     def stream(self, request: HttpRequest, deadline: float | None, cancel: CancelToken | None) -> HttpStream:
         started = time.monotonic()
         gap = self._options.timeout
         if deadline is not None:
             gap = max(0.001, min(gap, deadline - started))
-        response = _within(started + gap, cancel, lambda: self._send(request, gap), lambda late: late.close())
+        response = within(started + gap, cancel, lambda: self._send(request, gap), lambda late: late.close())
         return _SessionStream(response, deadline, cancel)
 
     def close(self) -> None:
@@ -116,7 +116,7 @@ def _raw_pieces(
 T = TypeVar("T")
 
 
-def _within(deadline: float, cancel: CancelToken | None, work: Callable[[], T], too_late: Callable[[T], None]) -> T:
+def within(deadline: float, cancel: CancelToken | None, work: Callable[[], T], too_late: Callable[[T], None]) -> T:
     """Do `work` on a thread of its own and give up on it at the deadline: requests has no time limit for a whole reply.
 
     What is given up ends when the server does; its result, if one comes, is handed to `too_late`.
