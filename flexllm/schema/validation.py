@@ -1,0 +1,145 @@
+"""JSON schemas given as dictionaries, checked with jsonschema where it is installed (`pip install "flexllm[schema]"`).
+
+The only module that imports jsonschema. Without it a reply is decoded and not checked, which is said once in the log.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError
+from .mismatch import KINDS, MOST_SHOWN, Mismatch, WrongKind, cut, json_path, missing, one_of, show, unknown
+from .tree import Schema, every_schema, references, resolve
+
+if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError
+    from jsonschema.protocols import Validator
+
+log = logging.getLogger(__name__)
+
+VALIDATORS_KEPT = 64
+"""Schemas whose validator is remembered: making one takes longer than checking a reply."""
+
+_warnings = itertools.count()
+
+
+def check_schema(schema: Schema) -> None:
+    """Refuse a schema that cannot be used, before anything is sent. The same schema is checked once.
+
+    Raises:
+        ConfigError: It is not JSON-able, refers to what it does not hold, or (if jsonschema is there) is no JSON schema.
+    """
+    try:
+        _check(_written(schema))
+    except RecursionError:
+        raise ConfigError("the schema of response_format is nested too deeply") from None
+
+
+def validate(value: Any, schema: Schema) -> None:
+    """Check a decoded reply. `format` is not enforced, and nothing is fetched.
+
+    Raises:
+        Mismatch: The most telling of the places where the two differ.
+        ConfigError: As from `check_schema`; or a reference is found to lead nowhere.
+    """
+    validator = _validator(_written(schema))
+    if validator is None:
+        return _warn_once()
+    from jsonschema.exceptions import best_match
+    from referencing.exceptions import Unresolvable
+
+    try:
+        error = best_match(validator.iter_errors(value))
+    except Unresolvable as unresolved:
+        raise _unresolved(unresolved.ref) from None
+    if error is not None:
+        raise _mismatch(error)
+
+
+def _written(schema: Schema) -> str:
+    try:
+        return json.dumps(schema)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"the schema of response_format cannot be written as JSON: {error}") from None
+
+
+@lru_cache(maxsize=VALIDATORS_KEPT)
+def _check(written: str) -> None:
+    _check_references(json.loads(written))
+    _validator(written)
+
+
+def _check_references(schema: dict[str, Any]) -> None:
+    if any("$id" in node or "id" in node for node in every_schema(schema)):
+        return  # references are relative to what these say; jsonschema follows them
+    for reference in references(schema):
+        if reference.startswith("#") and not reference.startswith("#/") and reference != "#":
+            continue  # an $anchor
+        try:
+            resolve(schema, reference)
+        except LookupError:
+            raise _unresolved(reference) from None
+
+
+def _unresolved(reference: str) -> ConfigError:
+    return ConfigError(
+        f"the schema of response_format refers to {show(reference)}, which it does not hold; nothing is fetched"
+    )
+
+
+def _validator(written: str) -> Validator | None:
+    try:
+        import jsonschema  # noqa: F401
+    except ImportError:
+        return None
+    return _make_validator(written)
+
+
+@lru_cache(maxsize=VALIDATORS_KEPT)
+def _make_validator(written: str) -> Validator:
+    from jsonschema import Draft202012Validator, SchemaError
+    from jsonschema.validators import validator_for
+    from referencing import Registry
+
+    schema = json.loads(written)
+    kind = validator_for(schema, default=Draft202012Validator)
+    try:
+        kind.check_schema(schema)
+    except SchemaError as error:
+        raise ConfigError(
+            f"response_format is no valid JSON schema at {json_path(tuple(error.absolute_path))}: "
+            f"{cut(error.message, MOST_SHOWN)}"
+        ) from None
+    return kind(schema, registry=Registry())  # an empty one: the default fetches what it does not hold
+
+
+def _warn_once() -> None:
+    if next(_warnings) == 0:  # atomic, unlike a flag
+        log.warning('replies are not checked against their JSON schema: that needs pip install "flexllm[schema]"')
+
+
+def _mismatch(error: ValidationError) -> Mismatch:
+    """Return a jsonschema error in our words; its own begin with the whole value."""
+    path = tuple(error.absolute_path)
+    value: Any = error.instance
+    wanted: Any = error.validator_value
+    if error.validator == "type":
+        names = [wanted] if isinstance(wanted, str) else wanted
+        return WrongKind(path, " or ".join(KINDS.get(name, name) for name in names), value)
+    if error.validator in ("enum", "const"):
+        return WrongKind(path, one_of(wanted if error.validator == "enum" else [wanted]), value)
+    if error.validator == "required":
+        return Mismatch(path, missing(name for name in wanted if name not in value))
+    schema = error.schema if isinstance(error.schema, dict) else {}
+    if error.validator == "additionalProperties" and wanted is False and "patternProperties" not in schema:
+        return Mismatch(path, unknown(name for name in value if name not in schema.get("properties", {})))
+    if error.validator in ("anyOf", "oneOf"):
+        fits = "does not fit any" if error.context else "fits more than one"
+        return Mismatch(path, f"{show(value)} {fits} of the forms that the schema has")
+    if error.validator in (None, "not"):  # None: the schema is just `false`
+        return Mismatch(path, f"{show(value)} is not allowed")
+    return Mismatch(path, f"{show(value)} does not satisfy {error.validator}: {show(wanted)}")
