@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .batch.items import BatchResult, BatchResultItem
-    from .chat import ChatCompletionResult, ToolCall, Usage
-    from .client import LLMClient, OpenAIClient
+    from .chat import ChatCompletionResult, Chunk, ToolCall, ToolCallDelta, Usage
+    from .client.llm import LLMClient
+    from .client.mllm import MllmClient
+    from .client.providers import ClaudeClient, GeminiClient, OpenAIClient
     from .cost import CostReport
     from .errors import (
         AllEndpointsFailed,
@@ -52,11 +54,14 @@ if TYPE_CHECKING:
         StreamBroken,
         TlsFailed,
     )
+    from .media.options import MediaOptions
 
 _ROOMS = {
     "batch.items": "BatchResult BatchResultItem",
-    "chat": "ChatCompletionResult ToolCall Usage",
-    "client": "LLMClient OpenAIClient",
+    "chat": "ChatCompletionResult Chunk ToolCall ToolCallDelta Usage",
+    "client.llm": "LLMClient",
+    "client.mllm": "MllmClient",
+    "client.providers": "ClaudeClient GeminiClient OpenAIClient",
     "cost": "CostReport",
     "errors": (
         "AllEndpointsFailed ApiStatusError AuthenticationFailed BadRequest BatchFailed BudgetExceededError CacheError "
@@ -64,6 +69,7 @@ _ROOMS = {
         "MalformedResponse NotFound OutputLocked Overloaded PermissionDenied PriceUnknown QuotaExhausted RateLimited "
         "RequestCancelled RequestError RequestTimeout SchemaMismatch ServerError StreamBroken TlsFailed"
     ),
+    "media.options": "MediaOptions",
 }
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names.split()}
 
@@ -79,15 +85,20 @@ __all__ = [
     "CacheError",
     "ChatCompletionResult",
     "CheckpointError",
+    "Chunk",
+    "ClaudeClient",
     "ConfigError",
     "ConnectionFailed",
     "ContentFiltered",
     "ContextTooLong",
     "CostReport",
     "FlexLLMError",
+    "GeminiClient",
     "InputError",
     "LLMClient",
     "MalformedResponse",
+    "MediaOptions",
+    "MllmClient",
     "NotFound",
     "OpenAIClient",
     "OutputLocked",
@@ -104,6 +115,7 @@ __all__ = [
     "StreamBroken",
     "TlsFailed",
     "ToolCall",
+    "ToolCallDelta",
     "Usage",
     "__version__",
 ]
@@ -116,8 +128,9 @@ def __getattr__(name: str) -> Any:
         import sys
         from importlib.util import find_spec
 
-        near = difflib.get_close_matches(name, __all__, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        known = {one.lower(): one for one in __all__}
+        near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+        hint = f"; did you mean {known[near[0]]!r}?" if near else ""
         message = f"module 'flexllm' has no attribute {name!r}{hint}"
         # `from flexllm import X` looks with hasattr first, which would drop an AttributeError together with its hint.
         is_import = sys._getframe(1).f_code.co_name == "_handle_fromlist"

@@ -71,7 +71,8 @@ class RetryPolicy:
 def is_retryable(error: RequestError) -> bool:
     """Return whether the same request may succeed when it is sent again."""
     if isinstance(error, QuotaExhausted):
-        return False
+        # OpenRouter asks to wait where only requests under way have used the budget up. A 402 without that is final.
+        return error.status == 402 and bool(error.retry_after)
     if isinstance(error, ApiStatusError):
         if error.should_retry is not None:
             return error.should_retry

@@ -72,6 +72,9 @@ class FakeBackend:
         yield Chunk(content=result.content)
         yield result
 
+    def models(self, cancel: CancelToken | None = None) -> list[str]:
+        return ["some-model"]
+
     def close(self) -> None:
         self.closed = True
 

@@ -18,5 +18,8 @@ class Backend(Protocol):
     def stream(self, request: ChatRequest, cancel: CancelToken | None = None) -> Iterator[Chunk | ChatCompletionResult]:
         """Yield the pieces of the answer as they arrive, then, as the last, the whole."""
 
+    def models(self, cancel: CancelToken | None = None) -> list[str]:
+        """Return the ids of the models that can be asked here."""
+
     def close(self) -> None:
         """Close connections."""

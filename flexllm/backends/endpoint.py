@@ -7,20 +7,27 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import chain
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from ..cancel import CancelToken
 from ..chat import ChatCompletionResult, ChatRequest, Chunk, ChunkCollector, as_chunk
 from ..errors import ApiStatusError, MalformedResponse, RequestCancelled, RequestError, StreamBroken
 from ..limits import Gate
-from ..providers.base import Provider
+from ..providers.base import Provider, request_id_of
 from ..retry import RetryPolicy, parse_retry_after, parse_should_retry
 from ..sse import parse_events
 from ..transport import HttpStream, Transport
-from ..wire import HttpResponse, Target, mask_key
+from ..wire import Headers, HttpRequest, HttpResponse, Target, mask_key
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+MOST_PAGES = 100
+"""Pages of a list of models that are read; a server that never ends its list must not hold us."""
 
 SHORTEST_KEY = 8
 """Characters from which on a key is masked in what a server says; shorter ones ("EMPTY") are in ordinary words too."""
@@ -35,6 +42,7 @@ class Endpoint:
         transport: Carries; closed by `close`.
         gate: Every attempt passes it.
         retry: How often, after what pause.
+        authorise: Gives headers for each attempt anew, for servers that know their callers by short-lived tokens.
         sleep: Used for pauses when there is no token to wait on.
     """
 
@@ -46,6 +54,7 @@ class Endpoint:
         gate: Gate,
         retry: RetryPolicy,
         *,
+        authorise: Callable[[], Headers] | None = None,
         rng: random.Random | None = None,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
@@ -54,58 +63,104 @@ class Endpoint:
         self._transport = transport
         self._gate = gate
         self._retry = retry
+        self._authorise = authorise
         self._rng = rng or random.Random()
         self._sleep = sleep
         self._place = urlsplit(target.base_url)._replace(query="", fragment="").geturl()
 
+    @property
+    def place(self) -> str:
+        """The base URL, fit for people's eyes."""
+        return self._place
+
     def complete(self, request: ChatRequest, cancel: CancelToken | None = None) -> ChatCompletionResult:
         """Return the answer, after as many attempts as the retry policy allows."""
-        http_request = self._provider.build(request, self._target, stream=False)
+        result, attempts = self._ask(
+            lambda target: self._provider.build(request, target, stream=False),
+            self._provider.parse,
+            request.model,
+            cancel,
+        )
+        return result if attempts == 1 else replace(result, attempts=attempts)
+
+    def models(self, cancel: CancelToken | None = None) -> list[str]:
+        """Return the ids of the models that the server offers, all pages of them."""
+        ids: list[str] = []
+        page: str | None = None
+        for _ in range(MOST_PAGES):
+            ask = partial(self._provider.models_request, page=page)
+            (found, page), _attempts = self._ask(ask, self._provider.models, None, cancel)
+            ids += found
+            if page is None:
+                break
+        return ids
+
+    def stream(self, request: ChatRequest, cancel: CancelToken | None = None) -> Iterator[Chunk | ChatCompletionResult]:
+        """Yield pieces, then the whole. Until the first piece is handed on, failed attempts are repeated."""
+        attempt = 1
+        while True:
+            collector = ChunkCollector()
+            began = False
+            started = time.monotonic()
+            request_id: str | None = None
+            try:
+                http_request = self._provider.build(request, self._target_now(), stream=True)
+                with self._gate.permit(cancel):
+                    if cancel is not None and cancel.stopped:
+                        raise RequestCancelled("stopped before it was sent", attempts=0)
+                    with self._transport.stream(http_request, cancel) as reply:
+                        request_id = request_id_of(reply.headers, self._provider.request_id_headers)
+                        for chunk in self._chunks(reply):
+                            collector.add(chunk)
+                            began = began or bool(chunk.content or chunk.reasoning_content or chunk.tool_calls)
+                            yield chunk
+                yield collector.result(latency=time.monotonic() - started, request_id=request_id, attempts=attempt)
+                return
+            except RequestError as error:
+                error.request_id = error.request_id or request_id
+                if began and not isinstance(error, RequestCancelled):
+                    self._told(error, request.model, attempt)
+                    arrived = collector.result(
+                        latency=time.monotonic() - started, request_id=request_id, attempts=attempt
+                    )
+                    raise self._told(_broken(error, arrived), request.model, attempt) from error
+                self._pause(error, request.model, attempt, cancel)
+                attempt += 1
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._transport.close()
+
+    def _ask(
+        self,
+        build: Callable[[Target], HttpRequest],
+        read: Callable[[HttpResponse], T],
+        model: str | None,
+        cancel: CancelToken | None,
+    ) -> tuple[T, int]:
+        """Return what `read` makes of the reply, and the number of attempts that it took."""
+        http_request: HttpRequest | None = None
         attempt = 1
         while True:
             try:
+                if http_request is None or self._authorise is not None:
+                    http_request = build(self._target_now())
                 with self._gate.permit(cancel):
                     if cancel is not None and cancel.stopped:
                         raise RequestCancelled("stopped before it was sent", attempts=0)
                     response = self._transport.send(http_request, cancel)
                 if response.status != 200:
                     self._check(response)
-                result = self._provider.parse(response)
-                return result if attempt == 1 else replace(result, attempts=attempt)
+                return read(response), attempt
             except RequestError as error:
-                self._pause(error, request, attempt, cancel)
+                self._pause(error, model, attempt, cancel)
                 attempt += 1
 
-    def stream(self, request: ChatRequest, cancel: CancelToken | None = None) -> Iterator[Chunk | ChatCompletionResult]:
-        """Yield pieces, then the whole. Until the first piece is handed on, failed attempts are repeated."""
-        http_request = self._provider.build(request, self._target, stream=True)
-        attempt = 1
-        while True:
-            collector = ChunkCollector()
-            began = False
-            started = time.monotonic()
-            try:
-                with self._gate.permit(cancel):
-                    if cancel is not None and cancel.stopped:
-                        raise RequestCancelled("stopped before it was sent", attempts=0)
-                    with self._transport.stream(http_request, cancel) as reply:
-                        for chunk in self._chunks(reply):
-                            collector.add(chunk)
-                            began = began or bool(chunk.content or chunk.reasoning_content or chunk.tool_calls)
-                            yield chunk
-                        request_id = reply.headers.get("x-request-id")
-                yield collector.result(latency=time.monotonic() - started, request_id=request_id, attempts=attempt)
-                return
-            except RequestError as error:
-                if began and not isinstance(error, RequestCancelled):
-                    self._told(error, request, attempt)
-                    raise self._told(_broken(error, collector), request, attempt) from error
-                self._pause(error, request, attempt, cancel)
-                attempt += 1
-
-    def close(self) -> None:
-        """Close idle connections."""
-        self._transport.close()
+    def _target_now(self) -> Target:
+        """Return whom to ask, with a token that is good now if tokens are how one is known there."""
+        if self._authorise is None:
+            return self._target
+        return replace(self._target, headers=(*self._authorise(), *self._target.headers))
 
     def _chunks(self, reply: HttpStream) -> Iterator[Chunk]:
         """Read a stream.
@@ -135,9 +190,9 @@ class Endpoint:
         error.should_retry = parse_should_retry(response.headers)
         raise error
 
-    def _pause(self, error: RequestError, request: ChatRequest, attempt: int, cancel: CancelToken | None) -> None:
+    def _pause(self, error: RequestError, model: str | None, attempt: int, cancel: CancelToken | None) -> None:
         """Wait until the next attempt may be made, or raise `error` if there should be none."""
-        self._told(error, request, attempt)
+        self._told(error, model, attempt)
         if isinstance(error, RequestCancelled):
             raise error
         delay = self._retry.delay(error, attempt, self._rng)
@@ -148,11 +203,11 @@ class Endpoint:
             self._sleep(delay)
         elif cancel.wait(delay):
             stopped = RequestCancelled(f"stopped before attempt {attempt + 1}")
-            raise self._told(stopped, request, attempt) from error
+            raise self._told(stopped, model, attempt) from error
 
-    def _told(self, error: RequestError, request: ChatRequest, attempt: int) -> RequestError:
+    def _told(self, error: RequestError, model: str | None, attempt: int) -> RequestError:
         error.endpoint = self._place
-        error.model = request.model
+        error.model = model
         # A request that was stopped on its way to an attempt was not sent by it: such an error counts none.
         error.attempts = attempt if error.attempts else attempt - 1
         if isinstance(error, (ApiStatusError, MalformedResponse)):  # said by a provider, which knows no place
@@ -165,10 +220,10 @@ class Endpoint:
         return error
 
 
-def _broken(error: RequestError, collector: ChunkCollector) -> StreamBroken:
-    partial = collector.content
+def _broken(error: RequestError, arrived: ChatCompletionResult) -> StreamBroken:
     return StreamBroken(
-        f"the stream ended early, after {len(partial)} characters: {error}",
-        partial=partial,
+        f"the stream ended early, after {len(arrived.content)} characters: {error}",
+        partial=arrived.content,
+        result=arrived,
         request_id=error.request_id,
     )

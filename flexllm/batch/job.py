@@ -9,15 +9,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..cancel import CancelToken
 from ..chat import ChatCompletionResult, ChatRequest
 from ..digest import digest_messages, digest_settings
-from ..errors import CheckpointError, ConfigError, FlexLLMError, InputError
+from ..errors import CheckpointError, ConfigError, FlexLLMError, InputError, SchemaMismatch
+from ..schema import parse_reply
 from .checkpoint import Checkpoint, CheckpointOptions
 from .items import BatchItem, BatchResultItem, Engine, RowSource, result_item
 from .known import Claim
@@ -253,14 +254,15 @@ class BatchJob:
             tally.failed += 1
             tally.retries += max(0, getattr(outcome, "attempts", 1) - 1)
             self._count_error(outcome, item.index)
+            usage = outcome.usage if isinstance(outcome, SchemaMismatch) else None  # which was paid for, too
         else:
             tally.success += 1
             tally.cached += outcome.cached
             tally.retries += outcome.attempts - 1
             usage = outcome.usage
-            if usage is not None:
-                tally.prompt_tokens += usage["prompt_tokens"]
-                tally.completion_tokens += usage["completion_tokens"]
+        if usage is not None:
+            tally.prompt_tokens += usage["prompt_tokens"]
+            tally.completion_tokens += usage["completion_tokens"]
         return result_item(item.index, outcome, item.metadata)
 
     def _resumed(self, item: BatchItem) -> BatchResultItem | None:
@@ -274,7 +276,7 @@ class BatchJob:
         if not self._give_resumed and item.request is None and not item.place & 1:
             return None
         row = self._checkpoint.resume(item)
-        return read_item(row, item.index) if self._give_resumed else None
+        return _with_value(read_item(row, item.index), item.request) if self._give_resumed else None
 
     def _count_error(self, error: FlexLLMError, index: int) -> None:
         kind = type(error).__name__
@@ -282,3 +284,13 @@ class BatchJob:
         self.tally.errors_by_class[kind] = seen + 1
         if not seen:
             self._progress.say(f"first {kind}, in row {index}: {error}")
+
+
+def _with_value(item: BatchResultItem, request: ChatRequest | None) -> BatchResultItem:
+    """Fill in what an answer from the file stands for; the file keeps its text alone."""
+    wanted = request.params.get("response_format") if request is not None else None
+    is_json = isinstance(wanted, Mapping) and wanted.get("type") in ("json_object", "json_schema")
+    if wanted and is_json and item.result is not None and not item.result.tool_calls:
+        with contextlib.suppress(SchemaMismatch):  # it matched once; a changed class is no reason to ask again
+            item.result = replace(item.result, parsed=parse_reply(item.result.content, wanted))
+    return item

@@ -7,7 +7,8 @@ from typing import Any
 
 from ..chat import ChatRequest
 from ..errors import ConfigError
-from ..messages import Messages, normalise_messages
+from ..messages import Messages
+from ..request import make_params, make_request
 
 
 class ListRows:
@@ -39,7 +40,7 @@ class ListRows:
         self.is_uniform = params_list is None
         self._conversations = conversations
         self._model = model
-        self._params = params
+        self._params = make_params(params)
         self._beside = {"metadata_list": metadata_list, "params_list": params_list}
         for name, values in self._beside.items():
             if values is not None and self.total is not None and len(values) != self.total:
@@ -66,7 +67,7 @@ class ListRows:
         if params and "model" in merged:
             merged = dict(merged)
             model = merged.pop("model")
-        return ChatRequest(normalise_messages(messages), model, merged), metadata
+        return make_request(messages, model, merged), metadata
 
     def _value(self, name: str, values: Sequence[Any] | None, position: int) -> Any:
         if values is None:

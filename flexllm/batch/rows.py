@@ -20,7 +20,9 @@ from typing import Any
 from ..chat import ChatRequest
 from ..digest import digest_settings, digest_source
 from ..errors import ConfigError, InputError
+from ..media.parts import as_messages
 from ..messages import Message, normalise_messages
+from ..request import make_params
 
 FORMATS = ("auto", "openai_chat", "alpaca", "simple")
 QUESTION_FIELDS = ("q", "question", "prompt")
@@ -65,7 +67,9 @@ class RowReader:
         """
         row = _parse(line)
         messages, used = self._messages(row)
-        return normalise_messages(messages, self._system), {name: row[name] for name in row if name not in used}
+        return normalise_messages(as_messages(messages), self._system), {
+            name: row[name] for name in row if name not in used
+        }
 
     def _detect(self) -> str:
         looked_at: list[bytes] = []
@@ -106,7 +110,7 @@ class FileRows:
         self.settings = digest_settings(model, params)
         self._reader = reader
         self._model = model
-        self._params = params
+        self._params = make_params(params)
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._reader)

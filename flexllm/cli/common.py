@@ -30,7 +30,9 @@ def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
         help="the key for it. Other users of the machine can see it while the command runs; the environment or the "
         "configuration file keeps it to yourself",
     )  # fmt: skip
-    group.add_argument("--provider", metavar="NAME", help="the wire format: auto (the default) or openai")
+    group.add_argument(
+        "--provider", metavar="NAME", help="the wire format: auto (the default), openai, gemini or claude"
+    )
     group.add_argument("--config", metavar="FILE", help="the configuration file instead of ~/.flexllm/config.yaml")
     group.add_argument(
         "--ca-bundle", metavar="FILE", help="accept servers whose certificate this CA bundle vouches for"

@@ -1,4 +1,4 @@
-"""What flexllm costs, measured by hand: python tests/benchmarks/run.py throughput|steps|memory|resume|startup [options].
+"""What flexllm costs, measured by hand: python tests/benchmarks/run.py WHAT [options].
 
 Each prints a Markdown table with machine, versions and command. Figures of one run are to be compared with each other: the
 machine may be shared. No test asserts any of them. Without --url, throughput and memory start the mock server, whose speed
@@ -13,13 +13,15 @@ import os
 import platform
 import resource
 import shlex
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +58,13 @@ def questions(count: int) -> list[str]:
 
 
 @contextmanager
-def server(url: str | None, delay: float = 0.0) -> Iterator[str]:
+def server(url: str | None, options: Sequence[str] = ()) -> Iterator[str]:
     """Give the base URL to ask: the caller's, or that of a mock server in a process of its own."""
     if url:
         yield url
         return
     mock = subprocess.Popen(
-        [*PROGRAM, "mock", "--port", "0", "--delay", str(delay)],
+        [*PROGRAM, "mock", "--port", "0", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -81,7 +83,7 @@ def throughput(args: argparse.Namespace) -> None:
 
     count = args.rows or 4000
     rows = []
-    with server(args.url, args.delay) as url, tempfile.TemporaryDirectory() as folder:
+    with server(args.url, ["--delay", str(args.delay)]) as url, tempfile.TemporaryDirectory() as folder:
         for number in range(args.rounds):
             for output in (None, Path(folder) / f"{number}.jsonl"):
                 with LLMClient("m", url, concurrency_limit=args.concurrency, retry_times=0) as client:
@@ -236,7 +238,90 @@ def startup(args: argparse.Namespace) -> None:
     table(["command", "least ms", "median ms"], rows)
 
 
-BENCHMARKS = {"throughput": throughput, "steps": steps, "memory": memory, "resume": resume, "startup": startup}
+def first_piece(args: argparse.Namespace) -> None:
+    """Milliseconds from sending a request to the first piece of text, beside a bare socket that reads the same stream.
+
+    The server pauses between pieces, so that a reader who waits for more than one shows. Readers take turns.
+    """
+    from flexllm import LLMClient
+
+    count = args.rows or 200
+    rows = []
+    with server(args.url, ["--token-delay", "0.02"]) as url:
+        for provider in ("openai", "claude", "gemini"):
+            root = url.removesuffix("/v1")
+            client = LLMClient("mock-model", url if provider == "openai" else root, "sk-any", provider, retry_times=0)
+            bare = _BareReader(client, root)
+            times: dict[str, list[float]] = {"socket": [], "flexllm": []}
+            with client:
+                for number in range(count + 5):
+                    question = f"p-{number}: tell a story of at least thirty words about number {number}"
+                    for name, first in (("socket", bare.first), ("flexllm", partial(_first_of_client, client))):
+                        seconds = first(question)
+                        if number >= 5:  # connections are open then, and everything is imported
+                            times[name].append(seconds * 1e3)
+            bare.close()
+            medians = {name: statistics.median(found) for name, found in times.items()}
+            rows.append([provider, *(f"{medians[name]:.2f}" for name in times),
+                         f"{medians['flexllm'] - medians['socket']:.2f}"])  # fmt: skip
+    table(["provider", "socket ms (median)", "flexllm ms (median)", "difference ms"], rows)
+
+
+def _first_of_client(client: Any, question: str) -> float:
+    started = time.perf_counter()
+    pieces = client.chat_completions_stream_sync(question, max_tokens=200)
+    next(pieces)
+    seconds = time.perf_counter() - started
+    for _ in pieces:
+        pass
+    return seconds
+
+
+class _BareReader:
+    """Sends the client's own request over a socket and waits for the bytes of the first text."""
+
+    def __init__(self, client: Any, root: str) -> None:
+        from urllib.parse import urlsplit
+
+        from flexllm.providers import find_provider
+        from flexllm.wire import Target
+
+        options = client._options
+        self._provider = find_provider(options.provider, options.base_url)[0]
+        self._target = Target(base_url=options.base_url, api_key=options.api_key)
+        parts = urlsplit(root)
+        self._sock = socket.create_connection((parts.hostname or "", parts.port or 80))
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def first(self, question: str) -> float:
+        from flexllm.chat import ChatRequest
+        from flexllm.transport.direct import render_head
+
+        request = ChatRequest([{"role": "user", "content": question}], "mock-model", {"max_tokens": 200})
+        http = self._provider.build(request, self._target, stream=True)
+        data = render_head(http) + b"Content-Length: %d\r\n\r\n" % len(http.body) + http.body
+        received = b""
+        started = time.perf_counter()
+        self._sock.sendall(data)
+        while b"Mock" not in received:  # with which every answer of the mock server begins
+            received += self._sock.recv(65536)
+        seconds = time.perf_counter() - started
+        while not received.endswith(b"0\r\n\r\n"):
+            received += self._sock.recv(65536)
+        return seconds
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+BENCHMARKS = {
+    "first-piece": first_piece,
+    "throughput": throughput,
+    "steps": steps,
+    "memory": memory,
+    "resume": resume,
+    "startup": startup,
+}
 
 if __name__ == "__main__":
     main()

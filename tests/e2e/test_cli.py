@@ -198,6 +198,26 @@ def test_ask_gives_json(server: MockServer) -> None:
     assert done.err == ""
 
 
+@pytest.mark.parametrize(
+    ("model", "path"),
+    [("claude-haiku-4-5", "/v1/messages"), ("gemini-2.5-flash", "/v1beta/models/gemini-2.5-flash:generateContent")],
+)
+def test_ask_speaks_the_format_of_the_models_provider(server: MockServer, model: str, path: str) -> None:
+    env = {"FLEXLLM_BASE_URL": server.url, "FLEXLLM_API_KEY": KEY, "FLEXLLM_MODEL": model}
+    done = run("ask", "Say hello", "--param", "thinking=1024", env=env)
+    assert (done.code, done.err) == (0, "")
+    assert "Say hello" in done.out
+    assert server.requests[-1].path == path
+
+
+def test_ask_without_the_key_that_a_provider_needs_says_so(server: MockServer) -> None:
+    env = {"FLEXLLM_BASE_URL": server.url, "FLEXLLM_MODEL": "m"}
+    done = run("ask", "Hi", "--provider", "claude", env=env)
+    assert done.code == 3
+    assert "api_key is missing" in done.sentence
+    assert server.requests == []
+
+
 def test_ask_streams_on_a_terminal() -> None:
     with MockServer(token_delay=0.05) as server:
         seen = on_terminal("ask", "Hello", env=at(server))

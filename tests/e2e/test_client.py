@@ -532,8 +532,10 @@ client.chat_completions_sync("before")
 asyncio.run(client.chat_completions("before, awaited"))
 
 def locks():
-    backend = client._backend
-    return [client._lock, backend._gate._lock, backend._transport._lock]
+    endpoint = client._backend
+    while hasattr(endpoint, "_below"):
+        endpoint = endpoint._below
+    return [client._lock, endpoint._gate._lock, endpoint._transport._lock]
 
 if "held" in sys.argv:
     held, done = threading.Event(), threading.Event()

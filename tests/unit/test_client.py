@@ -389,10 +389,10 @@ def test_a_batch_gives_what_its_flags_ask_for() -> None:
 def test_every_sync_method_has_its_awaitable_twin() -> None:
     for name in ("chat_completions", "chat_completions_batch", "aclose"):
         assert inspect.iscoroutinefunction(getattr(LLMClient, name)), name
-    for name in ("chat_completions_stream", "iter_chat_completions_batch"):
+    for name in ("chat_completions_stream", "stream_chunks", "iter_chat_completions_batch"):
         assert inspect.isasyncgenfunction(getattr(LLMClient, name)), name
     twins = [name.removesuffix("_sync") for name in dir(LLMClient) if name.endswith("_sync")]
-    assert len(twins) == 4
+    assert len(twins) == 5
     assert all(hasattr(LLMClient, name) for name in twins)
 
 

@@ -30,10 +30,11 @@ from flexllm.errors import (
     StreamBroken,
 )
 from flexllm.limits import Gate, RateLimit
-from flexllm.providers.base import status_error
+from flexllm.media.options import MediaWants
+from flexllm.providers.status import status_error
 from flexllm.retry import RetryPolicy
 from flexllm.sse import ServerSentEvent
-from flexllm.wire import HttpRequest, HttpResponse, Target
+from flexllm.wire import Headers, HttpRequest, HttpResponse, Target
 
 SECRET = "sk-proj-Zx81hTq0LmN4vBs7"
 REQUEST = ChatRequest([{"role": "user", "content": "Hi"}], "some-model")
@@ -43,11 +44,14 @@ class PlainProvider:
     """A wire format of its own: the body is the text; "bad" is malformed, "quota" has no credit."""
 
     name = "plain"
+    needs_key = False
+    request_id_headers: tuple[str, ...] = ("request-id", "x-request-id")
 
     def build(self, request: ChatRequest, target: Target, *, stream: bool) -> HttpRequest:
         if request.params.get("refuse"):
             raise InputError("cannot be expressed")
-        return HttpRequest("POST", f"{target.base_url}/say", (("Key", target.api_key),), b"stream" if stream else b"")
+        headers = (("Key", target.api_key), *target.headers)
+        return HttpRequest("POST", f"{target.base_url}/say", headers, b"stream" if stream else b"")
 
     def parse(self, response: HttpResponse) -> ChatCompletionResult:
         text = response.body.decode()
@@ -70,6 +74,19 @@ class PlainProvider:
         text = response.body.decode()
         code = "insufficient_quota" if text == "quota" else None
         return status_error(response.status, response.body, message=text, code=code, request_id="req_1")
+
+    def models_request(self, target: Target, page: str | None) -> HttpRequest:
+        return HttpRequest("GET", f"{target.base_url}/models?page={page}", (), b"")
+
+    def models(self, response: HttpResponse) -> tuple[list[str], str | None]:
+        *ids, page = response.body.decode().split(",")
+        return ids, page or None
+
+    def media(self, target: Target) -> MediaWants:
+        return MediaWants()
+
+    def owns(self, body: Mapping[str, Any]) -> bool:
+        return False
 
 
 class Reply:
@@ -154,7 +171,14 @@ class Middle(random.Random):
 class Setup:
     """An endpoint, and everything around it that a test looks at."""
 
-    def __init__(self, *answers: Any, retries: int = 2, delay: float = 4.0, base_url: str = "http://host/v1") -> None:
+    def __init__(
+        self,
+        *answers: Any,
+        retries: int = 2,
+        delay: float = 4.0,
+        base_url: str = "http://host/v1",
+        authorise: Callable[[], Headers] | None = None,
+    ) -> None:
         self.transport = FakeTransport(*answers)
         self.gate = CountingGate()
         self.sleeps: list[float] = []
@@ -164,6 +188,7 @@ class Setup:
             self.transport,  # type: ignore[arg-type]
             self.gate,
             RetryPolicy(retry_times=retries, retry_delay=delay),
+            authorise=authorise,
             rng=Middle(),
             sleep=self.sleep,
         )
@@ -612,3 +637,52 @@ def test_an_error_in_place_of_a_stream_is_that_error() -> None:
 
 def test_empty_lines_before_the_events_of_a_stream_are_read_over() -> None:
     assert Setup(Reply(b"\r\n", b"\n", events("a", "END"))).stream()[0] == "a"
+
+
+def test_what_arrived_before_a_stream_broke_is_on_the_error() -> None:
+    *_, error = Setup(Reply(events("Hel", "lo"), ConnectionFailed("gone"), x_request_id="req_9")).stream()
+    assert isinstance(error, StreamBroken)
+    assert (error.partial, error.result.content, error.request_id) == ("Hello", "Hello", "req_9")
+
+
+# --- who is asking ----------------------------------------------------------------------------------------------------
+
+
+def test_a_result_of_a_stream_has_the_id_from_the_providers_own_header() -> None:
+    *_, result = Setup(Reply(events("Hi", "END"), x_request_id="other", request_id="own")).stream()
+    assert result.request_id == "own"
+
+
+def test_each_attempt_carries_a_token_that_is_good_then() -> None:
+    tokens = iter(["one", "two", "three"])
+    setup = Setup(ok("x", 500), ok("x", 500), ok(), authorise=lambda: (("Authorization", next(tokens)),))
+    assert setup.complete().attempts == 3
+    assert [dict(request.headers)["Authorization"] for request in setup.transport.sent] == ["one", "two", "three"]
+
+
+def test_a_token_that_cannot_be_had_is_asked_for_again_like_an_answer() -> None:
+    answers: list[Any] = [ConnectionFailed("no token"), (("Authorization", "good"),)]
+
+    def authorise() -> Headers:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer  # type: ignore[no-any-return]
+
+    setup = Setup(ok(), authorise=authorise)
+    assert setup.complete().attempts == 2
+    assert (len(setup.transport.sent), setup.gate.taken) == (1, 1)
+
+
+# --- models -----------------------------------------------------------------------------------------------------------
+
+
+def test_all_pages_of_the_models_are_read_and_each_may_be_asked_for_again() -> None:
+    setup = Setup(ok("a,b,second"), ok("busy", 503), ok("c,"))
+    assert setup.endpoint.models() == ["a", "b", "c"]
+    assert [request.url.partition("=")[2] for request in setup.transport.sent] == ["None", "second", "second"]
+
+
+def test_a_list_of_models_without_end_is_left() -> None:
+    setup = Setup(*[ok(f"m{page},next") for page in range(200)])
+    assert len(setup.endpoint.models()) == len(setup.transport.sent) == 100

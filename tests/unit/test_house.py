@@ -23,9 +23,10 @@ FLOORS: list[set[str]] = [
     {"client"},
     {"aio", "engines"},
     {"batch", "backends"},
-    {"providers", "cache", "cost", "config"},
-    {"options", "chat", "media", "configfile"},
-    {"messages", "limits", "retry", "transport", "digest"},
+    {"providers", "request", "cache", "cost", "config"},
+    {"options", "chat", "configfile"},
+    {"media", "schema"},
+    {"messages", "limits", "retry", "transport", "digest", "thoughts", "vertex"},
     {"wire", "sse", "http1", "cancel", "fork"},
     {"errors"},
 ]
@@ -42,6 +43,11 @@ DOORS = {
     "sqlitedict": "cache",
     "cachetools": "cache",
     "ray": "engines.ray",
+    "google": "vertex",
+    "PIL": "media.images",
+    "jsonschema": "schema.validation",
+    "referencing": "schema.validation",  # jsonschema's own, for its references
+    "pydantic": "schema.models",
 }
 """The only module, or package of modules, that imports each dependency. Others may name `requests` for the type of
 `session`, and no more."""
@@ -50,7 +56,7 @@ IMPURE = {"io", "logging", "os", "pathlib", "random", "socket", "ssl", "subproce
 """What a function of values has no need of: clocks, files, sockets, threads."""
 
 MOST_LINES = 400
-LONGER = {"client": 470}
+LONGER: dict[str, int] = {}
 """Modules that ask for a wall, with the number of lines that they must not pass meanwhile."""
 
 
@@ -252,3 +258,9 @@ def test_the_face_and_the_parser_need_the_standard_library_alone() -> None:
     # -S: site-packages are not there, as on a machine that builds the man page.
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_providers_bring_no_network_along() -> None:
+    code = "import sys, flexllm.providers; print(sorted({'requests', 'urllib3', 'ssl', 'asyncio'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent)
+    assert done.stdout == "[]\n"

@@ -142,6 +142,8 @@ def test_these_statuses_do_not_go_away(status: int) -> None:
         (RateLimited("x", status=429), True),
         (QuotaExhausted("x", status=429), False),
         (QuotaExhausted("x", status=402), False),
+        (QuotaExhausted("x", status=402, retry_after=2.0), True),
+        (QuotaExhausted("x", status=429, retry_after=2.0), False),
         (Overloaded("x", status=529), True),
         (ServerError("x", status=500), True),
         (AuthenticationFailed("x", status=401), False),

@@ -18,9 +18,10 @@ def add_parser(subparsers: Any) -> None:
         "mock",
         help="start a server that answers like an LLM, for tries and tests",
         description=(
-            "Start a server on this machine that speaks OpenAI's chat completions and answers from the request alone: the "
-            "same request gets the same answer. It prints its base URL and runs until Ctrl-C. GET /mock/requests tells "
-            "what it has received."
+            "Start a server on this machine that speaks OpenAI's chat completions, Anthropic's messages and Gemini's "
+            "generateContent, also as Vertex AI does. It answers from the request alone: the same request gets the same "
+            "answer, and one that the service would refuse is refused. It prints its base URL for OpenAI's format (for "
+            "the others leave out /v1) and runs until Ctrl-C. GET /mock/requests tells what it has received."
         ),
         epilog="Example: flexllm mock --delay 0.2 --error-rate 0.05",
     )

@@ -1,0 +1,317 @@
+"""One client for single, streamed and batch calls, each with a synchronous and an awaitable name.
+
+The synchronous methods do the work; the awaitable ones carry the same call to a thread (`aio`). What a flag changes in the
+type of a result happens here, as the last step over one inner method that always returns the same value.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from .. import aio
+from ..batch.checkpoint import CheckpointOptions
+from ..batch.items import BatchResult, BatchResultItem
+from ..batch.job import BatchJob, BatchOptions
+from ..batch.lists import ListRows
+from ..batch.progress import ProgressOptions
+from ..batch.signals import StopSignals
+from ..cancel import CancelToken, current
+from ..chat import ChatCompletionResult, Chunk
+from ..cost import CostReport
+from ..engines.threads import ThreadEngine
+from ..errors import ConfigError
+from ..messages import Messages
+from .base import BaseClient
+
+DEFAULT_GRACE = 10.0
+"""Seconds that requests under way may take to finish when a batch is stopped."""
+
+
+class LLMClient(BaseClient):
+    """Asks one endpoint. May be shared by threads; a forked child opens connections of its own.
+
+    Usable as `with LLMClient(...) as client:` and `async with`. No event loop is needed, and none is in the way: every
+    `_sync` method works while one is running in the same thread, as in a notebook.
+
+    Args:
+        model: The model to ask; without it each call must name one.
+        base_url: With the version path, such as "http://localhost:8000/v1"; None means the provider's own.
+        api_key: Sent to `base_url` alone; masked wherever it is shown.
+        provider: "auto", "openai", "gemini" or "claude". "auto" goes by the base URL: known hosts and paths; a URL that
+            tells nothing, because it is missing or ends with its host, leaves it to the model's name; every other means
+            OpenAI's format, which gateways speak for other makers' models too.
+        cache: Accepted for the response cache of a later release; must be None.
+        cost_tracker: Accepted for the cost tracking of a later release; must be None.
+        concurrency_limit: Requests under way at the same time.
+        max_qps: Requests that start per second, retries included; None is not limited.
+        retry_times: Retries after the first attempt: 3 means at most 4 requests.
+        retry_delay: Seconds of the first back-off; it doubles with each retry.
+        timeout: Seconds for one attempt in all; for a stream, the longest gap between two pieces.
+        connect_timeout: Seconds to connect, within `timeout`.
+        stream_timeout: Seconds for a whole stream; None is not limited.
+        headers: More headers for every request.
+        proxies: As requests takes them; None reads the environment, once.
+        verify: True, False or the path of a CA bundle; None reads the environment, once.
+        cert: A client certificate: a path, or a pair of paths (certificate, key).
+        trust_env: Whether proxies and CA bundle are read from the environment.
+        session: A `requests.Session` of your own to send through; it is not closed.
+        auth: Gives, for each attempt anew, headers that say who is asking, as pairs of name and value: for servers that
+            know their callers by short-lived tokens. May be called by several threads at the same time.
+        media: How pictures and other media are read, downloaded and made smaller.
+
+    Raises:
+        ConfigError: An option is wrong (it is a ValueError too).
+    """
+
+    # --- one
+
+    def chat_completions_sync(
+        self,
+        messages: Messages,
+        model: str | None = None,
+        return_raw: bool = False,
+        return_usage: bool = False,
+        skip_cache: bool = False,
+        thinking: Any = None,
+        **params: Any,
+    ) -> str | ChatCompletionResult:
+        """Return the answer to a conversation: its text, or with `return_usage` or `return_raw` the whole result.
+
+        Args:
+            messages: A text, one message, or a list of messages.
+            model: Instead of the client's.
+            skip_cache: Accepted for the response cache of a later release; there is none to skip.
+            thinking: None leaves it to the server; False, True, a strength ("minimal", "low", "medium", "high"), a budget
+                in tokens, or the provider's own object.
+            params: In OpenAI's words for every provider: `temperature`, `max_tokens`, `tools`, ... The provider's native
+                fields pass unchanged. `response_format` is OpenAI's object, a JSON schema, a dataclass or a pydantic
+                model; the result's `parsed` is then what it describes. `repair=True` sends a reply that does not match
+                back once, to be mended.
+
+        Raises:
+            RequestError: Every attempt failed; its class says how. SchemaMismatch: the reply is not what
+                `response_format` asks for.
+            InputError: The messages or parameters cannot be sent to this provider.
+        """
+        if thinking is not None:
+            params["thinking"] = thinking
+        result = self._backend.complete(self._request(messages, model, params), current())
+        return result if return_usage or return_raw else result.content
+
+    async def chat_completions(self, messages: Messages, *args: Any, **options: Any) -> str | ChatCompletionResult:
+        """Await `chat_completions_sync`."""
+        return await aio.call(self._threads(), self.chat_completions_sync, messages, *args, **options)
+
+    # --- stream
+
+    def chat_completions_stream_sync(
+        self, messages: Messages, model: str | None = None, *, return_usage: bool = False, **params: Any
+    ) -> Iterator[str | ChatCompletionResult]:
+        """Yield the pieces of the text as they arrive; with `return_usage`, as the last, the `ChatCompletionResult`.
+
+        `timeout` is the longest gap between two pieces; the client's `stream_timeout` is for the whole.
+
+        Raises:
+            RequestError: No attempt got as far as a first piece.
+            StreamBroken: The stream ended early; `partial` and `result` hold what had arrived.
+        """
+        return _texts(self.stream_chunks_sync(messages, model, **params), return_usage)
+
+    async def chat_completions_stream(
+        self, messages: Messages, *args: Any, **options: Any
+    ) -> AsyncIterator[str | ChatCompletionResult]:
+        """Iterate over `chat_completions_stream_sync` with `async for`."""
+        make = partial(self.chat_completions_stream_sync, messages, *args, **options)
+        async with aclosing(aio.iterate(self._threads(), make)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    def stream_chunks_sync(
+        self, messages: Messages, model: str | None = None, **params: Any
+    ) -> Iterator[Chunk | ChatCompletionResult]:
+        """Yield a `Chunk` for each piece (text, thinking, tool calls, usage), then, as the last, the whole result.
+
+        Arguments and errors are those of `chat_completions_stream_sync`.
+        """
+        return self._backend.stream(self._request(messages, model, params), current())
+
+    async def stream_chunks(
+        self, messages: Messages, *args: Any, **options: Any
+    ) -> AsyncIterator[Chunk | ChatCompletionResult]:
+        """Iterate over `stream_chunks_sync` with `async for`."""
+        make = partial(self.stream_chunks_sync, messages, *args, **options)
+        async with aclosing(aio.iterate(self._threads(), make)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    # --- many
+
+    def chat_completions_batch_sync(
+        self,
+        messages_list: Iterable[Messages],
+        output_file: str | os.PathLike[str] | None = None,
+        output_jsonl: str | os.PathLike[str] | None = None,
+        show_progress: bool = True,
+        return_summary: bool = False,
+        return_cost_report: bool = False,
+        return_usage: bool = False,
+        track_cost: bool = False,
+        flush_interval: float = 1.0,
+        metadata_list: Sequence[Any] | None = None,
+        params_list: Sequence[Mapping[str, Any]] | None = None,
+        save_input: bool | str = True,
+        **options: Any,
+    ) -> Any:
+        """Return the answers to many conversations, in input order.
+
+        With an output file each answer is on disk as soon as it is there; the same call again goes on where the last one
+        ended, however it ended. One row's failure neither raises nor stops the others.
+
+        Args:
+            messages_list: Conversations; read lazily, on a thread of its own.
+            output_file: A name that ends in .jsonl.
+            output_jsonl: The same, under its older name.
+            show_progress: A bar on a terminal and in a notebook, a line every so often elsewhere.
+            return_summary: Return `(results, summary)`.
+            return_cost_report: Return `(results, cost_report)`; with `return_summary`, `(results, summary, cost_report)`.
+            return_usage: Give `ChatCompletionResult`s instead of texts.
+            track_cost: Show tokens and, where prices are known, the cost.
+            flush_interval: Seconds at most until a written row is on the disk and not only in the kernel.
+            metadata_list: One value for each row, kept in its line and its `BatchResultItem`.
+            params_list: Request parameters for each row, above `**options`.
+            save_input: What of the messages a line keeps: True, "last" or False.
+            options: `model`; `grace` (seconds that requests under way may take to finish after Ctrl-C or SIGTERM, 10);
+                of the output file `save_raw`, `retry_failed` and `on_change` ("rerun", "keep", "fail"). All others are
+                parameters of the request, as in `chat_completions_sync`.
+
+        Returns:
+            A `BatchResult`: a list of texts, None where a row failed, with `.items`, `.errors` and `.summary`.
+
+        Raises:
+            ValueError: An option is wrong, or `metadata_list` or `params_list` has another length.
+            CheckpointError: The output file cannot be used.
+            KeyboardInterrupt: After Ctrl-C, once everything answered is in the file.
+        """
+        cancel = self._cancel()
+        options.update(
+            track_cost=track_cost, flush_interval=flush_interval, save_input=save_input, metadata_list=metadata_list,
+            params_list=params_list,
+        )  # fmt: skip
+        rows, job = self._start(cancel, messages_list, output_file or output_jsonl, show_progress, options)
+        with StopSignals(cancel) as signals:
+            items = sorted(job.run(rows), key=_index)
+        signals.raise_received()
+        answers = [item.result if return_usage else item.content for item in items]
+        result: BatchResult[Any] = BatchResult(answers, items, job.summary())
+        extras: list[Any] = [result.summary] if return_summary else []
+        if return_cost_report:
+            extras.append(_cost_report(job, self.model))
+        return (result, *extras) if extras else result
+
+    async def chat_completions_batch(self, messages_list: Iterable[Messages], *args: Any, **options: Any) -> Any:
+        """Await `chat_completions_batch_sync`. Cancelling stops it cleanly: what is under way is finished and written."""
+        return await aio.call(self._threads(), self.chat_completions_batch_sync, messages_list, *args, **options)
+
+    # --- many, as they finish
+
+    def iter_chat_completions_batch_sync(
+        self,
+        messages_list: Iterable[Messages],
+        output_file: str | os.PathLike[str] | None = None,
+        output_jsonl: str | os.PathLike[str] | None = None,
+        show_progress: bool = False,
+        **options: Any,
+    ) -> Iterator[BatchResultItem]:
+        """Yield a `BatchResultItem` for each row as it finishes; the input may be an endless generator.
+
+        Arguments are those of `chat_completions_batch_sync` that do not change its result. The input is read on a thread
+        of its own, a small multiple of `concurrency_limit` ahead of what has been taken here. Leaving the loop stops the
+        rest; with an output file, what is under way is finished and written first.
+        """
+        for name in ("return_summary", "return_cost_report"):
+            if options.pop(name, False):
+                raise ConfigError(f"{name}=True: an iterator has no end to give it at; use chat_completions_batch_sync")
+        options.pop("return_usage", None)  # every item carries it
+        rows, job = self._start(self._cancel(), messages_list, output_file or output_jsonl, show_progress, options)
+        return job.run(rows)
+
+    async def iter_chat_completions_batch(
+        self, messages_list: Iterable[Messages], *args: Any, **options: Any
+    ) -> AsyncIterator[BatchResultItem]:
+        """Iterate over `iter_chat_completions_batch_sync` with `async for`."""
+        make = partial(self.iter_chat_completions_batch_sync, messages_list, *args, **options)
+        async with aclosing(aio.iterate(self._threads(), make)) as items:
+            async for item in items:
+                yield item
+
+    def _start(
+        self,
+        cancel: CancelToken,
+        messages_list: Iterable[Messages],
+        output: str | os.PathLike[str] | None,
+        show_progress: bool,
+        options: dict[str, Any],
+    ) -> tuple[ListRows, BatchJob]:
+        """Sort the arguments into rows and a job. Nothing is sent, and no file is touched before all is checked."""
+        metadata_list, params_list = options.pop("metadata_list", None), options.pop("params_list", None)
+        cost = options.pop("track_cost", False)
+        grace = options.pop("grace", DEFAULT_GRACE)
+        kept = {name: options.pop(name) for name in _CHECKPOINT_OPTIONS if name in options}
+        model = options.pop("model", None) or self.model or ""
+        if not model and not params_list:
+            raise ConfigError("no model is named: give model=... to the client or to this call")
+        rows = ListRows(messages_list, model, options, metadata_list, params_list)
+        batch_options = BatchOptions(
+            output=None if output is None else jsonl_path(output),
+            checkpoint=CheckpointOptions(**kept),
+            progress=ProgressOptions(show=show_progress, tokens=cost, cost=cost),
+            grace=grace,
+        )
+        return rows, self.batch_job(batch_options, cancel)
+
+    def batch_job(self, options: BatchOptions, cancel: CancelToken) -> BatchJob:
+        """Return a job that asks this client's endpoint; its output file, if it has one, is open and locked."""
+        workers = self._options.rate_limit.concurrency
+        return BatchJob(
+            ThreadEngine(self._backend, workers=workers, cancel=cancel, grace=options.grace), options, cancel
+        )
+
+
+_CHECKPOINT_OPTIONS = ("flush_interval", "retry_failed", "on_change", "save_input", "save_raw")
+
+
+def jsonl_path(name: str | os.PathLike[str]) -> Path:
+    """Return an output file's path. Raises ConfigError (a ValueError) if it does not end in .jsonl."""
+    path = Path(name).expanduser()
+    if path.suffix != ".jsonl":
+        raise ConfigError(f"output_file={str(name)!r} must end in .jsonl: one JSON object is written a line")
+    return path
+
+
+def _index(item: BatchResultItem) -> int:
+    return item.index
+
+
+def _texts(pieces: Iterator[Any], return_usage: bool) -> Iterator[str | ChatCompletionResult]:
+    """Keep the text of each piece; the last piece of a backend's stream is the whole result."""
+    for piece in pieces:
+        if isinstance(piece, ChatCompletionResult):
+            if return_usage:
+                yield piece
+        elif piece.content:
+            yield piece.content
+
+
+def _cost_report(job: BatchJob, model: str | None) -> CostReport:
+    tally = job.tally
+    return CostReport(
+        total_input_tokens=tally.prompt_tokens,
+        total_output_tokens=tally.completion_tokens,
+        request_count=tally.asked - tally.failed,
+        model=model or "",
+    )
