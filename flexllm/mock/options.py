@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from .replies import check_fields
 
@@ -22,6 +23,9 @@ class MockOptions:
         model: The first id that /v1/models lists; `models` are further ones. Requests may name any model.
         api_key: If given, any other key is a 401. None means not checked.
         token_delay: Seconds between streamed pieces.
+        openai_dialect: How strict the OpenAI dialect is. "any": like a server that takes what vLLM, Ollama, DeepSeek,
+            Qwen and others are known to take besides OpenAI's own fields. "openai": like OpenAI itself, which takes
+            nothing else, differs between its models, and does not show reasoning.
     """
 
     host: str = "127.0.0.1"
@@ -37,6 +41,7 @@ class MockOptions:
     models: tuple[str, ...] = ()
     api_key: str | None = field(default=None, repr=False)
     token_delay: float = 0.0
+    openai_dialect: Literal["any", "openai"] = "any"
 
     def __post_init__(self) -> None:
         pair = self.delay_range
@@ -55,6 +60,7 @@ class MockOptions:
             models=(is_names, "a tuple of names"),
             api_key=(self.api_key != "", "None, or a key"),
             token_delay=(self.token_delay >= 0, "seconds, at least 0"),
+            openai_dialect=(self.openai_dialect in ("any", "openai"), "'any', 'openai'"),
         )
 
     @property

@@ -102,14 +102,24 @@ Script = Callable[[ReceivedRequest], Reply | None] | Iterable[Reply | None]
 """Replies of the caller's choice; None stands for the ordinary one."""
 
 
+REQUEST_ID = "{request-id}"
+"""Stands in the body of an error for the id that the reply will carry in its headers."""
+
+
 class Dialect(Protocol):
     """What is asked of a dialect. A module with these functions is one; `openai` is the first."""
+
+    def claims(self, request: ReceivedRequest) -> bool:
+        """Whether a request, of any method and path, is in this dialect."""
 
     def is_chat(self, path: str) -> bool:
         """Whether a POST there asks for a completion."""
 
     def key(self, request: ReceivedRequest) -> str | None:
         """Return the key that a request carries."""
+
+    def unauthorized(self, request: ReceivedRequest) -> Reply:
+        """Return the refusal of a request whose key is wrong or missing."""
 
     def prompt(self, request: ReceivedRequest) -> str | None:
         """Return the text of the last user message, or None if there is none."""

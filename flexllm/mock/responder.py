@@ -13,26 +13,43 @@ from dataclasses import replace
 from email.utils import formatdate
 from functools import lru_cache
 
-from . import openai
+from . import anthropic, gemini, openai
 from .http import WirePlan, wire_plan
 from .ledger import Exchange, Ledger
+from .openai import only
 from .options import MockOptions
-from .replies import Dialect, ReceivedRequest, Reply, Script, dump_json
+from .replies import REQUEST_ID, Dialect, ReceivedRequest, Reply, Script, dump_json
 
 logger = logging.getLogger(__name__)
 
-DIALECTS: tuple[Dialect, ...] = (openai,)
+# The last one takes what no other claims; which one that is, is an option.
+CLAIMING: tuple[Dialect, ...] = (anthropic, gemini)
+OPENAI_DIALECTS: dict[str, Dialect] = {"any": openai, "openai": only}
+_REQUEST_ID = REQUEST_ID.encode()
 REPORTS = {"/mock/requests": "GET", "/mock/reset": "POST"}
 
 
-def dialect_of(path: str) -> Dialect:
-    """Return the dialect whose chat path this is; OpenAI's for any other path."""
-    return next((dialect for dialect in DIALECTS if dialect.is_chat(path)), openai)
+def dialect_of(request: ReceivedRequest, openai_dialect: str = "any") -> Dialect:
+    """Return the dialect that claims a request; OpenAI's, of the given strictness, for any other."""
+    if not openai.is_chat(request.path):  # the most frequent path of all, and nobody else's
+        for dialect in CLAIMING:
+            if dialect.claims(request):
+                return dialect
+    return OPENAI_DIALECTS[openai_dialect]
 
 
-def ordinary_reply(request: ReceivedRequest, *, models: Sequence[str] = (), token_delay: float = 0.0) -> Reply:
+def ordinary_reply(
+    request: ReceivedRequest, *, models: Sequence[str] = (), token_delay: float = 0.0, openai_dialect: str = "any"
+) -> Reply:
     """Return the reply that a server without a script gives; a script may change it and send that instead."""
-    return dialect_of(request.path).reply(request, models, token_delay)
+    return dialect_of(request, openai_dialect).reply(request, models, token_delay)
+
+
+def _signed(reply: Reply, request_id: str) -> Reply:
+    """Put the id into the body of an error that has a place for it."""
+    if reply.status == 200 or reply.body is None or _REQUEST_ID not in reply.body:
+        return reply
+    return replace(reply, body=reply.body.replace(_REQUEST_ID, request_id.encode()))
 
 
 @lru_cache(maxsize=1)
@@ -86,12 +103,13 @@ class Responder:
         if request.path.startswith("/mock/"):  # a test asks about the server: neither counted nor kept
             exchange, reply = Exchange(self.ledger, None, is_chat=False), self._report(request)
         else:
-            dialect = dialect_of(request.path)
+            dialect = dialect_of(request, self._options.openai_dialect)
             is_chat = request.method == "POST" and dialect.is_chat(request.path)
             exchange = self.ledger.begin(request, dialect.prompt(request) if is_chat else None, is_chat)
-            reply = self._guarded_reply(request, dialect, is_chat)
             self._answer_count += 1
-            headers.update(dialect.headers(f"req_{self._options.seed}_{self._answer_count:08d}", reply.delay))
+            request_id = f"req_{self._options.seed}_{self._answer_count:08d}"
+            reply = _signed(self._guarded_reply(request, dialect, is_chat), request_id)
+            headers.update(dialect.headers(request_id, reply.delay))
         exchange.status = reply.status
         keep_alive = "close" not in request.headers.get("connection", "").lower()
         return exchange, wire_plan(reply, headers, keep_alive=keep_alive, head_only=request.method == "HEAD")
@@ -127,7 +145,7 @@ class Responder:
     def _unscripted_reply(self, request: ReceivedRequest, dialect: Dialect, is_chat: bool) -> Reply:
         options = self._options
         if options.api_key is not None and dialect.key(request) != options.api_key:
-            return dialect.failure(401)
+            return dialect.unauthorized(request)
         if is_chat and self._bucket is not None and not self._bucket.take():
             return self._failed(dialect, 429)
         reply = self._ordinary_reply(request, dialect)

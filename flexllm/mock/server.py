@@ -181,7 +181,10 @@ class MockServer:
 
     @property
     def url(self) -> str:
-        """The root, without a slash at the end. A server on every address is named by its loopback one."""
+        """The root, without a slash at the end: what Anthropic's and Google's clients call their base URL.
+
+        A server on every address is named by its loopback one.
+        """
         host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.options.host, self.options.host)
         return f"http://[{host}]:{self._port}" if ":" in host else f"http://{host}:{self._port}"
 

@@ -244,6 +244,68 @@ def test_a_rate_burst_comes_through_at_once() -> None:
         assert prompts_with_200(server, 5) == [True, True, True, False, False]
 
 
+# ---------------------------------------------------------------------------------------------------- dialects
+
+MESSAGES = "/v1/messages"
+VERSION = {"anthropic-version": "2023-06-01"}
+
+
+def message_body(prompt: str = "hello", **fields: Any) -> bytes:
+    return body(prompt, max_tokens=100, **fields)
+
+
+def test_a_message_is_answered_and_counted_in_its_own_dialect(server: MockServer) -> None:
+    with client(server) as connection:
+        status, headers, answer = ask(connection, message_body(), path=MESSAGES, headers=VERSION)
+        assert (status, json.loads(answer)["type"]) == (200, "message")
+        assert headers["request-id"] == "req_0_00000001"
+        assert headers["anthropic-organization-id"]
+        assert "x-request-id" not in headers
+        status, headers, answer = ask(connection, b"{", path=MESSAGES, headers=VERSION)
+        assert (status, json.loads(answer)["request_id"]) == (400, headers["request-id"])
+        ask(connection, message_body(), path=f"{MESSAGES}/count_tokens", headers=VERSION)
+    stats = server.stats()
+    assert (stats["received"], stats["answered"], stats["failed"], stats["prompts"]) == (2, 1, 1, {"hello": 1})
+
+
+def test_a_message_is_streamed_as_named_events(server: MockServer) -> None:
+    status, stream = ask_once(server, message_body(stream=True), path=MESSAGES, headers=VERSION)
+    names = [line[7:] for line in stream.decode().splitlines() if line.startswith("event: ")]
+    assert (status, names[0], names[-1]) == (200, "message_start", "message_stop")
+    assert server.stats()["answered"] == 1
+
+
+def test_failures_have_the_form_of_the_dialect() -> None:
+    with MockServer(error_rate=1, error_status=529) as server:
+        status, answer = ask_once(server, message_body(), path=MESSAGES, headers=VERSION)
+        assert (status, json.loads(answer)["error"]["type"]) == (529, "overloaded_error")
+    with MockServer(rate_limit=0.01, retry_after=2) as server, client(server) as connection:
+        assert ask(connection, message_body(), path=MESSAGES, headers=VERSION)[0] == 200
+        status, headers, answer = ask(connection, message_body(), path=MESSAGES, headers=VERSION)
+        assert (status, headers["retry-after"], json.loads(answer)["error"]["type"]) == (429, "2", "rate_limit_error")
+
+
+def test_the_key_is_read_as_the_dialect_has_it() -> None:
+    with MockServer(api_key="right") as server, client(server) as connection:
+        for path, name, value, status in (
+            (MESSAGES, "x-api-key", "right", 200),
+            (MESSAGES, "Authorization", "Bearer right", 200),
+            (MESSAGES, "x-api-key", "wrong", 401),
+            (MESSAGES, "Cookie", "right", 401),
+            (CHAT, "x-api-key", "right", 401),
+        ):
+            content = message_body() if path == MESSAGES else body()
+            assert ask(connection, content, path=path, headers={**VERSION, name: value})[0] == status
+
+
+def test_the_same_path_lists_models_in_three_dialects() -> None:
+    with MockServer(model="a") as server, client(server) as connection:
+        lists = []
+        for headers in ({}, VERSION, {"x-goog-api-key": "k"}):
+            lists.append(json.loads(ask(connection, method="GET", path="/v1/models", headers=headers)[2]))
+    assert [lists[0]["object"], lists[1]["last_id"], lists[2]["models"][0]["name"]] == ["list", "a", "models/a"]
+
+
 # ---------------------------------------------------------------------------------------------------- scripts
 
 

@@ -176,6 +176,124 @@ def test_a_stream_pauses_between_the_pieces_of_text() -> None:
     assert [pause for pause, _ in pieces][-2:] == [0.0, 0.0]  # finish, [DONE]
 
 
+# ---------------------------------------------------------------------------------------- tools, thinking, structure
+
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+CLOCK = {"type": "function", "function": {"name": "clock"}}
+ASK_WEATHER = [{"role": "user", "content": "Ask get_weather."}]
+
+
+def choice(**fields: Any) -> Any:
+    return chat(**fields)["choices"][0]
+
+
+def test_a_named_tool_is_called_with_what_its_schema_requires() -> None:
+    called = choice(messages=ASK_WEATHER, tools=[CLOCK, WEATHER])
+    assert (called["finish_reason"], called["message"]["content"]) == ("tool_calls", None)
+    (call,) = called["message"]["tool_calls"]
+    assert call["id"].startswith("call_")
+    assert call["function"] == {"name": "get_weather", "arguments": '{"city":"city"}'}
+
+
+def test_after_a_result_comes_text_even_if_a_tool_is_forced() -> None:
+    call = choice(messages=ASK_WEATHER, tools=[WEATHER])["message"]
+    result = {"role": "tool", "tool_call_id": call["tool_calls"][0]["id"], "content": "rain"}
+    done = choice(messages=[*ASK_WEATHER, call, result], tools=[WEATHER], tool_choice="required")
+    assert (done["finish_reason"], "tool_calls" in done["message"]) == ("stop", False)
+    again = choice(messages=[*ASK_WEATHER, call, result, *ASK_WEATHER], tools=[WEATHER])
+    assert again["finish_reason"] == "tool_calls"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "name"),
+    [
+        ("required", "get_weather"),
+        ("auto", None),
+        ({"type": "function", "function": {"name": "clock"}}, "clock"),
+        (
+            {
+                "type": "allowed_tools",
+                "allowed_tools": {"mode": "required", "tools": [{"type": "function", "function": {"name": "clock"}}]},
+            },
+            "clock",
+        ),
+    ],
+)
+def test_a_choice_forces_a_tool(wanted: Any, name: str | None) -> None:
+    calls = choice(tools=[WEATHER, CLOCK], tool_choice=wanted)["message"].get("tool_calls", [])
+    assert [call["function"]["name"] for call in calls] == ([name] if name else [])
+
+
+def test_a_call_is_cut_by_the_limit() -> None:
+    cut = choice(messages=ASK_WEATHER, tools=[WEATHER], max_tokens=4)
+    assert cut["finish_reason"] == "length"
+    assert cut["message"]["tool_calls"][0]["function"]["arguments"] == '{"cit'
+    assert choice(messages=ASK_WEATHER, tools=[WEATHER], max_tokens=1)["message"]["content"] == ""
+
+
+def test_thoughts_are_shown_counted_and_limited() -> None:
+    whole = chat(enable_thinking=True)
+    thought = whole["choices"][0]["message"]["reasoning_content"]
+    assert whole["usage"]["completion_tokens_details"]["reasoning_tokens"] == -(-len(thought) // 4)
+    cut = choice(enable_thinking=True, max_tokens=5)
+    assert (cut["finish_reason"], cut["message"]["content"]) == ("length", "")
+    assert cut["message"]["reasoning_content"] == thought[:20]
+
+
+@pytest.mark.parametrize("hidden", [{"reasoning": {"effort": "low", "exclude": True}}, {"include_reasoning": False}])
+def test_thoughts_can_be_hidden(hidden: dict[str, Any]) -> None:
+    whole = chat(**{"reasoning_effort": "low", **hidden})
+    assert "reasoning_content" not in whole["choices"][0]["message"]
+    assert whole["usage"]["completion_tokens_details"]["reasoning_tokens"] > 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "thinks"),
+    [
+        ({"reasoning_effort": "low"}, True),
+        ({"reasoning_effort": "none"}, False),
+        ({"chat_template_kwargs": {"thinking": True}}, True),
+        ({"chat_template_kwargs": {"enable_thinking": False}}, False),
+        ({"chat_template_kwargs": {"other": True}}, False),
+        ({"thinking": {"type": "enabled"}}, True),
+        ({"thinking": {"type": "disabled"}}, False),
+        ({"reasoning": {}}, True),
+        ({"reasoning": {"effort": "none"}}, False),
+        ({"reasoning": {"enabled": False}}, False),
+    ],
+)
+def test_thinking_is_switched_in_every_way_of_the_dialect(fields: dict[str, Any], thinks: bool) -> None:
+    assert ("reasoning_content" in choice(**fields)["message"]) == thinks
+
+
+def test_one_switch_that_is_off_is_off() -> None:
+    assert "reasoning_content" not in choice(enable_thinking=False, reasoning_effort="high")["message"]
+
+
+def test_a_schema_is_obeyed_and_streamed_in_pieces() -> None:
+    schema = {"type": "object", "properties": {"river": {"type": "string"}}, "required": ["river"]}
+    asked = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    assert json.loads(text(response_format=asked)) == {"river": "river"}
+    assert text(response_format={"type": "text"})
+    joined = "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in events(response_format=asked))
+    assert joined == text(response_format=asked)
+
+
+def test_a_stop_sequence_ends_the_text_and_does_not_change_it() -> None:
+    whole = text()
+    assert text(stop="Asia") == whole.partition("Asia")[0]
+    assert text(stop=["little", "Asia"]) == whole.partition("Asia")[0]
+    assert text(stop=["not there"]) == whole
+    assert choice(stop="Asia")["finish_reason"] == "stop"
+
+
 # ---------------------------------------------------------------------------------------------------- refusals
 
 
@@ -212,6 +330,288 @@ def test_a_wrong_body_is_refused_and_the_param_named(fields: dict[str, Any], par
     assert param.split("[")[0] in error["message"] or param.endswith(".role")
 
 
+CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+RESULT = {"role": "tool", "tool_call_id": "call_1", "content": "done"}
+STRICT = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False}
+
+
+def user(*parts: Any) -> Any:
+    return {"role": "user", "content": list(parts)}
+
+
+def assistant(**fields: Any) -> Any:
+    return {"role": "assistant", "content": None, **fields}
+
+
+def tool(**function: Any) -> Any:
+    return {"type": "function", "function": {"name": "f", **function}}
+
+
+def shaped(schema: Any, **more: Any) -> Any:
+    return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema, **more}}
+
+
+def nested(levels: int) -> Any:
+    """A strict schema of objects in objects."""
+    inner = nested(levels - 1) if levels > 1 else {"type": "string"}
+    return {**STRICT, "properties": {"n": inner}}
+
+
+def refused(openai_dialect: str, fields: dict[str, Any]) -> Any:
+    """The error for these fields; it names the param in its message."""
+    reply = ordinary_reply(chat_request(**fields), openai_dialect=openai_dialect)
+    error = json.loads(reply.body or b"")["error"]
+    assert (reply.status, error["type"]) == (400, "invalid_request_error")
+    return error
+
+
+BOTH = [
+    ({"invented": 1}, "invented", "unknown_parameter"),
+    ({"max_token": 1}, "max_token", "unknown_parameter"),
+    ({"temperature": 2.5}, "temperature", "decimal_above_max_value"),
+    ({"temperature": "hot"}, "temperature", "invalid_type"),
+    ({"top_p": -0.1}, "top_p", "decimal_below_min_value"),
+    ({"presence_penalty": 3}, "presence_penalty", "decimal_above_max_value"),
+    ({"max_tokens": 1.5}, "max_tokens", "invalid_type"),
+    ({"n": 10**400}, "n", "integer_above_max_value"),
+    ({"seed": "a"}, "seed", "invalid_type"),
+    ({"stop": [1]}, "stop[0]", "invalid_type"),
+    ({"stop": []}, "stop", "empty_array"),
+    ({"logit_bias": {"50256": 101}}, "logit_bias.50256", "decimal_above_max_value"),
+    ({"top_logprobs": 2}, "top_logprobs", "invalid_value"),
+    ({"top_logprobs": 21, "logprobs": True}, "top_logprobs", "integer_above_max_value"),
+    ({"reasoning_effort": "extreme"}, "reasoning_effort", "invalid_value"),
+    ({"verbosity": "loud"}, "verbosity", "invalid_value"),
+    ({"metadata": {"a": 1}}, "metadata.a", "invalid_type"),
+    ({"metadata": {str(at): "" for at in range(17)}}, "metadata", "object_above_max_length"),
+    ({"safety_identifier": "x" * 129}, "safety_identifier", "string_above_max_length"),
+    ({"stream": True, "stream_options": {"include_usages": True}}, "stream_options.include_usages", "unknown_parameter"),
+    # messages
+    ({"messages": [{"role": "user", "content": "a", "mood": 1}]}, "messages[0].mood", "unknown_parameter"),
+    ({"messages": [{"role": "user", "content": []}]}, "messages[0].content", "empty_array"),
+    ({"messages": [user({"type": "text"})]}, "messages[0].content[0].text", "missing_required_parameter"),
+    ({"messages": [user({"type": "text", "text": None})]}, "messages[0].content[0].text", "missing_required_parameter"),
+    ({"messages": [user({"type": "smell", "smell": "x"})]}, "messages[0].content[0].type", "invalid_value"),
+    ({"messages": [user({"type": "image_url"})]}, "messages[0].content[0].image_url", "missing_required_parameter"),
+    ({"messages": [user({"type": "image_url", "image_url": {}})]}, "messages[0].content[0].image_url.url",
+     "missing_required_parameter"),
+    ({"messages": [user({"type": "image_url", "image_url": {"url": "a", "detail": "fine"}})]},
+     "messages[0].content[0].image_url.detail", "invalid_value"),
+    ({"messages": [{"role": "system", "content": [{"type": "image_url", "image_url": {"url": "a"}}]}]},
+     "messages[0].content[0].type", "invalid_value"),
+    ({"messages": [{"role": "tool", "content": "a"}]}, "messages[0].tool_call_id", "missing_required_parameter"),
+    ({"messages": [{"role": "tool", "content": "a", "tool_call_id": "x"}]}, "messages[0].role", "invalid_value"),
+    ({"messages": [*MESSAGES, assistant(tool_calls=[CALL])]}, "messages[2].tool_calls", "invalid_value"),
+    ({"messages": [*MESSAGES, assistant(tool_calls=[CALL]), MESSAGES[1]]}, "messages[2].tool_calls", "invalid_value"),
+    ({"messages": [*MESSAGES, assistant(tool_calls=[CALL, {**CALL, "id": "call_2"}]), RESULT]},
+     "messages[2].tool_calls", "invalid_value"),
+    ({"messages": [*MESSAGES, assistant(tool_calls=[CALL]), MESSAGES[1], RESULT]}, "messages[2].tool_calls",
+     "invalid_value"),
+    ({"messages": [*MESSAGES, assistant(tool_calls=[CALL]), RESULT, RESULT]}, "messages[4].role", "invalid_value"),
+    ({"messages": [*MESSAGES, assistant(tool_calls=[{**CALL, "type": "f"}])]}, "messages[2].tool_calls[0].type",
+     "invalid_value"),
+    ({"messages": [*MESSAGES, assistant(tool_calls=[{**CALL, "function": {"name": "f", "arguments": {}}}])]},
+     "messages[2].tool_calls[0].function.arguments", "invalid_type"),
+    # tools
+    ({"tools": [{"name": "f"}]}, "tools[0].type", "missing_required_parameter"),
+    ({"tools": [{"type": "function"}]}, "tools[0].function", "missing_required_parameter"),
+    ({"tools": [tool(name="a b")]}, "tools[0].function.name", "invalid_value"),
+    ({"tools": [tool(name="x" * 65)]}, "tools[0].function.name", "invalid_value"),
+    ({"tools": [tool(input_schema={})]}, "tools[0].function.input_schema", "unknown_parameter"),
+    ({"tools": [tool(parameters={"type": "string"})]}, "tools[0].function.parameters", "invalid_function_parameters"),
+    ({"tools": [tool(strict=True, parameters={**STRICT, "additionalProperties": True})]},
+     "tools[0].function.parameters", "invalid_function_parameters"),
+    ({"tool_choice": "required"}, "tool_choice", "invalid_value"),
+    ({"tools": [tool()], "tool_choice": "some"}, "tool_choice", "invalid_value"),
+    ({"tools": [tool()], "tool_choice": {"type": "tool", "name": "f"}}, "tool_choice.type", "invalid_value"),
+    ({"tools": [tool()], "tool_choice": {"type": "function", "function": {"name": "g"}}}, "tool_choice",
+     "invalid_value"),
+    # structured output
+    ({"response_format": {"type": "xml"}}, "response_format.type", "invalid_value"),
+    ({"response_format": {"type": "json_object"}}, "messages", "invalid_value"),
+    ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "missing_required_parameter"),
+    ({"response_format": shaped(STRICT, name="a b")}, "response_format.json_schema.name", "invalid_value"),
+    ({"response_format": shaped({**STRICT, "required": []})}, "response_format", "invalid_json_schema"),
+    ({"response_format": shaped({"type": "array", "items": STRICT})}, "response_format", "invalid_json_schema"),
+    ({"response_format": shaped({**STRICT, "properties": {"n": {"oneOf": []}}})}, "response_format",
+     "invalid_json_schema"),
+    ({"response_format": shaped({**STRICT, "properties": {"n": {"type": "string", "minLength": 1}}})},
+     "response_format", "invalid_json_schema"),
+    ({"response_format": shaped({**STRICT, "properties": {"n": {"type": "object"}}})}, "response_format",
+     "invalid_json_schema"),
+    ({"response_format": shaped({**STRICT, "properties": {"n": {"$ref": "#", "title": "a"}}})}, "response_format",
+     "invalid_json_schema"),
+    ({"response_format": shaped(None)}, "response_format", "invalid_json_schema"),
+    ({"response_format": shaped(nested(11))}, "response_format", "invalid_json_schema"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("openai_dialect", ["any", "openai"])
+@pytest.mark.parametrize(("fields", "param", "code"), BOTH)
+def test_what_no_server_takes_is_refused(fields: dict[str, Any], param: str, code: str, openai_dialect: str) -> None:
+    error = refused(openai_dialect, fields)
+    assert (error["param"], error["code"]) == (param, code)
+    assert any(name in error["message"] for name in (param, param.split("[")[0], "role 'tool'", "function 'f'"))
+
+
+FOREIGN = [
+    ({"enable_thinking": True}, "enable_thinking", "unknown_parameter"),
+    ({"chat_template_kwargs": {"thinking": True}}, "chat_template_kwargs", "unknown_parameter"),
+    ({"thinking": {"type": "enabled"}}, "thinking", "unknown_parameter"),
+    ({"reasoning": {"effort": "low"}}, "reasoning", "unknown_parameter"),
+    ({"top_k": 20}, "top_k", "unknown_parameter"),
+    ({"reasoning_effort": "ultra"}, "reasoning_effort", "invalid_value"),
+    ({"service_tier": "gold"}, "service_tier", "invalid_value"),
+    ({"stop": ["a", "b", "c", "d", "e"]}, "stop", "array_above_max_length"),
+    ({"tools": []}, "tools", "empty_array"),
+    ({"tool_choice": "none"}, "tool_choice", "invalid_value"),
+    ({"parallel_tool_calls": True}, "parallel_tool_calls", "invalid_value"),
+    ({"tools": [tool(parameters={"properties": {}})]}, "tools[0].function.parameters", "invalid_function_parameters"),
+    ({"max_tokens": 5, "max_completion_tokens": 5}, "max_tokens", "invalid_parameter_combination"),
+    ({"messages": [*MESSAGES, assistant(content="a", reasoning_content="b"), MESSAGES[1]]},
+     "messages[2].reasoning_content", "unknown_parameter"),
+    ({"messages": [*MESSAGES, assistant(content="a", prefix=True)]}, "messages[2].prefix", "unknown_parameter"),
+    ({"messages": [*MESSAGES, assistant(content="a", tool_calls=[])]}, "messages[2].tool_calls", "empty_array"),
+    ({"messages": [user({"type": "video_url", "video_url": {"url": "a"}})]}, "messages[0].content[0].type",
+     "invalid_value"),
+    ({"messages": [user({"type": "image_url", "image_url": "data:,a"})]}, "messages[0].content[0].image_url",
+     "invalid_type"),
+    ({"messages": [user({"type": "input_audio", "input_audio": {"data": "a", "format": "ogg"}})]},
+     "messages[0].content[0].input_audio.format", "invalid_value"),
+    ({"stream": True, "stream_options": {"continuous_usage_stats": True}}, "stream_options.continuous_usage_stats",
+     "unknown_parameter"),
+    ({"tools": [{"type": "builtin_function", "function": {"name": "$web_search"}}]}, "tools[0].type", "invalid_value"),
+    ({"response_format": {"type": "structural_tag", "structures": []}}, "response_format.type", "invalid_value"),
+    ({"messages": [user({"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}})]},
+     "messages[0].content[0].cache_control", "unknown_parameter"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "param", "code"), FOREIGN)
+def test_what_other_servers_take_openai_itself_refuses(fields: dict[str, Any], param: str, code: str) -> None:
+    assert ordinary_reply(chat_request(**fields)).status == 200
+    error = refused("openai", fields)
+    assert (error["param"], error["code"]) == (param, code)
+
+
+def test_a_message_is_continued_or_a_new_one_begun() -> None:
+    asked = {"messages": [*MESSAGES, assistant(content="a")], "continue_final_message": True}
+    assert ordinary_reply(chat_request(**asked, add_generation_prompt=False)).status == 200
+    assert refused("any", {**asked, "add_generation_prompt": True})["param"] == "continue_final_message"
+
+
+def test_openai_says_it_in_its_own_words() -> None:
+    assert refused("openai", {"top_k": 1})["message"] == "Unrecognized request argument supplied: top_k"
+    wrong = refused("any", {"n": 200})["message"]
+    assert wrong == "Invalid 'n': integer above maximum value. Expected a value <= 128, but got 200 instead."
+    wrong = refused("any", {"messages": [{"role": "user", "content": 3}]})["message"]
+    assert wrong == (
+        "Invalid type for 'messages[0].content': expected one of a string or an array, but got an integer instead."
+    )
+    wrong = refused("any", {"response_format": shaped({**STRICT, "additionalProperties": True})})["message"]
+    assert wrong == (
+        "Invalid schema for response_format 'answer': In context=(), 'additionalProperties' is required to be supplied and "
+        "to be false."
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "code"),
+    [
+        ({"model": "o3", "max_tokens": 5}, "max_tokens", "unsupported_parameter"),
+        ({"model": "gpt-5.1", "max_tokens": 5}, "max_tokens", "unsupported_parameter"),
+        ({"model": "gpt-6-luna", "temperature": 1}, "temperature", "unsupported_parameter"),
+        ({"model": "gpt-5-mini", "logprobs": True}, "logprobs", "unsupported_parameter"),
+        ({"model": "gpt-5.1", "reasoning_effort": "low", "top_p": 0.5}, "top_p", "unsupported_parameter"),
+        ({"model": "o4-mini", "stop": "a"}, "stop", "unsupported_parameter"),
+        ({"model": "gpt-5", "reasoning_effort": "none"}, "reasoning_effort", "unsupported_value"),
+        ({"model": "gpt-6-astra", "reasoning_effort": "none"}, "reasoning_effort", "unsupported_value"),
+        ({"model": "gpt-6-luna", "reasoning_effort": "minimal"}, "reasoning_effort", "unsupported_value"),
+        ({"model": "gpt-5.6-sol", "reasoning_effort": "max"}, "reasoning_effort", "unsupported_value"),
+        ({"model": "gpt-5-pro", "reasoning_effort": "low"}, "reasoning_effort", "unsupported_value"),
+        ({"model": "gpt-4.1", "reasoning_effort": "low"}, "reasoning_effort", "unknown_parameter"),
+    ],
+)
+def test_models_of_openai_differ_in_what_they_take(fields: dict[str, Any], param: str, code: str) -> None:
+    assert ordinary_reply(chat_request(**fields)).status == 200
+    error = refused("openai", fields)
+    assert (error["param"], error["code"]) == (param, code)
+    assert param in error["message"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"model": "gpt-5.1", "temperature": 0.5},
+        {"model": "gpt-6-luna", "reasoning_effort": "none", "temperature": 0.5, "max_completion_tokens": 5},
+        {"model": "gpt-4.1", "max_tokens": 5, "temperature": 0.5, "stop": "a"},
+        {"model": "gpt-5-nano", "reasoning_effort": "minimal"},
+        {"temperature": None, "tools": None, "stop": None, "n": None, "response_format": None, "stream": None},
+        {"messages": [{"role": "developer", "content": [{"type": "text", "text": "a"}]}, *MESSAGES]},
+        {"messages": [*MESSAGES, {**chat()["choices"][0]["message"]}, MESSAGES[1]]},
+        {"messages": [*MESSAGES, assistant(tool_calls=[CALL]), {**RESULT, "name": "f"}]},
+        {"messages": [*MESSAGES, assistant(function_call={"name": "f", "arguments": "{"}),
+                      {"role": "function", "name": "f", "content": "a"}]},
+        {"messages": [user({"type": "file", "file": {"file_id": "file-1"}})]},
+        {"tools": [tool(strict=True, parameters=STRICT), {"type": "custom", "custom": {"name": "shell"}}]},
+        {"tools": [tool()], "tool_choice": "none", "parallel_tool_calls": False},
+        {"response_format": shaped(STRICT)},
+        {"response_format": shaped(nested(10))},
+        {"response_format": shaped({"type": "object", "properties": {"n": {}}}, strict=None)},
+        {"metadata": {"a": "b"}, "store": True, "prompt_cache_options": {"mode": "explicit", "ttl": "30m"}},
+    ],
+)  # fmt: skip
+def test_what_openai_takes_is_taken_by_both(fields: dict[str, Any]) -> None:
+    for openai_dialect in ("any", "openai"):
+        reply = ordinary_reply(chat_request(**fields), openai_dialect=openai_dialect)
+        assert reply.status == 200, reply.body
+
+
+CALLED = assistant(tool_calls=[CALL])
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"response_format": shaped(STRICT)}, "response_format"),
+        ({"tools": [tool()], "tool_choice": "required"}, "tool_choice"),
+        ({"tools": [tool()], "tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
+        ({"messages": [*MESSAGES, CALLED, RESULT], "tools": [tool()]}, "messages[2].reasoning_content"),
+    ],
+)
+def test_deepseek_refuses_more_while_it_thinks(fields: dict[str, Any], param: str) -> None:
+    assert ordinary_reply(chat_request(**fields)).status == 200
+    assert refused("any", {"model": "deepseek-flash", **fields})["param"] == param
+    is_schema = param == "response_format"  # which it does not have at all
+    off = ordinary_reply(chat_request(model="deepseek-flash", thinking={"type": "disabled"}, **fields))
+    assert off.status == (400 if is_schema else 200)
+
+
+def test_deepseek_thinks_unless_told_not_to_and_wants_its_thoughts_back() -> None:
+    whole = choice(model="deepseek-v4-pro", messages=ASK_WEATHER, tools=[WEATHER])["message"]
+    assert whole["reasoning_content"].startswith("Mock thought ")
+    result = {"role": "tool", "tool_call_id": whole["tool_calls"][0]["id"], "content": "rain"}
+    history = [*ASK_WEATHER, whole, result]
+    assert choice(model="deepseek-v4-pro", messages=history, tools=[WEATHER])["finish_reason"] == "stop"
+    assert "reasoning_content" not in choice(model="deepseek-flash", thinking={"type": "disabled"})["message"]
+    assert "reasoning_content" not in choice(model="deepseek-ai/DeepSeek-V3.1")["message"]
+
+
+def test_kimi_cannot_be_forced() -> None:
+    asked = {"model": "kimi-k2.6", "tools": [tool()]}
+    assert refused("any", {**asked, "tool_choice": "required"})["param"] == "tool_choice"
+    assert ordinary_reply(chat_request(**asked, tool_choice="auto")).status == 200
+
+
+def test_a_model_of_another_api_is_not_found() -> None:
+    reply = ordinary_reply(chat_request(model="gpt-5.5-pro"), openai_dialect="openai")
+    assert (reply.status, json.loads(reply.body or b"")["error"]["param"]) == (404, "model")
+
+
+def test_both_strictnesses_answer_a_plain_request_alike() -> None:
+    assert ordinary_reply(chat_request(), openai_dialect="openai") == ordinary_reply(chat_request())
+
+
 def test_an_assistant_message_with_tool_calls_needs_no_content() -> None:
     call = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     turn = {"role": "assistant", "content": None, "tool_calls": [call]}
@@ -229,7 +629,7 @@ def test_a_body_that_is_no_json_object_is_refused(body: bytes) -> None:
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/chat/completions"])
 def test_the_version_in_the_path_may_be_missing(path: str) -> None:
     request = ReceivedRequest(method="POST", path=path, body=chat_request().body)
-    assert dialect_of(path).is_chat(path)
+    assert dialect_of(request).is_chat(path)
     assert ordinary_reply(request) == ordinary_reply(chat_request())
 
 

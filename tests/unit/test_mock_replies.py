@@ -46,6 +46,7 @@ def test_a_wrong_reply_is_refused_with_its_field(fields: dict[str, Any]) -> None
         {"models": "abc"},
         {"api_key": ""},
         {"token_delay": -0.1},
+        {"openai_dialect": "azure"},
     ],
 )
 def test_a_wrong_option_is_refused_with_its_name(options: dict[str, Any]) -> None:

@@ -46,6 +46,12 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--retry-after", type=float, default=1, metavar="SECONDS", help="what the 429 asks to wait (1)")
     parser.add_argument("--model", default="mock-model", metavar="NAME", help="the model it offers (mock-model)")
     parser.add_argument("--require-key", metavar="KEY", help="answer 401 to every other key")
+    parser.add_argument(
+        "--openai-dialect",
+        choices=("any", "openai"),
+        default="any",
+        help="what is taken in OpenAI's format: what any known server takes (any), or what OpenAI itself does",
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the failures and delays (0)")
     parser.set_defaults(run=run)
 
@@ -69,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
             model=args.model,
             api_key=args.require_key,
             token_delay=args.token_delay,
+            openai_dialect=args.openai_dialect,
         )
     except ValueError as error:
         raise ConfigError(str(error)) from None

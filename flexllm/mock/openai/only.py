@@ -1,0 +1,18 @@
+"""The OpenAI dialect as OpenAI itself speaks it: other servers' fields are refused, and reasoning is not shown.
+
+Source: OpenAI's API reference, chat completions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from . import claims, failure, headers, is_chat, key, prompt, reply_of, unauthorized
+from ..replies import ReceivedRequest, Reply
+
+__all__ = ["claims", "failure", "headers", "is_chat", "key", "prompt", "reply", "unauthorized"]
+
+
+def reply(request: ReceivedRequest, models: Sequence[str], token_delay: float) -> Reply:
+    """Return the completion or its stream, the model list, or the 4xx that OpenAI would give."""
+    return reply_of(request, models, token_delay, is_own=True)
