@@ -1,39 +1,31 @@
-"""The face of a provider, and the few things that several of them share. Pure: no socket, no clock, no file."""
+"""The face of a provider, and the few things that all of them share. Pure: no socket, no clock, no file."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
+from hashlib import blake2b
 from typing import Any, Protocol
 
-from ..chat import ChatCompletionResult, ChatRequest, Chunk
-from ..errors import (
-    ApiStatusError,
-    AuthenticationFailed,
-    BadRequest,
-    ContentFiltered,
-    ContextTooLong,
-    InputError,
-    MalformedResponse,
-    NotFound,
-    Overloaded,
-    PermissionDenied,
-    QuotaExhausted,
-    RateLimited,
-    ServerError,
-)
+from ..chat import ChatCompletionResult, ChatRequest, Chunk, Usage
+from ..errors import ApiStatusError, InputError, MalformedResponse
+from ..media.options import MediaWants
 from ..sse import ServerSentEvent
-from ..wire import HttpRequest, HttpResponse, Target
-
-BODY_SHOWN = 2_000
-"""Characters of an error body that an error keeps."""
+from ..wire import Headers, HttpRequest, HttpResponse, Target
 
 
 class Provider(Protocol):
-    """Translates between chat values and one wire format; does nothing else."""
+    """Translates between chat values and one wire format; does nothing else.
+
+    Attributes:
+        name: As registered; also the key of what `native` holds for this provider.
+        needs_key: Whether its own service cannot be asked without a key.
+        request_id_headers: Reply headers that name a request, the best first.
+    """
 
     name: str
+    needs_key: bool
+    request_id_headers: tuple[str, ...]
 
     def build(self, request: ChatRequest, target: Target, *, stream: bool) -> HttpRequest:
         """Return the HTTP request that asks `target`. Raises InputError for what cannot be expressed."""
@@ -47,8 +39,21 @@ class Provider(Protocol):
     def error(self, response: HttpResponse) -> ApiStatusError:
         """Read a reply that is not 2xx."""
 
+    def models_request(self, target: Target, page: str | None) -> HttpRequest:
+        """Return the request for the list of models, from its beginning or from a page that `models` named."""
 
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+    def models(self, response: HttpResponse) -> tuple[list[str], str | None]:
+        """Read the ids of a list of models that can chat, and the name of its next page, None if it was the last."""
+
+    def media(self, target: Target) -> MediaWants:
+        """Return in what form pictures, sounds, videos and files must stand in a request to `target`."""
+
+    def owns(self, body: Mapping[str, Any]) -> bool:
+        """Whether a reply's body, decoded, is in this provider's format."""
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+_decode = json.JSONDecoder().decode
 
 
 def encode_body(payload: Mapping[str, Any]) -> bytes:
@@ -66,12 +71,19 @@ def encode_body(payload: Mapping[str, Any]) -> bytes:
         raise InputError(f"the request cannot be written as JSON: {error}") from None
 
 
-def decode_body(response: HttpResponse) -> Any:
+def decode_body(response: HttpResponse, id_headers: tuple[str, ...] = ("x-request-id",)) -> Any:
     """Return a reply's body as JSON.
+
+    Args:
+        id_headers: Reply headers that name a request, the best first.
 
     Raises:
         MalformedResponse: It is something else; the message shows its start.
     """
+    try:
+        return _decode(response.body.decode())  # as json.loads does it, without a look at every possible encoding
+    except (ValueError, RecursionError):
+        pass
     try:
         return json.loads(response.body)
     except (ValueError, RecursionError):  # the latter where it is nested a thousand deep
@@ -79,91 +91,86 @@ def decode_body(response: HttpResponse) -> Any:
         kind = response.headers.get("content-type", "no content type")
         raise MalformedResponse(
             f"the server answered {response.status} with something that is not JSON ({kind}): {shown!r}",
-            request_id=response.headers.get("x-request-id"),
+            request_id=request_id_of(response.headers, id_headers),
         ) from None
 
 
-QUOTA_CODES = frozenset(
-    {
-        "insufficient_quota",
-        "billing_hard_limit_reached",
-        "credit_balance_exhausted",
-        "organization_spend_limit_exceeded",
-        "project_spend_limit_exceeded",
-        "organization_usage_limit_exceeded",
-        "exceeded_current_quota_error",  # Kimi, as error.type
-        "Arrearage",  # DashScope
-        "1113",  # Z.ai: balance exhausted; 1308 to 1321: plan exhausted
-        *(str(code) for code in range(1308, 1322)),
-    }
-)
-"""Codes of a 4xx that waiting does not cure. Source: provider documentation."""
-
-FILTER_CODES = frozenset({"content_policy_violation", "data_inspection_failed", "DataInspectionFailed"})
-CONTEXT_CODES = frozenset({"context_length_exceeded"})
-CONTEXT_WORDS = ("maximum context length", "reduce the length of the messages")
-"""How servers without a code put it. Source: replies of OpenRouter, vLLM and Groq."""
+def request_id_of(headers: Mapping[str, str], names: tuple[str, ...]) -> str | None:
+    """Return the server's id of a request, from the first of these headers that is there."""
+    for name in names:
+        if name in headers:
+            return headers[name]
+    return None
 
 
-HINTS: dict[type[ApiStatusError], str] = {
-    AuthenticationFailed: "check the API key, and that it belongs to this server",
-    PermissionDenied: "the API key is not allowed to do this",
-    NotFound: "check base_url (with its version path, such as /v1) and the name of the model",
-    QuotaExhausted: "the account has no credit or quota left; waiting does not help",
-    ContextTooLong: "shorten the messages, or lower max_tokens",
-}
-"""What to do, by what happened."""
-
-_TITLE = re.compile(r"<title>([^<]*)</title>", re.IGNORECASE)
+def with_own(headers: Headers, target: Target) -> Headers:
+    """Return a provider's headers with those of the target, which replace them by name."""
+    if not target.headers:
+        return headers
+    given = {name.lower() for name, _ in target.headers}
+    return tuple(pair for pair in headers if pair[0].lower() not in given) + target.headers
 
 
-def status_error(
-    status: int, body: bytes | str, *, message: str, code: str | None, request_id: str | None
-) -> ApiStatusError:
-    """Return the typed error for a status, a provider's code and its message.
-
-    What the headers say of retrying is the same for all providers: the endpoint reads it.
-
-    Args:
-        status: A 2xx stands for an error inside a reply that calls itself a success. It then becomes a 500, which is
-            asked again, or a 400 where asking again does not help.
-    """
-    text = body if isinstance(body, str) else body[: BODY_SHOWN * 4].decode("utf-8", "replace")
-    said = " ".join(message.split())[:500]
-    if said.startswith("<"):  # a proxy's page; its title is all that it says
-        title = _TITLE.search(said)
-        said = f"{title[1].strip()} (an HTML page, not an API's answer)" if title else "an HTML page"
-    if 200 <= status < 300:
-        status = 400 if code in QUOTA_CODES or code in FILTER_CODES or _is_too_long(code, said) else 500
-    family = _family(status, code, said)
-    hint = ""
-    if family in HINTS:
-        hint, said = f"; {HINTS[family]}", said.rstrip(".")
-    return family(
-        f"HTTP {status}{f' ({code})' if code else ''}: {said or 'no message'}{hint}",
-        status=status,
-        code=code,
-        body=text[:BODY_SHOWN],
-        request_id=request_id,
+def common_headers(stream: bool) -> Headers:
+    """Return the headers that a chat request carries to any provider."""
+    return (
+        ("Content-Type", "application/json"),
+        ("Accept", "text/event-stream" if stream else "application/json"),
+        ("Accept-Encoding", "identity" if stream else "gzip, deflate"),
+        ("User-Agent", "flexllm"),
     )
 
 
-def _family(status: int, code: str | None, message: str) -> type[ApiStatusError]:
-    if status == 402 or (code in QUOTA_CODES and 400 <= status < 500):
-        return QuotaExhausted
-    if status < 500 and _is_too_long(code, message):
-        return ContextTooLong
-    if code in FILTER_CODES:
-        return ContentFiltered
-    exact = {401: AuthenticationFailed, 403: PermissionDenied, 404: NotFound, 429: RateLimited}
-    if status in exact:
-        return exact[status]
-    if status in (503, 529):
-        return Overloaded
-    if status >= 500:
-        return ServerError
-    return BadRequest if status >= 400 else ApiStatusError
+def refuse_stream(params: Mapping[str, Any]) -> None:
+    """Raise InputError if a call that awaits a whole answer is given stream=True."""
+    if params.get("stream"):
+        raise InputError("stream=True is no parameter of a call that awaits a whole answer; use the one that streams")
 
 
-def _is_too_long(code: str | None, message: str) -> bool:
-    return code in CONTEXT_CODES or any(words in message for words in CONTEXT_WORDS)
+def count(number: Any) -> int:
+    """Return a token count that may be missing, null, negative, a float or a text; 0 if it is none."""
+    if type(number) is int:
+        return number if number > 0 else 0
+    try:
+        return max(0, int(float(number)))
+    except (TypeError, ValueError, OverflowError):
+        return 0
+
+
+def make_usage(
+    native: Mapping[str, Any],
+    *,
+    prompt: int,
+    completion: int,
+    total: int,
+    cached: Any = None,
+    cache_write: Any = None,
+    reasoning: Any = None,
+) -> Usage:
+    """Return token counts in the common words, with the provider's own beside them.
+
+    Args:
+        native: The provider's own usage object.
+        prompt: Tokens of the request, those read from a cache or written to one included.
+        completion: Tokens of the reply, thinking included.
+        total: Their sum as the provider gives it; 0 if it does not.
+        cached, cache_write, reasoning: As the provider gives them; None leaves them out.
+    """
+    usage = Usage(native, prompt_tokens=prompt, completion_tokens=completion, total_tokens=total or prompt + completion)
+    if cached is not None:
+        usage["cached_tokens"] = count(cached)
+    if cache_write is not None:
+        usage["cache_write_tokens"] = count(cache_write)
+    if reasoning is not None:
+        usage["reasoning_tokens"] = count(reasoning)
+    return usage
+
+
+MADE_ID = "made_"
+"""What the id of a tool call begins with that the server gave none. It is not sent back."""
+
+
+def made_id(seed: str | bytes, position: int) -> str:
+    """Return an id for the tool call at a position of the reply that `seed` stands for; the same every time."""
+    digest = blake2b(seed.encode("utf-8", "replace") if isinstance(seed, str) else seed, digest_size=6)
+    return f"{MADE_ID}{digest.hexdigest()}_{position}"
