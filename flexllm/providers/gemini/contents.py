@@ -1,0 +1,366 @@
+"""A conversation in OpenAI's form, turned into Gemini's `contents` and `systemInstruction`.
+
+What Gemini demands of one is kept here: it begins with the user, roles alternate, and the answers of all calls of a turn
+stand together right behind it. Source: Gemini API reference.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ...errors import InputError
+from ...messages import Message
+from ..base import MADE_ID
+from ..conversation import SYSTEM_ROLES, call_parts, native_of, parts_of, split_data_uri, text_of
+from .models import find_family
+
+NAME = "gemini"
+
+Part = Mapping[str, Any]
+Content = dict[str, Any]
+
+NO_SIGNATURE = "c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I="
+"""Stands for the signature of a call that Gemini did not make itself, which models since 3 otherwise refuse. It is
+"skip_thought_signature_validator" in base64, as Google's own SDK sends it."""
+
+FILES_API = "https://generativelanguage.googleapis.com/"
+READ_URLS = (
+    "gs://",
+    "https://www.youtube.com/",
+    "https://youtube.com/",
+    "https://m.youtube.com/",
+    "https://youtu.be/",
+    f"{FILES_API}v1/files/",
+    f"{FILES_API}v1beta/files/",
+)
+"""Starts of URLs that Gemini reads itself: Google's cloud storage, YouTube, its own files."""
+_URL = re.compile(
+    r"gs://.*|https://(www\.|m\.)?youtube\.com/.*|https://youtu\.be/.*"
+    r"|https://generativelanguage\.googleapis\.com/v1(beta|alpha)?/files/.*",
+    re.DOTALL,
+)
+_URL = re.compile(r"(https?|gs)://.", re.IGNORECASE)
+
+_AUDIO_TYPE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
+
+_SUFFIX_TYPES = {
+    "png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "webp": "image/webp", "heic": "image/heic",
+    "heif": "image/heif", "gif": "image/gif",
+    "mp4": "video/mp4", "mpeg": "video/mpeg", "mpg": "video/mpg", "mov": "video/quicktime", "avi": "video/x-msvideo",
+    "webm": "video/webm", "wmv": "video/x-ms-wmv", "3gp": "video/3gpp", "flv": "video/x-flv", "mkv": "video/x-matroska",
+    "wav": "audio/wav", "mp3": "audio/mp3", "aac": "audio/aac", "flac": "audio/flac", "ogg": "audio/ogg",
+    "aiff": "audio/aiff", "m4a": "audio/m4a",
+    "pdf": "application/pdf", "txt": "text/plain", "md": "text/markdown", "html": "text/html", "csv": "text/csv",
+    "json": "application/json", "xml": "text/xml",
+}  # fmt: skip
+"""Not the standard library's table: that one depends on the files of the machine it runs on."""
+
+_RESULT_TYPES = frozenset({"image/png", "image/jpeg", "image/webp", "application/pdf", "text/plain"})
+"""What models since 3 take inside a function's response."""
+
+_MODIFIERS = {
+    "videoMetadata": "videoMetadata",
+    "video_metadata": "videoMetadata",
+    "mediaResolution": "mediaResolution",
+    "media_resolution": "mediaResolution",
+}
+"""Gemini's own fields that a caller may put beside an OpenAI part."""
+
+_NATIVE_PARTS = frozenset(
+    {"text", "inlineData", "inline_data", "fileData", "file_data", "functionCall", "function_call", "functionResponse",
+     "function_response", "executableCode", "executable_code", "codeExecutionResult", "code_execution_result",
+     "toolCall", "tool_call", "toolResponse", "tool_response"}
+)  # fmt: skip
+
+
+def read_conversation(messages: Sequence[Message], model: str) -> tuple[list[str], list[Content]]:
+    """Return the system texts and the contents of a conversation; the messages are not changed.
+
+    System messages are taken out of the conversation wherever they stand. Neighbours of one role become one content.
+
+    Raises:
+        InputError: Saying which message cannot be sent, and why.
+    """
+    system: list[str] = []
+    contents: list[Content] = []
+    step: _Step | None = None
+    for position, message in enumerate(messages):
+        role = message["role"]
+        content = message.get("content")
+        if role == "tool":
+            if step is None:
+                raise InputError(f"message {position} answers a tool call, but no turn with tool calls is before it")
+            step.answer(message, position)
+            continue
+        if message.get("name"):
+            raise InputError(f"message {position} has a name, which Gemini has no place for: put it into the text")
+        if role in SYSTEM_ROLES:
+            text = text_of(content, f"message {position} (role {role!r})")
+            if text:
+                system.append(text)
+            continue
+        if step is not None:
+            _add(contents, "user", step.parts())
+            step = None
+        if role == "user":
+            parts: list[Part] = (
+                [{"text": content}] if type(content) is str and content else _user_parts(content, position)
+            )
+            _add(contents, "user", parts)
+        elif role == "assistant":
+            parts, calls = _assistant_parts(messages, position, model)
+            _add(contents, "model", parts)
+            step = _Step(calls, model) if calls else None
+        else:
+            raise InputError(f"message {position} has the role {role!r}; answer tool calls with the role 'tool'")
+    if step is not None:
+        _add(contents, "user", step.parts())
+    if not contents:
+        raise InputError("there is only a system message: Gemini needs a user message as well")
+    if contents[0]["role"] != "user":
+        raise InputError("the conversation begins with the assistant: Gemini needs a user message first")
+    return system, contents
+
+
+def _add(contents: list[Content], role: str, parts: list[Part]) -> None:
+    """Add parts as a content, or to the last one if that is of the same role. The parts themselves are never merged."""
+    if contents and contents[-1]["role"] == role:
+        contents[-1]["parts"].extend(parts)
+    else:
+        contents.append({"role": role, "parts": parts})
+
+
+def _user_parts(content: Any, position: int) -> list[Part]:
+    parts = _read_parts(content, f"message {position}")
+    if not parts:
+        raise InputError(f"message {position} (role 'user') is empty: Gemini takes no turn without content")
+    return parts
+
+
+# --- the assistant's turns and the answers of tools --------------------------------------------------------------------
+
+
+class _Call:
+    """A call of an assistant turn: the id that its answer names, what Gemini calls it, and the answer once it came."""
+
+    __slots__ = ("answer", "call_id", "more", "name", "sent_id")
+
+    def __init__(self, call_id: str, name: str, sent_id: str) -> None:
+        self.call_id = call_id
+        self.name = name
+        self.sent_id = sent_id
+        self.answer: Part | None = None
+        self.more: list[Part] = []
+
+
+class _Step:
+    """The calls of one assistant turn, which wait for their answers."""
+
+    def __init__(self, calls: list[_Call], model: str) -> None:
+        self._calls = calls
+        self._model = model
+
+    def answer(self, message: Message, position: int) -> None:
+        """Take in a tool message. It answers the first call of its id that has no answer yet."""
+        wanted = str(message.get("tool_call_id") or "")
+        for call in self._calls:
+            if call.call_id == wanted and call.answer is None:
+                break
+        else:
+            known = ", ".join(repr(call.call_id) for call in self._calls if call.answer is None)
+            raise InputError(
+                f"message {position} answers the tool call {wanted[:80]!r}, which the turn before it did not make or "
+                f"which has its answer; waiting: {known[:160] or 'none'}"
+            )
+        text, inside, call.more = _tool_content(message.get("content"), self._model, f"message {position}")
+        response: dict[str, Any] = {"id": call.sent_id} if call.sent_id else {}
+        response |= {"name": call.name, "response": {"result": text}}
+        if inside:
+            response["parts"] = inside
+        call.answer = {"functionResponse": response}
+
+    def parts(self) -> list[Part]:
+        """Return the answers in the order of the calls; what does not fit into them comes behind."""
+        answers: list[Part] = []
+        for call in self._calls:
+            if call.answer is None:
+                raise InputError(
+                    f"the tool call {call.call_id[:80]!r} of {call.name[:80]!r} has no answer: a message of the role "
+                    "'tool' must follow before the conversation goes on"
+                )
+            answers.append(call.answer)
+        return answers + [part for call in self._calls for part in call.more]
+
+
+def _assistant_parts(messages: Sequence[Message], position: int, model: str) -> tuple[list[Part], list[_Call]]:
+    message = messages[position]
+    given = message.get("tool_calls") or ()
+    if not isinstance(given, (list, tuple)):
+        raise InputError(f"message {position} has tool_calls that are not a list but {type(given).__name__}")
+    if message.get("function_call"):
+        raise InputError(f"message {position} has a function_call: give tool_calls instead")
+    if message.get("prefix"):
+        raise InputError(f"message {position} is a prefix: Gemini cannot be made to go on with a begun answer")
+    native = native_of(message, NAME)
+    if native:
+        return native, _native_calls(native, given, position)
+    parts = _read_parts(message.get("content"), f"message {position}")
+    if not parts and isinstance(message.get("refusal"), str) and message["refusal"]:
+        parts.append({"text": message["refusal"]})
+    calls: list[_Call] = []
+    for call in given:
+        call_id, name, arguments = call_parts(call)
+        sent_id = "" if call_id.startswith(MADE_ID) else call_id
+        made: dict[str, Any] = {"id": sent_id} if sent_id else {}
+        made |= {"name": name, "args": arguments}
+        part: dict[str, Any] = {"functionCall": made}
+        if not calls and find_family(model).is_since(3) and _is_current(messages, position):
+            part["thoughtSignature"] = NO_SIGNATURE
+        parts.append(part)
+        calls.append(_Call(call_id, name, sent_id))
+    if not parts:
+        raise InputError(f"message {position} (role 'assistant') is empty: leave it out, Gemini takes no empty turn")
+    return parts, calls
+
+
+def _is_current(messages: Sequence[Message], position: int) -> bool:
+    """Whether a message belongs to the turn that goes on: no user message is behind it."""
+    return all(message["role"] != "user" for message in messages[position + 1 :])
+
+
+def _native_calls(native: list[Any], given: Any, position: int) -> list[_Call]:
+    """Return the calls in parts that Gemini once gave; their answers name the ids of the message's `tool_calls`."""
+    made = [part["functionCall"] for part in native if isinstance(part, Mapping) and part.get("functionCall")]
+    ids = [str(call.get("id") or "") for call in given if isinstance(call, Mapping)]
+    if ids and len(ids) != len(made):
+        raise InputError(
+            f"message {position} has {len(ids)} tool calls, but {len(made)} in what Gemini gave: take its 'native' out "
+            "of a message that was changed"
+        )
+    calls = []
+    for number, call in enumerate(made):
+        if not isinstance(call, Mapping):
+            raise InputError(f"message {position} holds a functionCall that is not an object")
+        sent_id = str(call.get("id") or "")
+        calls.append(_Call(ids[number] if ids else sent_id, str(call.get("name") or ""), sent_id))
+    return calls
+
+
+def _tool_content(content: Any, model: str, where: str) -> tuple[str, list[Part], list[Part]]:
+    """Return a tool's answer: its text, the media that go into it, and those that the model takes only beside it.
+
+    The text stays a text, JSON or not: as an object its numbers would all become floating-point.
+    """
+    if isinstance(content, str):
+        return content, [], []
+    texts: list[str] = []
+    inside: list[Part] = []
+    beside: list[Part] = []
+    takes_media = find_family(model).is_since(3)
+    for part in _read_parts(content, where):
+        inline = part.get("inlineData")
+        if isinstance(part.get("text"), str):
+            texts.append(part["text"])
+        elif takes_media and isinstance(inline, Mapping) and inline.get("mimeType") in _RESULT_TYPES:
+            inside.append(part)
+        else:
+            beside.append(part)
+    return "".join(texts), inside, beside
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def _read_parts(content: Any, where: str) -> list[Part]:
+    """Return content parts in Gemini's form, without empty texts. Gemini's own parts pass unchanged."""
+    read: list[Part] = []
+    for part in parts_of(content):
+        kind = part.get("type")
+        if kind is None:
+            if _NATIVE_PARTS.isdisjoint(part):
+                raise InputError(f"{where} has a part without a type: {str(dict(part))[:80]}")
+            if part != {"text": ""}:
+                read.append(part)
+            continue
+        reader = _READERS.get(kind) if isinstance(kind, str) else None
+        if reader is None:
+            raise InputError(f"{where} has a part of type {str(kind)[:40]!r}, which Gemini has no place for")
+        made = reader(part, where)
+        if made is None:
+            continue
+        modifiers = {_MODIFIERS[key]: value for key, value in part.items() if key in _MODIFIERS and value is not None}
+        read.append({**made, **modifiers} if modifiers else made)
+    return read
+
+
+def _text(part: Part, where: str) -> Part | None:
+    text = part.get(part["type"])
+    if text is not None and not isinstance(text, str):
+        raise InputError(f"{where} has a part of type {part['type']!r} that holds no text")
+    return {"text": text} if text else None
+
+
+def _url_part(part: Part, where: str) -> Part:
+    """Read a part whose URL stands in the field named as its type; a bare URL in place of the object is one, too.
+
+    The `detail` of a picture is a hint about cost that Gemini has no word for in every model; its own is
+    `mediaResolution`, beside the URL.
+    """
+    kind = part["type"]
+    given = part.get(kind)
+    return _media(given.get("url") if isinstance(given, Mapping) else given, kind, where)
+
+
+def _media(url: Any, kind: str, where: str) -> Part:
+    if isinstance(url, str):
+        if url.startswith("data:"):
+            pair = split_data_uri(url)
+            if pair is None:
+                raise InputError(f"{where} has a part of type {kind!r} with a data URI that is not base64")
+            return {"inlineData": {"mimeType": pair[0], "data": pair[1]}}
+        if _URL.match(url):
+            mime = _SUFFIX_TYPES.get(url.partition("?")[0].partition("#")[0].rpartition(".")[2].lower())
+            return {"fileData": {"mimeType": mime, "fileUri": url} if mime else {"fileUri": url}}
+    shown = repr(url[:40]) if isinstance(url, str) else type(url).__name__
+    raise InputError(f"{where} has a part of type {kind!r} that needs a data URI or a URL, not {shown}")
+
+
+def _audio(part: Part, where: str) -> Part:
+    given = part.get("input_audio")
+    data = given.get("data") if isinstance(given, Mapping) else None
+    if not isinstance(given, Mapping) or not isinstance(data, str) or not data:
+        raise InputError(f"{where} has a part of type 'input_audio' without data")
+    if data.startswith("data:") or _URL.match(data):
+        return _media(data, "input_audio", where)
+    kind = given.get("format")
+    if not isinstance(kind, str) or not _AUDIO_TYPE.fullmatch(kind.lower()):
+        raise InputError(f"{where} has a part of type 'input_audio' without a format, such as 'wav' or 'mp3'")
+    return {"inlineData": {"mimeType": f"audio/{kind.lower()}", "data": data}}
+
+
+def _file(part: Part, where: str) -> Part:
+    given = part.get("file")
+    if not isinstance(given, Mapping):
+        raise InputError(f"{where} has a part of type 'file' without a file")
+    if given.get("file_data") is not None:
+        return _media(given["file_data"], "file", where)
+    file_id = given.get("file_id")
+    if isinstance(file_id, str):
+        if file_id.startswith("files/"):
+            return {"fileData": {"fileUri": f"{FILES_API}v1beta/{file_id}"}}
+        if file_id.startswith(READ_URLS):
+            return _media(file_id, "file", where)
+    raise InputError(f"{where} has a file that Gemini cannot find: give file_data, or a file_id such as 'files/abc'")
+
+
+_READERS: dict[str, Callable[[Part, str], Part | None]] = {
+    "text": _text,
+    "refusal": _text,
+    "image_url": _url_part,
+    "audio_url": _url_part,
+    "video_url": _url_part,
+    "input_audio": _audio,
+    "file": _file,
+}
