@@ -194,34 +194,40 @@ class GoogleCredentials:
         return self._renewed()
 
     def _renewed(self) -> Headers:
-        while True:
-            with self._lock:
-                token, renewal, now = self._token, self._renewal, self._clock()
-                if token is not None and now < token.renew_at:
+        mine = _Renewal()
+        try:
+            while True:
+                with self._lock:
+                    token, now = self._token, self._clock()
+                    if token is not None and now < token.renew_at:
+                        return token.headers
+                    renewal = self._renewal = self._renewal or mine
+                if renewal is mine:
+                    return self._renew(mine, token)
+                if token is not None and now < token.expires_at:
                     return token.headers
-                if renewal is None:
-                    self._renewal = mine = _Renewal()
-            if renewal is None:
-                return self._renew(mine, token)
-            if token is not None and now < token.expires_at:
-                return token.headers
-            renewal.done.wait()
-            if renewal.headers is not None:
-                return renewal.headers
-            if renewal.error is not None:
-                _fail(renewal.error)
+                renewal.done.wait()
+                if renewal.headers is not None:
+                    return renewal.headers
+                if renewal.error is not None:
+                    _fail(renewal.error)
+        finally:  # also where Ctrl-C comes in between: nobody may wait for a renewal that nobody makes
+            with self._lock:
+                if self._renewal is mine:
+                    self._renewal = None
+            mine.done.set()
 
     def _renew(self, renewal: _Renewal, old: _Token | None) -> Headers:
         try:
             self._token = token = self._ask()
             renewal.headers = token.headers
-            return token.headers
         except Exception as error:  # credentials may be of the caller's own making, and waiting threads must be told
             now = self._clock()
             if old is None or now >= old.expires_at:
                 renewal.error = error
                 _fail(error)
             self._token = old._replace(renew_at=min(now + RENEW_PAUSE, old.expires_at))
+            renewal.headers = old.headers
             log.warning(
                 "the access token for Vertex AI could not be renewed (%s); it is good for another %.0f s, and the next "
                 "try comes within %.0f s",
@@ -229,13 +235,7 @@ class GoogleCredentials:
                 old.expires_at - now,
                 RENEW_PAUSE,
             )
-            renewal.headers = old.headers
-            return old.headers
-        finally:
-            with self._lock:
-                if self._renewal is renewal:
-                    self._renewal = None
-            renewal.done.set()
+        return renewal.headers
 
     def _ask(self) -> _Token:
         """Return a token: the one that the credentials hold if it is fresh (its owner may use them too), or a new one."""

@@ -461,6 +461,20 @@ def test_a_renewal_that_is_interrupted_is_taken_over_by_a_thread_that_waits(
     assert second.join().answer == bearer(2)
 
 
+def test_a_thread_that_is_interrupted_before_it_asks_leaves_nobody_waiting(
+    google: FakeGoogle, clock: WatchedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    credentials = google_credentials(google, project_id="p", clock=clock)
+
+    def interrupted(*_: object) -> Headers:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(GoogleCredentials, "_renew", interrupted)
+        credentials.headers()
+    assert Asked(credentials).join().answer == bearer(1)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are only spawned here")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_does_not_wait_for_a_renewal_of_its_parent(
