@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from flexllm.chat import ChatRequest
-from flexllm.providers.dialects import DIALECTS, continuing_url, dialect_of
 from flexllm.providers.openai import OpenAIProvider
-from flexllm.providers.openai_models import base_name, openai_powers
+from flexllm.providers.openai.dialects import DIALECTS, continuing_url, dialect_of
+from flexllm.providers.openai.models import base_name, openai_powers
 from flexllm.wire import Target
 
 PLACES = {

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from flexllm.chat import ChatCompletionResult, ChatRequest, collect
 from flexllm.errors import InputError
 from flexllm.messages import normalise_messages
-from flexllm.providers.dialects import DIALECTS
 from flexllm.providers.openai import OpenAIProvider
+from flexllm.providers.openai.dialects import DIALECTS
 from flexllm.providers.thinking import LEVELS
 from flexllm.sse import ServerSentEvent
 from flexllm.wire import HttpResponse, Target

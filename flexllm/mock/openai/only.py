@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import claims, failure, headers, is_chat, key, prompt, reply_of, unauthorized
 from ..replies import ReceivedRequest, Reply
+from . import claims, failure, headers, is_chat, key, prompt, reply_of, unauthorized
 
 __all__ = ["claims", "failure", "headers", "is_chat", "key", "prompt", "reply", "unauthorized"]
 

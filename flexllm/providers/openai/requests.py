@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
-from ..errors import InputError
-from ..messages import Message
-from .conversation import NATIVE, SYSTEM_ROLES, native_of, parts_of
+from ...errors import InputError
+from ...messages import Message
+from ..conversation import NATIVE, SYSTEM_ROLES, native_of, parts_of
 from .dialects import SAMPLING, Dialect
-from .openai_models import powers_of
-from .openai_parts import adapt_parts
-from .openai_thinking import thinking_fields
+from .models import powers_of
+from .parts import adapt_parts
+from .thinking import thinking_fields
 
 Payload = dict[str, Any]
 

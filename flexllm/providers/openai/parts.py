@@ -9,8 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..errors import InputError
-from .conversation import split_data_uri
+from ...errors import InputError
+from ..conversation import split_data_uri
 from .dialects import Dialect
 
 _URL = re.compile(r"data:|[A-Za-z][A-Za-z0-9+.-]+:", re.ASCII)

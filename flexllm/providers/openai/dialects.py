@@ -13,7 +13,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
-from ..media.options import MediaWants
+from ...media.options import MediaWants
 
 NO_VIDEO = "give pictures of it, as parts of type image_url"
 NO_FILE = "give its text, or pictures of its pages"
@@ -34,9 +34,9 @@ class Dialect:
     Attributes:
         name: In the table.
         title: For people.
-        thinking: How the switch for thinking is said; `openai_thinking` knows the ways by this word.
+        thinking: How the switch for thinking is said; `thinking` knows the ways by this word.
         thinking_field: The field for an object given as `thinking`; None where the server has no such object.
-        levels: Strengths of thinking that it knows; what single models know is in `openai_models`.
+        levels: Strengths of thinking that it knows; what single models know is in `models`.
         budgets: The fewest and the most tokens that a budget for thinking may have; None where it takes none.
         budget_in_limit: Whether such a budget is part of `max_tokens`, which elsewhere limits the answer alone.
         has_developer: Whether `developer` is a role of its own; elsewhere it is said as `system`.

@@ -10,10 +10,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..chat import ToolCall, Usage
-from ..errors import ApiStatusError, ContentFiltered
-from .base import count, made_id, make_usage, request_id_of
-from .status import status_error
+from ...chat import ToolCall, Usage
+from ...errors import ApiStatusError, ContentFiltered
+from ..base import count, made_id, make_usage, request_id_of
+from ..status import status_error
 
 REQUEST_ID_HEADERS = (
     "x-request-id",

@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..chat import Chunk, ToolCallDelta
-from ..errors import MalformedResponse
-from ..sse import ServerSentEvent
-from .base import made_id
-from .openai_replies import (
+from ...chat import Chunk, ToolCallDelta
+from ...errors import MalformedResponse
+from ...sse import ServerSentEvent
+from ..base import made_id
+from .replies import (
     arguments_of,
     details_of,
     finish_of,

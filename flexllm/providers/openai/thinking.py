@@ -1,6 +1,6 @@
 """The one switch for thinking, as servers that speak OpenAI's chat completions say it: a way of saying it for each kind.
 
-Which server speaks which way is in `dialects`, what its models can in `openai_models`. A wish that cannot be met is
+Which server speaks which way is in `dialects`, what its models can in `models`. A wish that cannot be met is
 refused with the reason.
 """
 
@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from ..errors import InputError
-from .base import count
+from ...errors import InputError
+from ..base import count
+from ..thinking import BUDGETS, checked_thinking, nearest_level
 from .dialects import Dialect
-from .openai_models import Powers, base_name, openai_powers, powers_of
-from .thinking import BUDGETS, checked_thinking, nearest_level
+from .models import Powers, base_name, openai_powers, powers_of
 
 NATIVE_WORDS = (
     "reasoning_effort",

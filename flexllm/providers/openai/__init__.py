@@ -1,7 +1,7 @@
 """OpenAI's chat completions, and every server that speaks them: DeepSeek, Qwen, vLLM, Ollama and many more.
 
-What their servers differ in is in `dialects`; how a request is said to them in `openai_requests`, what replies say in
-`openai_replies`, streams in `openai_stream`. Source of the wire facts: OpenAI's API reference and its SDK's models;
+What their servers differ in is in `dialects`; how a request is said to them in `requests`, what replies say in
+`replies`, streams in `stream`. Source of the wire facts: OpenAI's API reference and its SDK's models;
 dialects as noted where they are read.
 """
 
@@ -12,14 +12,15 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-from ..chat import ChatCompletionResult, ChatRequest, Chunk
-from ..errors import ApiStatusError, MalformedResponse
-from ..media.options import MediaWants
-from ..sse import ServerSentEvent
-from ..wire import NO_KEY, Headers, HttpRequest, HttpResponse, Target
-from .base import common_headers, decode_body, encode_body, refuse_stream, request_id_of, with_own
+from ...chat import ChatCompletionResult, ChatRequest, Chunk
+from ...errors import ApiStatusError, MalformedResponse
+from ...media.options import MediaWants
+from ...sse import ServerSentEvent
+from ...wire import NO_KEY, Headers, HttpRequest, HttpResponse, Target
+from ..base import common_headers, decode_body, encode_body, refuse_stream, request_id_of, with_own
+from ..status import redirect_error
 from .dialects import Dialect, continuing_url, dialect_of
-from .openai_replies import (
+from .replies import (
     REQUEST_ID_HEADERS,
     calls_of,
     details_of,
@@ -29,9 +30,8 @@ from .openai_replies import (
     texts_of,
     usage_of,
 )
-from .openai_requests import adapt_messages, adapt_params, is_plain
-from .openai_stream import read_chunks
-from .status import redirect_error
+from .requests import adapt_messages, adapt_params, is_plain
+from .stream import read_chunks
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 
