@@ -19,7 +19,8 @@ from ...sse import ServerSentEvent
 from ...wire import NO_KEY, Headers, HttpRequest, HttpResponse, Target
 from ..base import common_headers, decode_body, encode_body, refuse_stream, request_id_of, with_own
 from ..status import redirect_error
-from .dialects import Dialect, continuing_url, dialect_of
+from .dialects import GATEWAY, UNKNOWN, Dialect, continuing_url, dialect_of
+from .models import is_closed
 from .replies import (
     REQUEST_ID_HEADERS,
     calls_of,
@@ -57,8 +58,10 @@ class OpenAIProvider:
                 payload.setdefault("stream_options", {"include_usage": True})
         else:
             refuse_stream(payload)
-        if not is_plain(request.messages, dialect) and adapt_messages(payload, dialect) and dialect.continues_at_beta:
-            url = f"{continuing_url(target.base_url)}/chat/completions"
+        if not is_plain(request.messages, dialect):
+            served = GATEWAY if dialect is UNKNOWN and is_closed(request.model) else dialect
+            if adapt_messages(payload, served) and dialect.continues_at_beta:
+                url = f"{continuing_url(target.base_url)}/chat/completions"
         if not dialect.watched.isdisjoint(request.params):
             adapt_params(payload, dialect, stream=stream)
         return HttpRequest("POST", url, headers, encode_body(payload))

@@ -8,7 +8,7 @@ Sources: each provider's API reference; what only their servers' replies tell is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from types import MappingProxyType
 from urllib.parse import urlsplit
@@ -133,6 +133,9 @@ UNKNOWN = Dialect(
     media=MediaWants(),
 )
 """Servers of one's own. They name thinking `reasoning` now and `reasoning_content` before, and read what they know."""
+
+GATEWAY = replace(UNKNOWN, title="a gateway", refused_parts={}, audio_urls=False, prefix=None)
+"""A host that is not known, asked for a model that nobody can run: it hands on to the maker, who takes more parts."""
 
 _DIALECTS: tuple[tuple[Dialect, tuple[str, ...]], ...] = (
     (

@@ -149,3 +149,9 @@ def openai_powers(model: str) -> Powers | None:
     if base_name(model).startswith("gpt-oss"):
         return None
     return _found(OPENAI_MODELS, model)
+
+
+@lru_cache(maxsize=1024)
+def is_closed(model: str) -> bool:
+    """Whether a model runs at its maker's alone, so that any other server is a gateway to it."""
+    return re.match(r"(gpt-(?!oss)|chatgpt-|o\d(?!\w)|claude-|gemini-)", base_name(model)) is not None
