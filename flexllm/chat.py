@@ -170,12 +170,13 @@ class ChatCompletionResult:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallDelta:
-    """A piece of a tool call in a stream; pieces with the same `index` belong together."""
+    """A piece of a tool call in a stream; pieces with the same `index` belong together. `type` stands in the first."""
 
     index: int
     id: str | None = None
     name: str | None = None
     arguments: str = ""
+    type: str = "function"
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +205,8 @@ def as_chunk(result: ChatCompletionResult) -> Chunk:
         content=result.content,
         reasoning_content=result.reasoning_content or "",
         tool_calls=tuple(
-            ToolCallDelta(index, call.id, call.function["name"], call.function["arguments"]) for index, call in calls
+            ToolCallDelta(index, call.id, call.function["name"], call.function["arguments"], call.type)
+            for index, call in calls
         ),
         finish_reason=result.finish_reason,
         usage=result.usage,
@@ -241,7 +243,7 @@ class ChunkCollector:
         if chunk.reasoning_content:
             self._reasoning.append(chunk.reasoning_content)
         for delta in chunk.tool_calls:
-            call = self._calls.setdefault(delta.index, {"id": "", "name": "", "arguments": ""})
+            call = self._calls.setdefault(delta.index, {"id": "", "name": "", "arguments": "", "type": delta.type})
             call["id"] = call["id"] or delta.id or ""
             call["name"] = call["name"] or delta.name or ""
             call["arguments"] += delta.arguments
@@ -259,7 +261,7 @@ class ChunkCollector:
     ) -> ChatCompletionResult:
         """Return everything taken in so far as one result."""
         calls = [
-            ToolCall(call["id"], "function", {"name": call["name"], "arguments": call["arguments"]})
+            ToolCall(call["id"], call["type"], {"name": call["name"], "arguments": call["arguments"]})
             for _, call in sorted(self._calls.items())
         ]
         return ChatCompletionResult(

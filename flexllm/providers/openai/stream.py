@@ -128,7 +128,8 @@ class _Reader:
             if starts and call_id is None:
                 self._seed = self._seed or seed
                 call_id = made_id(self._seed, number)
-            deltas.append(ToolCallDelta(number, call_id, name, arguments_of(function)))
+            kind = "custom" if isinstance(call.get("custom"), dict) else "function"
+            deltas.append(ToolCallDelta(number, call_id, name, arguments_of(function), kind))
         return tuple(deltas)
 
 
