@@ -275,7 +275,8 @@ def error_fields(error: BaseException) -> dict[str, Any]:
 
     Returns:
         `class` (the error's class name) and `message`; for a failed request also `attempts` and, where known,
-        `status_code`, `code` and `request_id`.
+        `status_code`, `code` and `request_id`; for a reply that does not match its schema, which is paid for, `content`
+        and `usage`.
     """
     fields: dict[str, Any] = {"class": type(error).__name__, "message": str(error)}
     if isinstance(error, ApiStatusError):
@@ -285,6 +286,11 @@ def error_fields(error: BaseException) -> dict[str, Any]:
     if isinstance(error, RequestError):
         fields["request_id"] = error.request_id
         fields["attempts"] = error.attempts
+    if isinstance(error, SchemaMismatch):
+        if error.content:
+            fields["content"] = error.content
+        if error.usage is not None:
+            fields["usage"] = error.usage
     return fields
 
 
@@ -298,6 +304,8 @@ def error_from_fields(fields: Mapping[str, Any]) -> FlexLLMError:
         ("code", "code"),
         ("request_id", "request_id"),
         ("attempts", "attempts"),
+        ("content", "content"),
+        ("usage", "usage"),
     ):
         if stored in fields and hasattr(error, attribute):
             setattr(error, attribute, fields[stored])

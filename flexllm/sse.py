@@ -48,25 +48,34 @@ def parse_events(pieces: Iterable[bytes]) -> Iterator[ServerSentEvent]:
 
 def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """Yield lines without their ends. A CR at the end of a piece ends its line now: an LF that follows is skipped."""
-    pending = b""
+    begun: list[bytes] = []  # of a line whose end has not come; a picture is a line of megabytes, in hundreds of pieces
     skip_lf = False
-    at_start = True
-    for piece in pieces:
+    for piece in _without_bom(pieces):
         if not piece:
             continue
         if skip_lf and piece[:1] == b"\n":
             piece = piece[1:]
-        pending += piece
-        if at_start:
-            if len(pending) < len(_BOM) and _BOM.startswith(pending):
-                continue
-            pending = pending[len(_BOM) :] if pending.startswith(_BOM) else pending
-            at_start = False
         start = 0
-        for end in _LINE_END.finditer(pending):
-            yield pending[start : end.start()]
+        for end in _LINE_END.finditer(piece):
+            line = piece[start : end.start()]
+            if begun:
+                line, begun = b"".join((*begun, line)), []
+            yield line
             start = end.end()
-        skip_lf = start == len(pending) and pending.endswith(b"\r")
-        pending = pending[start:]
-    if pending:
-        yield pending
+        skip_lf = piece.endswith(b"\r")
+        if start < len(piece):
+            begun.append(piece[start:])
+    if begun:
+        yield b"".join(begun)
+
+
+def _without_bom(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the pieces, but for a byte order mark at the very beginning."""
+    rest = iter(pieces)
+    start = b""
+    for piece in rest:
+        start += piece
+        if len(start) >= len(_BOM) or not _BOM.startswith(start):
+            break
+    yield start.removeprefix(_BOM)
+    yield from rest

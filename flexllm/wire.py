@@ -18,6 +18,9 @@ Headers = tuple[tuple[str, str], ...]
 NO_KEY = "EMPTY"
 """The key that servers without keys are conventionally given."""
 
+KEY_HEADERS = frozenset({"authorization", "x-api-key", "x-goog-api-key", "api-key"})
+"""Request headers, in lower case, that hold a key or a token."""
+
 
 def mask_key(key: str) -> str:
     """Return a key fit for people's eyes: enough of both ends to recognise a long one, nothing of a short one."""
@@ -51,6 +54,10 @@ class Target:
             )
         if parts.username or parts.password:
             raise ConfigError("base_url holds a user name or password; give the key as api_key instead")
+        if "?" in self.base_url or "#" in self.base_url:  # paths are put behind it; what it holds may be a key
+            raise ConfigError(
+                "base_url holds a query or a fragment ('?' or '#'), behind which no path can stand: cut it off"
+            )
         if not isinstance(self.api_key, str) or not _PRINTABLE.fullmatch(self.api_key):
             raise ConfigError(
                 "api_key holds a character that an HTTP header cannot carry (a blank, a line end or a letter beyond "

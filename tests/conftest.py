@@ -18,8 +18,8 @@ hypothesis.settings.register_profile("house", derandomize=True, database=None, d
 hypothesis.settings.load_profile("house")
 
 _LEAKING = re.compile(
-    r"FLEXLLM_.*|OPENAI_.*|.*_API_KEY|.*_PROXY|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|SSL_CERT_(FILE|DIR)|NETRC"
-    r"|PYTHONUNBUFFERED",
+    r"FLEXLLM_.*|OPENAI_.*|ANTHROPIC_.*|GOOGLE_.*|GCLOUD_.*|CLOUDSDK_.*|.*_API_KEY|.*_PROXY|REQUESTS_CA_BUNDLE"
+    r"|CURL_CA_BUNDLE|SSL_CERT_(FILE|DIR)|NETRC|PYTHONUNBUFFERED",
     re.IGNORECASE,
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
@@ -12,7 +12,7 @@ from ..options import EndpointOptions
 from ..providers import find_provider
 from ..providers.base import Provider
 from ..transport import Transport
-from ..wire import NO_KEY, Headers, Target
+from ..wire import KEY_HEADERS, NO_KEY, Headers, Target
 from .base import Backend
 from .endpoint import Endpoint
 from .media import MediaBackend
@@ -23,14 +23,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Backend", "Endpoint", "build_backend"]
 
-_KEY_HEADERS = frozenset({"authorization", "x-api-key", "x-goog-api-key"})
-
 
 def build_backend(
     options: EndpointOptions,
     *,
     session: requests.Session | None = None,
-    authorise: Callable[[], Headers] | None = None,
+    authorise: Callable[[], Headers | Mapping[str, str]] | None = None,
 ) -> Backend:
     """Return the backend for one endpoint: what answers, below what fetches media, below what checks answers.
 
@@ -58,6 +56,9 @@ def build_backend(
 
 
 def _check_key(provider: Provider, target: Target) -> None:
-    has_key = target.api_key not in ("", NO_KEY) or any(name.lower() in _KEY_HEADERS for name, _ in target.headers)
+    has_key = target.api_key not in ("", NO_KEY) or any(name.lower() in KEY_HEADERS for name, _ in target.headers)
     if provider.needs_key and not has_key:
-        raise ConfigError(f"api_key is missing: {provider.name} cannot be asked without one; give api_key=...")
+        raise ConfigError(
+            f"api_key is missing: {provider.name} cannot be asked without one; give api_key=..., or on the command line "
+            "--api-key"
+        )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 from ..cancel import CancelToken
 from ..chat import ChatCompletionResult, ChatRequest, Chunk, ChunkCollector, as_chunk
@@ -18,9 +18,9 @@ from ..errors import ApiStatusError, MalformedResponse, RequestCancelled, Reques
 from ..limits import Gate
 from ..providers.base import Provider, request_id_of
 from ..retry import RetryPolicy, parse_retry_after, parse_should_retry
-from ..sse import parse_events
+from ..sse import ServerSentEvent, parse_events
 from ..transport import HttpStream, Transport
-from ..wire import Headers, HttpRequest, HttpResponse, Target, mask_key
+from ..wire import KEY_HEADERS, Headers, HttpRequest, HttpResponse, Target, mask_key
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Endpoint:
         gate: Gate,
         retry: RetryPolicy,
         *,
-        authorise: Callable[[], Headers] | None = None,
+        authorise: Callable[[], Headers | Mapping[str, str]] | None = None,
         rng: random.Random | None = None,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
@@ -66,12 +66,12 @@ class Endpoint:
         self._authorise = authorise
         self._rng = rng or random.Random()
         self._sleep = sleep
-        self._place = urlsplit(target.base_url)._replace(query="", fragment="").geturl()
+        self._token: Headers = ()  # the latest that `authorise` gave
 
     @property
     def place(self) -> str:
         """The base URL, fit for people's eyes."""
-        return self._place
+        return self._target.base_url
 
     def complete(self, request: ChatRequest, cancel: CancelToken | None = None) -> ChatCompletionResult:
         """Return the answer, after as many attempts as the retry policy allows."""
@@ -160,7 +160,9 @@ class Endpoint:
         """Return whom to ask, with a token that is good now if tokens are how one is known there."""
         if self._authorise is None:
             return self._target
-        return replace(self._target, headers=(*self._authorise(), *self._target.headers))
+        given = self._authorise()
+        self._token = tuple(given.items()) if isinstance(given, Mapping) else tuple(given)
+        return replace(self._target, headers=(*self._token, *self._target.headers))
 
     def _chunks(self, reply: HttpStream) -> Iterator[Chunk]:
         """Read a stream.
@@ -178,7 +180,7 @@ class Endpoint:
                 break
         pieces = chain((start,), pieces)
         if start.lstrip()[:1] != b"{":
-            return self._provider.chunks(parse_events(pieces))
+            return self._provider.chunks(_events(pieces, start, reply))
         return iter([as_chunk(self._provider.parse(HttpResponse(reply.status, reply.headers, b"".join(pieces))))])
 
     def _check(self, response: HttpResponse) -> None:
@@ -198,7 +200,7 @@ class Endpoint:
         delay = self._retry.delay(error, attempt, self._rng)
         if delay is None:
             raise error
-        log.info("attempt %d at %s failed (%s); the next in %.1f s", attempt, self._place, error, delay)
+        log.info("attempt %d at %s failed (%s); the next in %.1f s", attempt, self.place, error, delay)
         if cancel is None:
             self._sleep(delay)
         elif cancel.wait(delay):
@@ -206,18 +208,42 @@ class Endpoint:
             raise self._told(stopped, model, attempt) from error
 
     def _told(self, error: RequestError, model: str | None, attempt: int) -> RequestError:
-        error.endpoint = self._place
+        error.endpoint = self.place
         error.model = model
         # A request that was stopped on its way to an attempt was not sent by it: such an error counts none.
         error.attempts = attempt if error.attempts else attempt - 1
         if isinstance(error, (ApiStatusError, MalformedResponse)):  # said by a provider, which knows no place
-            error.args = (f"{self._place}: {error}",)
-        key = self._target.api_key
-        if len(key) >= SHORTEST_KEY:  # some gateways repeat the key that they refuse
-            error.args = tuple(str(text).replace(key, mask_key(key)) for text in error.args)
+            error.args = (f"{self.place}: {error}",)
+        for secret in self._secrets():  # some gateways repeat the key that they refuse
+            masked = mask_key(secret)
+            error.args = tuple(str(text).replace(secret, masked) for text in error.args)
             if isinstance(error, ApiStatusError):
-                error.body = error.body.replace(key, mask_key(key))
+                error.body = error.body.replace(secret, masked)
+                error.code = error.code.replace(secret, masked) if isinstance(error.code, str) else error.code
         return error
+
+    def _secrets(self) -> list[str]:
+        """Return what nobody may see: the key, and the keys and tokens in headers."""
+        headers = (*self._target.headers, *self._token)
+        found = [value.rpartition(" ")[2] for name, value in headers if name.lower() in KEY_HEADERS]
+        return [secret for secret in (self._target.api_key, *found) if len(secret) >= SHORTEST_KEY]
+
+
+def _events(pieces: Iterator[bytes], start: bytes, reply: HttpStream) -> Iterator[ServerSentEvent]:
+    """Yield the events of a stream. Raises MalformedResponse if it is none at all, such as a page for people."""
+    began = False
+    for event in parse_events(pieces):
+        began = True
+        yield event
+    if not began and start.strip() and not _LINE_OF_A_STREAM.match(start):
+        raise MalformedResponse(
+            f"the server answered {reply.status} with something that is not a stream of events "
+            f"({reply.headers.get('content-type', 'no content type')}): {start[:80].decode('utf-8', 'replace')!r}; check "
+            "base_url (with its version path, such as /v1)"
+        )
+
+
+_LINE_OF_A_STREAM = re.compile(rb"\s*(\xef\xbb\xbf)?(:|data|event|id|retry)")
 
 
 def _broken(error: RequestError, arrived: ChatCompletionResult) -> StreamBroken:
@@ -225,5 +251,5 @@ def _broken(error: RequestError, arrived: ChatCompletionResult) -> StreamBroken:
         f"the stream ended early, after {len(arrived.content)} characters: {error}",
         partial=arrived.content,
         result=arrived,
-        request_id=error.request_id,
+        request_id=error.request_id or arrived.request_id,
     )

@@ -117,6 +117,8 @@ def _parsed(result: ChatCompletionResult, wanted: Mapping[str, Any]) -> ChatComp
     except SchemaMismatch as error:
         if result.finish_reason == "length":
             error.args = (f"the answer was cut at the token limit; raise max_tokens ({error})",)
+        elif result.finish_reason == "error":
+            error.args = (f"the answer broke off: {result.native_finish_reason or 'error'} ({error})",)
         raise
 
 

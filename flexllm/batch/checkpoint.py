@@ -61,7 +61,7 @@ class CheckpointOptions:
             raise ConfigError(f"on_change={self.on_change!r} is not known; there are: {', '.join(ON_CHANGE)}")
         if self.save_input not in SAVE_INPUT:
             raise ConfigError(f"save_input={self.save_input!r} must be True, 'last' or False")
-        if not self.flush_interval >= 0:
+        if not (isinstance(self.flush_interval, (int, float)) and self.flush_interval >= 0):
             raise ConfigError(f"flush_interval={self.flush_interval!r} must be a number of seconds, 0 or more")
 
 

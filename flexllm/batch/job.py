@@ -54,7 +54,7 @@ class BatchOptions:
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
             raise ConfigError(f"limit={self.limit!r} must be a whole number of at least 1")
-        if not self.grace >= 0:
+        if not (isinstance(self.grace, (int, float)) and self.grace >= 0):
             raise ConfigError(f"grace={self.grace!r} must be a number of seconds, 0 or more")
 
 

@@ -4,7 +4,9 @@
      "finish_reason": "stop", "model": "...", "request_id": "...", "latency": 0.21, "key": "...", "source": "...",
      "check": "..."}
 
-A failed row has `"status": "error"`, `"output": null` and an `error` object. `key` names what was asked: a digest of the
+Behind these come, where there is such a thing, `attempts`, `reasoning_content`, `native_finish_reason` (where it is another
+word), `tool_calls` and, with them, `native`: what the provider demands back when the conversation goes on. A failed row has
+`"status": "error"`, `"output": null` and an `error` object. `key` names what was asked: a digest of the
 messages, one of model and parameters, and the occurrence number among equal rows. `source` names the input line. `check`
 is the CRC-32 of the bytes before it: a line that bears it out needs no decoding when a run is resumed, which halves the
 time; one that does not (somebody edited it, or the disk lied) is decoded and taken for what it is.
@@ -116,8 +118,12 @@ def _add_result(row: dict[str, Any], result: ChatCompletionResult, save_raw: boo
         row["attempts"] = result.attempts
     if result.reasoning_content is not None:
         row["reasoning_content"] = result.reasoning_content
+    if result.native_finish_reason not in (None, result.finish_reason):
+        row["native_finish_reason"] = result.native_finish_reason
     if result.tool_calls:
         row["tool_calls"] = [call.as_dict() for call in result.tool_calls]
+        if result.native:
+            row["native"] = dict(result.native)
     if save_raw:
         row["raw"] = result.raw
 
@@ -162,7 +168,7 @@ def read_item(row: Mapping[str, Any], index: int) -> BatchResultItem:
         content=row.get("output") or "",
         usage=Usage(usage) if isinstance(usage, dict) else None,
         reasoning_content=row.get("reasoning_content"),
-        tool_calls=[ToolCall(call["id"], call["type"], call["function"]) for call in calls] if calls else None,
+        tool_calls=[_read_call(call) for call in calls] if calls else None,
         finish_reason=row.get("finish_reason"),
         model=row.get("model"),
         request_id=row.get("request_id"),
@@ -170,8 +176,17 @@ def read_item(row: Mapping[str, Any], index: int) -> BatchResultItem:
         cached=row.get("status") == "cached",
         body=json.dumps(row["raw"]).encode() if row.get("raw") is not None else None,
         attempts=row.get("attempts", 1),
+        native_finish_reason=row.get("native_finish_reason") or row.get("finish_reason"),
+        native=row.get("native"),
     )
     return result_item(index, result, row.get("metadata"), resumed=True)
+
+
+def _read_call(call: Mapping[str, Any]) -> ToolCall:
+    custom = call.get("custom")
+    if isinstance(custom, dict):
+        return ToolCall(call["id"], call["type"], {"name": custom.get("name"), "arguments": custom.get("input")})
+    return ToolCall(call["id"], call["type"], call["function"])
 
 
 def with_index(line: bytes, index: int) -> bytes:

@@ -21,7 +21,8 @@ class ListRows:
         params_list: More request parameters for each row; they win.
 
     Raises:
-        ConfigError: A list beside the conversations has another length (found while reading, if theirs is unknown).
+        ConfigError: A list beside the conversations has another length (found while reading, if theirs is unknown), or
+            is none, or has entries that are no parameters.
     """
 
     settings = 0  # rows without a source are known by their content alone
@@ -43,8 +44,19 @@ class ListRows:
         self._params = make_params(params)
         self._beside = {"metadata_list": metadata_list, "params_list": params_list}
         for name, values in self._beside.items():
-            if values is not None and self.total is not None and len(values) != self.total:
+            if values is None:
+                continue
+            if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Sized):
+                raise ConfigError(
+                    f"{name} must be a list with an entry for each row, not of type {type(values).__name__}"
+                )
+            if self.total is not None and len(values) != self.total:
                 raise ConfigError(f"{name} has {len(values)} entries for {self.total} rows; one for each row is needed")
+        for position, entry in enumerate(() if params_list is None else params_list):
+            if entry is not None and not isinstance(entry, Mapping):
+                raise ConfigError(
+                    f"params_list[{position}] must be a mapping of request parameters, not of type {type(entry).__name__}"
+                )
 
     def __iter__(self) -> Iterator[tuple[Messages, Any, Mapping[str, Any] | None]]:
         metadata, params = self._beside["metadata_list"], self._beside["params_list"]

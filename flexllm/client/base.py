@@ -63,15 +63,23 @@ class BaseClient:
         cert: Cert | None = None,
         trust_env: bool = True,
         session: requests.Session | None = None,
-        auth: Callable[[], Headers] | None = None,
+        auth: Callable[[], Headers | Mapping[str, str]] | None = None,
         media: MediaOptions | None = None,
     ) -> None:
         for name, value in (("cache", cache), ("cost_tracker", cost_tracker)):
             if value is not None:
                 raise ConfigError(f"{name}={value!r}: this release has no {name}; leave it out")
+        if self._provider != "auto" and provider not in (None, "auto", self._provider):
+            raise ConfigError(f"provider={provider!r} is not what {type(self).__name__} asks; use LLMClient")
+        if model is not None and not isinstance(model, str):
+            raise ConfigError(f"model={model!r} must be the name of a model")
+        if media is not None and not isinstance(media, MediaOptions):
+            raise ConfigError("media must be made by MediaOptions(...), not of type " + type(media).__name__)
+        if auth is not None and not callable(auth):
+            raise ConfigError("auth must be a function that gives headers, not of type " + type(auth).__name__)
         self.model = model
         self._options = EndpointOptions(
-            provider=provider or self._provider,
+            provider=self._provider if provider in (None, "", "auto") else provider,
             model=model,
             base_url=base_url,
             api_key=api_key or NO_KEY,

@@ -60,8 +60,8 @@ class LLMClient(BaseClient):
         cert: A client certificate: a path, or a pair of paths (certificate, key).
         trust_env: Whether proxies and CA bundle are read from the environment.
         session: A `requests.Session` of your own to send through; it is not closed.
-        auth: Gives, for each attempt anew, headers that say who is asking, as pairs of name and value: for servers that
-            know their callers by short-lived tokens. May be called by several threads at the same time.
+        auth: Gives, for each attempt anew, headers that say who is asking, as a mapping or as pairs of name and value: for
+            servers that know their callers by short-lived tokens. May be called by several threads at the same time.
         media: How pictures and other media are read, downloaded and made smaller.
 
     Raises:
@@ -89,9 +89,11 @@ class LLMClient(BaseClient):
             thinking: None leaves it to the server; False, True, a strength ("minimal", "low", "medium", "high"), a budget
                 in tokens, or the provider's own object.
             params: In OpenAI's words for every provider: `temperature`, `max_tokens`, `tools`, ... The provider's native
-                fields pass unchanged. `response_format` is OpenAI's object, a JSON schema, a dataclass or a pydantic
-                model; the result's `parsed` is then what it describes. `repair=True` sends a reply that does not match
-                back once, to be mended.
+                fields pass unchanged. Of several answers (`n`) the first counts; all are in the result's `raw`, none but
+                the first in a stream. `response_format` is OpenAI's object, a JSON schema, a dataclass or a pydantic
+                model; the result's `parsed` is then what it describes (a JSON schema is checked where jsonschema is
+                installed, the extra `schema`; without it a reply need only be JSON). `repair=True` sends a reply that
+                does not match back once, to be mended.
 
         Raises:
             RequestError: Every attempt failed; its class says how. SchemaMismatch: the reply is not what

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..errors import ConfigError
 from ..vertex import google_credentials, vertex_base_url
@@ -55,10 +57,12 @@ class GeminiClient(LLMClient):
     Args:
         api_key: A key of the developer API; with `use_vertex_ai` and no project, of Vertex AI in express mode.
         model: None leaves it to each call.
-        base_url: None means Google's own.
+        base_url: None means Google's own. With `use_vertex_ai`, what Vertex AI's paths (`/v1/projects/...`) are put behind,
+            or of them what it does not hold yet.
         use_vertex_ai: Ask Vertex AI. Needs the extra `vertex` (google-auth), but for express mode.
         project_id: The project that pays; None means that of the credentials, or of GOOGLE_CLOUD_PROJECT.
-        location: A region, "global", "us" or "eu".
+        location: A region, "global", "us" or "eu"; None means that of GOOGLE_CLOUD_LOCATION, or "us-central1". Of Vertex
+            AI with credentials alone: the developer API and express mode have none.
         credentials: Of google-auth; or the path or the content of a credentials file; None means the application-default
             credentials.
         options: Those of `LLMClient`.
@@ -81,22 +85,42 @@ class GeminiClient(LLMClient):
         credentials: Any = None,
         **options: Any,
     ) -> None:
+        given = {"project_id": project_id, "location": location, "credentials": credentials}
+        of_vertex = " and ".join(name for name, value in given.items() if value is not None)
         if not use_vertex_ai:
-            if project_id is not None or credentials is not None:
-                raise ConfigError("project_id and credentials are for Vertex AI; give use_vertex_ai=True with them")
-        elif api_key and api_key != NO_KEY:
-            if project_id is not None or credentials is not None:
+            if of_vertex:
                 raise ConfigError(
-                    "Vertex AI is asked with an api_key, or with project_id and credentials, not with both"
+                    f"{of_vertex} can be given for Vertex AI alone; give use_vertex_ai=True, or leave it out"
                 )
-            base_url = base_url or vertex_base_url(None, "global")
+        elif api_key and api_key != NO_KEY:
+            if of_vertex:
+                raise ConfigError(
+                    "Vertex AI is asked with an api_key (express mode), or with project_id, location and credentials, not "
+                    f"with both; leave api_key or {of_vertex} out"
+                )
+            base_url = _behind(base_url, vertex_base_url(None, "global"))
         else:
             known = google_credentials(credentials, project_id=project_id)
             options["auth"] = known.headers
             place = location or os.environ.get("GOOGLE_CLOUD_LOCATION") or DEFAULT_LOCATION
-            base_url = base_url or vertex_base_url(known.project, place)
+            base_url = _behind(base_url, vertex_base_url(known.project, place))
         super().__init__(model=model, base_url=base_url, api_key=api_key, **options)
 
 
 DEFAULT_LOCATION = "us-central1"
 """Where Vertex AI is asked if nobody says where. New models are often at "global" alone."""
+
+_VERSION_PATH = re.compile(r"/v\d[a-z0-9]*$")
+
+
+def _behind(base_url: str | None, own: str) -> str:
+    """Return where Vertex AI is asked at a base URL of the caller's own, such as a proxy's; `own` is Google's."""
+    if not base_url:
+        return own
+    if "/publishers/" in base_url:
+        return base_url
+    base_url = base_url.rstrip("/")
+    if "/projects/" in base_url:
+        return f"{base_url}/publishers/google"
+    version, _, rest = urlsplit(own).path.lstrip("/").partition("/")
+    return f"{base_url}/{rest}" if _VERSION_PATH.search(base_url) else f"{base_url}/{version}/{rest}"

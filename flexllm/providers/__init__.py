@@ -87,19 +87,37 @@ def _result_of(data: Any) -> ChatCompletionResult:
     if isinstance(data, str):
         return ChatCompletionResult(data)
     if isinstance(data, Mapping):
-        body = {"choices": [{"message": data}]} if "role" in data and data.get("type") != "message" else data
+        body = _body_of(data)
         for kind, _ in _PROVIDERS.values():
             provider = kind()
             if provider.owns(body):
                 return provider.parse(HttpResponse(200, {}, json.dumps(body).encode()))
-    elif isinstance(data, Iterable):
-        collector = ChunkCollector()
-        for piece in data:
-            if isinstance(piece, ChatCompletionResult):
-                return piece
-            collector.add(Chunk(content=piece) if isinstance(piece, str) else piece)
-        return collector.result()
-    kind_of = f"{type(data).__name__} of no provider" if isinstance(data, Mapping) else type(data).__name__
-    raise InputError(
-        f"thoughts are read from a result, a reply's body, a text or the pieces of a stream, not a {kind_of}"
+        raise _no_thoughts(f"{type(data).__name__} of no provider")
+    if isinstance(data, (bytes, bytearray)):
+        try:
+            return _result_of(json.loads(data))
+        except ValueError:  # an InputError is one too, and says as much
+            raise _no_thoughts("body that is no provider's JSON") from None
+    if not isinstance(data, Iterable):
+        raise _no_thoughts(type(data).__name__)
+    collector = ChunkCollector()
+    for piece in data:
+        if isinstance(piece, ChatCompletionResult):
+            return piece
+        if not isinstance(piece, (str, Chunk)):
+            raise _no_thoughts(f"{type(data).__name__} of {type(piece).__name__}")
+        collector.add(Chunk(content=piece) if isinstance(piece, str) else piece)
+    return collector.result()
+
+
+def _body_of(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a reply's body as it is, and a single message, or a content of Gemini's, as a body that holds it."""
+    if isinstance(data.get("parts"), list):
+        return {"candidates": [{"content": data}]}
+    return {"choices": [{"message": data}]} if "role" in data and data.get("type") != "message" else data
+
+
+def _no_thoughts(kind: str) -> InputError:
+    return InputError(
+        f"thoughts are read from a result, a reply's body, a text or the pieces of a stream, not a {kind}"
     )

@@ -11,7 +11,7 @@ from .annotations import definition_name
 from .kinds import DEFAULT_NAME, is_kind, kind_name, kind_of
 from .mismatch import KINDS, cut, show
 from .tree import is_strict
-from .validation import check_schema
+from .validation import check_schema, require_jsonschema
 
 ACCEPTED = (
     "a dict in OpenAI's form, a JSON schema, a dataclass, a list or union of dataclasses "
@@ -66,7 +66,7 @@ def as_response_format(value: Any, repair: bool = False) -> ResponseFormat:
         keeps them and otherwise left out.
 
     Raises:
-        ConfigError: It is none of these, or the schema is no JSON schema.
+        ConfigError: It is none of these, or the schema is no JSON schema, or cannot be checked where a repair is asked for.
     """
     if isinstance(value, ResponseFormat):
         return ResponseFormat(value, kind=value.kind, repair=repair or value.repair)
@@ -77,6 +77,10 @@ def as_response_format(value: Any, repair: bool = False) -> ResponseFormat:
             fields = _wrap(fields)
         else:
             check_format(fields)
+        if repair and wanted_schema(fields) is not None:
+            require_jsonschema(
+                "repair=True with a JSON schema as a dictionary, against which replies are to be checked,"
+            )
         return ResponseFormat(fields, repair=repair)
     if is_kind(value):
         schema = deepcopy(kind_of(value).schema)  # the caller may change it

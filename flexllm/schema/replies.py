@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from ..errors import SchemaMismatch
+from ..thoughts import split_thoughts
 from .formats import ResponseFormat, wanted_schema
 from .kinds import kind_of
 from .mismatch import Mismatch, show
@@ -19,8 +20,9 @@ FENCE = "```"
 def parse_reply(text: str, response_format: Mapping[str, Any]) -> Any:
     """Return the value of a reply: an object of the class that was asked for, or the decoded JSON.
 
-    Blanks around the JSON, and one Markdown fence, are tolerated. A class checks its reply by itself, so that it says the
-    same with and without jsonschema; fields that have a default may be absent.
+    Blanks around the JSON, one Markdown fence, and thinking between tags (`<think>`) in front are tolerated. A class
+    checks its reply by itself, so that it says the same with and without jsonschema; fields that have a default may be
+    absent.
 
     Args:
         response_format: A `ResponseFormat`, or a plain dictionary in OpenAI's form.
@@ -31,7 +33,14 @@ def parse_reply(text: str, response_format: Mapping[str, Any]) -> Any:
     """
     written = _without_fence(text)
     try:
-        return _read(written, response_format)
+        try:
+            return _read(written, response_format)
+        except _NotJson:
+            thought, answer = split_thoughts(text)
+            if not thought:
+                raise
+            written = _without_fence(answer)
+            return _read(written, response_format)
     except _NotJson as error:
         problem = f"the reply is not JSON: {error}" if written else "the reply is empty, where JSON was asked for"
         raise SchemaMismatch(problem, content=text) from None

@@ -60,6 +60,14 @@ def validate(value: Any, schema: Schema) -> None:
         raise _mismatch(error)
 
 
+def require_jsonschema(what: str) -> None:
+    """Raise ConfigError if jsonschema, which `what` needs, is not installed."""
+    try:
+        import jsonschema  # noqa: F401
+    except ImportError:
+        raise ConfigError(f'{what} needs jsonschema: pip install "flexllm[schema]"') from None
+
+
 def _written(schema: Schema) -> str:
     try:
         return json.dumps(schema)

@@ -88,15 +88,17 @@ class Transport:
         """
         total = self._options.stream_timeout
         deadline = time.monotonic() + total if total else None
+        begun = False
         try:
             route = self._routes.get(request.url) or self._route(request.url)
             reply = route.stream(request, deadline, cancel)
+            begun = True
             try:
                 yield reply
             finally:
                 reply.close()
         except FOREIGN as error:
-            ours = self._translated(error, request, cancel)
+            ours = self._translated(error, request, cancel, begun=begun)
             is_late = deadline is not None and time.monotonic() >= deadline - REARM_SECONDS
             if is_late and isinstance(ours, RequestTimeout):
                 ours = RequestTimeout(
@@ -138,7 +140,9 @@ class Transport:
             return DirectRoute(adapter.direct_pool(url, settings["verify"], settings["cert"]), options)
         return SessionRoute(self._session, settings, options)
 
-    def _translated(self, error: Exception, request: HttpRequest, cancel: CancelToken | None) -> FlexLLMError:
+    def _translated(
+        self, error: Exception, request: HttpRequest, cancel: CancelToken | None, *, begun: bool = False
+    ) -> FlexLLMError:
         if cancel is not None and cancel.aborted:
             return RequestCancelled("stopped while its reply was awaited")
-        return translate(error, request.url, self._options)
+        return translate(error, request.url, self._options, begun=begun)

@@ -20,8 +20,12 @@ FOREIGN = (OSError, HTTPError, requests.RequestException, ProxySchemeUnsupported
 """OSError holds TimeoutError, ConnectionError and ssl.SSLError."""
 
 
-def translate(error: Exception, url: str, options: TransportOptions) -> FlexLLMError:
-    """Return a foreign network error as one of ours: what happened, where, and what to do."""
+def translate(error: Exception, url: str, options: TransportOptions, *, begun: bool = False) -> FlexLLMError:
+    """Return a foreign network error as one of ours: what happened, where, and what to do.
+
+    Args:
+        begun: It came in the middle of a stream, whose `timeout` is for each gap.
+    """
     place = place_of(url)
     causes = list(_causes(error))
 
@@ -47,9 +51,9 @@ def translate(error: Exception, url: str, options: TransportOptions) -> FlexLLME
             endpoint=place,
         )
     if caused_by(TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError):
+        happened = "sent nothing more for" if begun else "did not complete its reply within"
         return RequestTimeout(
-            f"{place} did not complete its reply within {options.timeout:g} s; raise timeout if the model needs longer",
-            endpoint=place,
+            f"{place} {happened} {options.timeout:g} s; raise timeout if the model needs longer", endpoint=place
         )
     if tls := caused_by(ssl.SSLError, requests.exceptions.SSLError, urllib3.exceptions.SSLError):
         return ConnectionFailed(
@@ -69,7 +73,8 @@ def translate(error: Exception, url: str, options: TransportOptions) -> FlexLLME
     if broken := caused_by(BrokenReply):
         return ConnectionFailed(f"the reply of {place} is broken: {broken}", endpoint=place)
     if caused_by(NothingReceived, ConnectionResetError, BrokenPipeError):
-        return ConnectionFailed(f"{place} closed the connection without a reply", endpoint=place)
+        when = "before its stream was complete" if begun else "without a reply"
+        return ConnectionFailed(f"{place} closed the connection {when}", endpoint=place)
     if any(isinstance(cause, OSError) and cause.errno in _OUT_OF_FILES for cause in causes):
         return ConnectionFailed(
             f"no connection to {place} could be opened: too many open files; lower concurrency_limit or raise "

@@ -229,6 +229,17 @@ def test_ask_streams_on_a_terminal() -> None:
     assert seen.times[-1] - seen.times[0] > 0.1  # piece by piece
 
 
+def test_what_is_said_of_a_stream_that_breaks_has_a_line_of_its_own() -> None:
+    piece = b'data: {"choices": [{"index": 0, "delta": {"content": "The answer"}}]}\n\n'
+    with MockServer(script=[Reply(pieces=((0.0, piece),)), Reply(status=401)]) as server:
+        broken = on_terminal("ask", "Hello", env=at(server))
+        refused = on_terminal("ask", "Hello", env=at(server))
+
+    assert (broken.code, refused.code) == (1, 4)
+    assert broken.text.startswith("The answer\r\nflexllm: the stream ended early")
+    assert refused.text.startswith("flexllm: ")
+
+
 def test_ask_on_a_terminal_waits_for_the_whole_if_told_so(server: MockServer) -> None:
     seen = on_terminal("ask", "Hello", "--no-stream", env=at(server))
 

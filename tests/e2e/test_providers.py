@@ -563,6 +563,58 @@ def test_vertex_ai_takes_a_key_or_credentials_and_not_both() -> None:
     assert express._options.base_url == "https://aiplatform.googleapis.com/v1/publishers/google"
 
 
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        ("https://proxy.example", "https://proxy.example/v1/projects/p/locations/eu/publishers/google"),
+        ("https://proxy.example/vertex/", "https://proxy.example/vertex/v1/projects/p/locations/eu/publishers/google"),
+        ("https://proxy.example/v1beta1", "https://proxy.example/v1beta1/projects/p/locations/eu/publishers/google"),
+        (
+            "https://proxy.example/v1/projects/q/locations/us",
+            "https://proxy.example/v1/projects/q/locations/us/publishers/google",
+        ),
+        ("https://proxy.example/v9/publishers/google", "https://proxy.example/v9/publishers/google"),
+    ],
+)
+def test_a_proxy_of_vertex_ai_is_told_project_and_location(given: str, asked: str) -> None:
+    oauth = pytest.importorskip("google.oauth2.credentials")
+    options = {"use_vertex_ai": True, "credentials": oauth.Credentials(token="ya29.token"), "project_id": "p"}
+    client = GeminiClient(**options, location="eu", base_url=given)
+    assert client._options.base_url == asked
+
+
+def test_vertex_ai_behind_a_proxy_takes_a_key_too() -> None:
+    with MockServer(api_key=KEY) as server:
+        options = {"api_key": KEY, "use_vertex_ai": True, "model": "gemini-3.8-flash"}
+        with GeminiClient(**options, base_url=server.url) as client:
+            assert "Hello" in str(client.chat_completions_sync("Hello"))
+        assert server.requests[-1].path == "/v1/publishers/google/models/gemini-3.8-flash:generateContent"
+
+
+def test_a_location_is_never_dropped_in_silence() -> None:
+    with pytest.raises(ConfigError, match="leave api_key or location out"):
+        GeminiClient(api_key=KEY, use_vertex_ai=True, location="europe-west4")
+    with pytest.raises(ConfigError, match="location can be given for Vertex AI alone; give use_vertex_ai=True"):
+        GeminiClient(api_key=KEY, location="europe-west4")
+
+
+@every
+def test_a_client_of_one_provider_asks_no_other(server: MockServer, kind: Kind) -> None:
+    with kind.make(server, provider="auto") as client:
+        assert "Hello" in str(client.chat_completions_sync("Hello"))
+    other = "claude" if kind.name == "openai" else "openai"
+    with pytest.raises(ConfigError, match=f"provider='{other}' is not what {kind.client.__name__} asks; use LLMClient"):
+        kind.make(server, provider=other)
+
+
+@pytest.mark.parametrize(
+    "options", [{"model": 3}, {"model": "m", "media": {"allow_private": True}}, {"auth": "Bearer x"}]
+)
+def test_an_option_of_a_wrong_type_is_named(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"^{list(options)[-1]}"):
+        LLMClient(base_url="http://localhost:8000/v1", **options)
+
+
 def test_the_version_of_the_api_is_sent() -> None:
     with MockServer() as server:
         with ClaudeClient(api_key=KEY, model="claude-haiku-4-5", base_url=server.url) as client:

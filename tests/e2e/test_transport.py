@@ -594,7 +594,7 @@ def test_a_gap_in_a_stream_has_its_limit(route: str, before: list[Step]) -> None
         transport(route, timeout=0.15) as one,
     ):
         started = time.monotonic()
-        with pytest.raises(RequestTimeout):
+        with pytest.raises(RequestTimeout, match=r"sent nothing more for 0\.15 s; raise timeout"):
             stream_of(one, request(server))
         assert 0.1 <= took(started) < 0.15 + SLACK
 
@@ -1302,6 +1302,11 @@ def test_an_error_says_what_happened_and_what_to_do(error: Exception, kind: type
     assert type(ours) is kind
     assert said in str(ours)
     assert SECRET not in str(ours)
+
+
+def test_a_server_that_leaves_in_the_middle_of_a_stream_is_not_said_to_have_been_silent() -> None:
+    ours = translate(ConnectionResetError(104, "reset"), "http://host.example/v1", TransportOptions(), begun=True)
+    assert "closed the connection before its stream was complete" in str(ours)
 
 
 def wrapped(cause: BaseException) -> list[Exception]:

@@ -481,7 +481,9 @@ def test_what_the_old_model_answered_in_a_cut_run_is_not_lost(path: Path) -> Non
     assert set(all_answers(path)) == {*answers_to("a", "b", "c"), *(f"other answer to {row}" for row in "abc")}
 
 
-@pytest.mark.parametrize("option", [{"on_change": "ask"}, {"save_input": "first"}, {"flush_interval": -1}])
+@pytest.mark.parametrize(
+    "option", [{"on_change": "ask"}, {"save_input": "first"}, {"flush_interval": -1}, {"flush_interval": "1"}]
+)
 def test_an_unknown_option_is_refused(option: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(option))):
         CheckpointOptions(**option)

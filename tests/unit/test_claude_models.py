@@ -65,7 +65,8 @@ TABLE: dict[str, dict[Any, Any]] = {
     "claude-3-5-sonnet-latest": NEVER,
     "claude-3-7-sonnet-20250219": BUDGETS,
     "claude-sonnet-4-0": BUDGETS,
-    "claude-opus-4-1": BUDGETS,
+    # 32 000 tokens are the most that it can write, of which an answer needs some.
+    "claude-opus-4-1": {**BUDGETS, "xhigh": ("enabled", 27_904), "max": ("enabled", 27_904)},
     "claude-haiku-4-5": BUDGETS,
     "claude-sonnet-4-5": BUDGETS,
     "claude-opus-4-5": BUDGETS,

@@ -73,6 +73,7 @@ def refusal(*args: Any, **kwargs: Any) -> str:
         ({"max_tokens": 7.5}, "must be a whole number"),
         ({"max_completion_tokens": -1}, "must be a whole number"),
         ({"stop": 7}, "stop must be a text or a list of texts"),
+        ({"stop": ["a", 7]}, "stop must be a text or a list of texts"),
         ({"temperature": 1.5}, "Claude takes 0 to 1"),
         ({"temperature": -0.1}, "Claude takes 0 to 1"),
         ({"temperature": "hot"}, "temperature='hot' must be a number"),
@@ -248,6 +249,31 @@ def test_an_open_object_is_refused_with_its_place(more: Any) -> None:
         closed_schema(schema["items"]["anyOf"][0], "x")
 
 
+@pytest.mark.parametrize("known", ["date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6",
+                                   "uuid"])  # fmt: skip
+def test_a_format_that_is_enforced_stays_and_another_moves_into_the_description(known: str) -> None:
+    schema = {"type": "string", "format": known}
+    assert closed_schema(schema, "x") == schema
+    assert closed_schema({"type": "string", "format": "binary"}, "x") == {
+        "type": "string",
+        "description": '(format: "binary")',
+    }
+
+
+@pytest.mark.parametrize(
+    "bound",
+    ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "maxItems",
+     "uniqueItems", "minContains", "maxContains", "minProperties", "maxProperties"],
+)  # fmt: skip
+def test_no_bound_is_sent_as_such(bound: str) -> None:
+    assert closed_schema({"type": "string", bound: 3}, "x") == {"type": "string", "description": f"({bound}: 3)"}
+
+
+@pytest.mark.parametrize("open_one", [{"type": "object"}, {"type": ["object", "null"]}, {"properties": {}}])
+def test_whatever_may_be_an_object_is_closed(open_one: dict[str, Any]) -> None:
+    assert closed_schema(open_one, "x") == {**open_one, "additionalProperties": False}
+
+
 def test_bounds_move_into_the_description() -> None:
     assert closed_schema({"type": "integer", "minimum": 1, "exclusiveMaximum": 9}, "x") == {
         "type": "integer",
@@ -259,7 +285,7 @@ def test_bounds_move_into_the_description() -> None:
         "minItems": 1,
     }
     assert closed_schema({"type": "array", "minItems": 2}, "x") == {"type": "array", "description": "(minItems: 2)"}
-    properties = {"minimum": {"type": "string"}, "oneOf": {"type": "string"}}
+    properties = {"minimum": {"type": "string"}, "oneOf": {"type": "string"}, "format": {"type": "string"}}
     assert closed_schema({"properties": properties}, "x")["properties"] == properties
 
 

@@ -366,6 +366,15 @@ def test_a_list_beside_the_rows_must_be_as_long(name: str) -> None:
     assert not adapter.sent
 
 
+@pytest.mark.parametrize("entries", [[{}, 3], [{}, "low"], [{}, [("seed", 1)]], "ab", {"seed": 1}, iter([{}, {}])])
+def test_a_list_of_parameters_that_is_none_is_refused_at_once(entries: Any) -> None:
+    adapter, session = answering()
+    with pytest.raises(ConfigError, match=r"params_list(\[1\])? must be a"):
+        new_client(session).chat_completions_batch_sync(["a", "b"], show_progress=False, params_list=entries)
+
+    assert not adapter.sent
+
+
 # --- what comes back
 
 

@@ -148,7 +148,7 @@ def test_stored_fields_are_json_and_give_the_same_error_back(kind: type[FlexLLME
     again = error_from_fields(fields)
     assert type(again) is kind
     assert str(again) == str(error)
-    for name in ("status", "code", "request_id", "attempts"):
+    for name in ("status", "code", "request_id", "attempts", "content", "usage"):
         assert getattr(again, name, None) == getattr(error, name, None)
     assert error_fields(again) == fields
 

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flexllm.chat import ChatCompletionResult, ChatRequest, Chunk, collect
-from flexllm.errors import InputError, MalformedResponse, RateLimited
+from flexllm.errors import ApiStatusError, InputError, MalformedResponse, RateLimited
 from flexllm.messages import normalise_messages
 from flexllm.providers.gemini import DEFAULT_BASE_URL, GeminiProvider
-from flexllm.providers.gemini.contents import NO_SIGNATURE, READ_URLS, read_conversation
+from flexllm.providers.gemini.contents import NO_SIGNATURE, read_conversation
 from flexllm.providers.gemini.models import find_family
 from flexllm.sse import ServerSentEvent
 from flexllm.wire import HttpResponse, Target
@@ -63,7 +63,7 @@ LATER_FLASH_3 = {**FLASH_3, False: {"thinkingLevel": "MINIMAL"}}
 WITHOUT_MINIMAL = {**FLASH_3, False: {"thinkingLevel": "LOW"}, "minimal": level("LOW")}
 PRO_3 = {**WITHOUT_MINIMAL, "medium": level("HIGH")}
 NONE = {False: None, True: InputError, "low": InputError, 512: InputError}
-UNKNOWN = {False: OFF, True: ON, "minimal": level("MINIMAL"), "max": level("MAX"), 7: budget(7)}
+UNKNOWN = {False: OFF, True: ON, "minimal": level("MINIMAL"), "max": level("XHIGH"), 7: budget(7)}
 
 FAMILIES = [
     (FLASH_25, "gemini-2.5-flash gemini-2.5-flash-lite gemini-2.5-flash-preview-09-2025 models/gemini-2.5-flash"),
@@ -148,6 +148,7 @@ def answer(call_id: str, content: Any = "1") -> dict[str, Any]:
         ("give 'tools'", {"functions": [{"name": "f"}]}),
         ("tool_choice", {"function_call": "auto"}),
         ("messages", {"contents": []}),
+        ("cachedContent", {"prompt_cache_options": {"mode": "explicit"}}),
         ("stop must be", {"stop": [1]}),
         ("stop must be", {"stop": {"a": 1}}),
         ("generationConfig must be an object", {"generationConfig": [1]}),
@@ -169,6 +170,11 @@ def answer(call_id: str, content: Any = "1") -> dict[str, Any]:
         ("not understood", {"tools": [TOOL], "tool_choice": "maybe"}),
         ("not understood", {"tools": [TOOL], "tool_choice": {"type": "custom", "custom": {"name": "c"}}}),
         ("not understood", {"tools": [TOOL], "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "x"}}}),
+        (
+            "not understood",
+            {"tools": [TOOL], "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto"}}},
+        ),
+        ("not understood", {"tools": [TOOL], "tool_choice": {"allowed_tools": {"mode": "auto", "tools": [TOOL]}}}),
         ("names no function", {"tools": [TOOL], "tool_choice": {"type": "function"}}),
         ("no function in tools", {"tool_choice": "required"}),
         ("does not hold", {"tools": [{"googleSearch": {}}], "tool_choice": "none"}),
@@ -219,6 +225,7 @@ def test_a_conversation_that_gemini_cannot_take_is_refused(said: str, messages: 
         ("needs a data URI or a URL", {"type": "video_url", "video_url": {"url": "ftp://host/a.mp4"}}),
         ("needs a data URI or a URL", {"type": "file", "file": {"file_data": "JVBERg=="}}),
         ("not base64", {"type": "file", "file": {"file_data": "data:text/plain,hello"}}),
+        ("names no medium", {"type": "image_url", "image_url": {"url": "data:;base64,AAAA"}}),
         ("without data", {"type": "input_audio", "input_audio": {"format": "wav"}}),
         ("without data", {"type": "input_audio"}),
         ("without a format", {"type": "input_audio", "input_audio": {"data": "AAAA"}}),
@@ -373,11 +380,86 @@ def test_the_format_of_a_sound_is_its_type(format_: str) -> None:
     assert sent == {"inlineData": {"mimeType": f"audio/{format_.lower()}", "data": "AAAA"}}
 
 
+TYPES_OF_SUFFIXES = """
+    png image/png, jpg image/jpeg, JPEG image/jpeg, webp image/webp, heic image/heic, heif image/heif, gif image/gif,
+    mp4 video/mp4, mpeg video/mpeg, mov video/quicktime, webm video/webm, 3gp video/3gpp, wav audio/wav, mp3 audio/mp3,
+    aac audio/aac, flac audio/flac, ogg audio/ogg, aiff audio/aiff, pdf application/pdf, txt text/plain, html text/html,
+    csv text/csv, json application/json
+"""
+
+
+@pytest.mark.parametrize(("suffix", "mime"), [pair.split() for pair in TYPES_OF_SUFFIXES.split(",")])
+def test_the_end_of_a_url_tells_the_type_of_a_file(suffix: str, mime: str) -> None:
+    url = f"gs://bucket/name.of.{suffix}"
+    for sent in (url, f"{url}?a=b.c", f"{url}#d.e"):
+        part = {"type": "file", "file": {"file_data": sent}}
+        assert built([{"role": "user", "content": [part]}])["contents"][0]["parts"] == [
+            {"fileData": {"mimeType": mime, "fileUri": sent}}
+        ]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"text": "a"},
+        {"inlineData": {"mimeType": "image/png", "data": "AAAA"}},
+        {"inline_data": {"mime_type": "image/png", "data": "AAAA"}},
+        {"fileData": {"fileUri": "gs://b/a"}, "mediaResolution": {"level": "MEDIA_RESOLUTION_LOW"}},
+        {"file_data": {"file_uri": "gs://b/a"}},
+        {"functionCall": {"name": "f"}},
+        {"function_call": {"name": "f"}},
+        {"functionResponse": {"name": "f", "response": {"a": 1}}},
+        {"function_response": {"name": "f", "response": {"a": 1}}},
+        {"executableCode": {"code": "1", "language": "PYTHON"}},
+        {"executable_code": {"code": "1", "language": "PYTHON"}},
+        {"codeExecutionResult": {"outcome": "OUTCOME_OK"}},
+        {"code_execution_result": {"outcome": "OUTCOME_OK"}},
+    ],
+)
+def test_a_part_in_geminis_own_words_passes_in_either_spelling(part: dict[str, Any]) -> None:
+    assert built([{"role": "user", "content": [part]}])["contents"] == [{"role": "user", "parts": [part]}]
+
+
+@pytest.mark.parametrize(
+    ("seed", "is_taken"), [(2**31 - 1, True), (-(2**31), True), (2**31, False), (-(2**31) - 1, False)]
+)
+def test_a_seed_has_32_bits(seed: int, is_taken: bool) -> None:
+    if is_taken:
+        assert built(seed=seed)["generationConfig"] == {"seed": seed}
+        return
+    with pytest.raises(InputError, match="32 bits"):
+        built(seed=seed)
+
+
+@pytest.mark.parametrize("mime", ["image/png", "image/jpeg", "image/webp", "application/pdf", "text/plain"])
+def test_what_a_tool_gives_back_stands_inside_its_answer_where_the_model_takes_it(mime: str) -> None:
+    medium = {"type": "file", "file": {"file_data": f"data:{mime};base64,AAAA"}}
+    inline = {"inlineData": {"mimeType": mime, "data": "AAAA"}}
+    asked = [*HI, calls(call("a")), answer("a", [medium])]
+    (inside,) = built(asked)["contents"][2]["parts"]
+    assert inside["functionResponse"]["parts"] == [inline]
+    assert built(asked, "gemini-2.5-flash")["contents"][2]["parts"][1:] == [inline]
+
+
+def test_a_sound_whose_data_uri_names_no_type_is_of_its_format() -> None:
+    sound = {"type": "input_audio", "input_audio": {"data": "data:;base64,UklGRg==", "format": "wav"}}
+    sent = built([{"role": "user", "content": [sound]}])["contents"][0]["parts"]
+    assert sent == [{"inlineData": {"mimeType": "audio/wav", "data": "UklGRg=="}}]
+
+
 def test_what_gemini_reads_itself_is_not_downloaded_and_passes() -> None:
     wants = GeminiProvider().media(Target(base_url=DEFAULT_BASE_URL))
     assert wants.inline_remote == {"image", "audio", "video", "file"}
-    assert wants.takes_urls == READ_URLS
-    for start in READ_URLS:
+    starts = [
+        "gs://",
+        "https://www.youtube.com/",
+        "https://youtube.com/",
+        "https://m.youtube.com/",
+        "https://youtu.be/",
+    ]
+    starts += [f"{DEFAULT_BASE_URL}/{version}/files/" for version in ("v1", "v1beta")]
+    assert sorted(wants.takes_urls) == sorted(starts)
+    for start in starts:
         part = {"type": "file", "file": {"file_id": f"{start}x"}}
         assert built([{"role": "user", "content": [part]}])["contents"][0]["parts"] == [
             {"fileData": {"fileUri": f"{start}x"}}
@@ -519,17 +601,14 @@ def test_a_stream_adds_up_to_the_whole_answer(
 def test_the_turn_that_was_given_is_sent_back_as_it_was(parts: list[dict[str, Any]]) -> None:
     result = parsed({"candidates": [{"content": {"parts": parts}, "finishReason": "STOP"}]})
     answers = [answer(one.id) for one in result.tool_calls or ()]
-    try:
-        contents = read_conversation([*HI, result.assistant_message, *answers, *HI], NEWEST)[1]
-    except InputError:
-        assert not result.content
-        assert not result.tool_calls
-        assert not result.native
-        return
+    contents = read_conversation([*HI, result.assistant_message, *answers, *HI], NEWEST)[1]
     if result.native:
-        assert contents[1]["parts"] == parts
-    else:
+        blanks: list[dict[str, Any]] = [{"text": ""}, {"text": "", "thought": True}]
+        assert contents[1]["parts"] == [part for part in parts if part not in blanks]
+    elif result.content or result.tool_calls:
         check_rules(contents, NEWEST)
+    else:
+        assert [content["role"] for content in contents] == ["user"]
 
 
 def test_a_piece_is_handed_on_before_the_next_event_is_read() -> None:
@@ -545,6 +624,36 @@ def test_a_piece_is_handed_on_before_the_next_event_is_read() -> None:
     for number in range(3):
         assert next(chunks).content == "a"
         assert read == list(range(number + 1))
+
+
+@pytest.mark.parametrize(
+    ("word", "status"),
+    [(word, status) for status, words in {
+        400: "INVALID_ARGUMENT FAILED_PRECONDITION OUT_OF_RANGE", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED",
+        404: "NOT_FOUND", 409: "ABORTED ALREADY_EXISTS", 429: "RESOURCE_EXHAUSTED", 499: "CANCELLED",
+        500: "INTERNAL UNKNOWN DATA_LOSS", 501: "UNIMPLEMENTED", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED",
+    }.items() for word in words.split()],
+)  # fmt: skip
+def test_an_error_in_a_stream_that_only_says_its_word_has_the_status_of_it(word: str, status: int) -> None:
+    with pytest.raises(ApiStatusError) as caught:
+        streamed({"error": {"message": "no", "status": word}})
+    assert (caught.value.status, caught.value.code) == (status, word)
+
+
+@pytest.mark.parametrize(
+    ("native", "common"),
+    [
+        ("IMAGE_PROHIBITED_CONTENT", "content_filter"),
+        ("IMAGE_RECITATION", "content_filter"),
+        ("NO_IMAGE", "error"),
+        ("IMAGE_OTHER", "error"),
+        ("ESCALATION", "ESCALATION"),
+    ],
+)
+def test_a_rarer_finish_reason_is_said_in_the_common_word(native: str, common: str) -> None:
+    body = {"candidates": [{"content": {"parts": [{"text": "a"}]}, "finishReason": native}]}
+    for result in (parsed(body), streamed(body)):
+        assert (result.finish_reason, result.native_finish_reason) == (common, native)
 
 
 def test_the_last_piece_says_that_tools_were_called_earlier() -> None:

@@ -163,7 +163,9 @@ def test_a_limit_takes_the_first_rows_and_reads_no_further() -> None:
     assert job.summary()["total"] == 3
 
 
-@pytest.mark.parametrize("wrong", [{"limit": 0}, {"limit": -1}, {"grace": -0.1}, {"grace": float("nan")}])
+@pytest.mark.parametrize(
+    "wrong", [{"limit": 0}, {"limit": -1}, {"grace": -0.1}, {"grace": "1"}, {"grace": float("nan")}]
+)
 def test_a_wrong_option_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         options(**wrong)

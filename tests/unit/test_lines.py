@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -36,6 +37,7 @@ def there_and_back(outcome: Outcome, metadata: Any = None) -> BatchResultItem:
 
 
 texts = st.text(st.characters(codec=None))  # half characters included
+functions = st.builds(lambda n, a: {"name": n, "arguments": a}, texts, texts)
 counts = st.integers(0, 10**6)
 usages = st.builds(lambda p, c: Usage(prompt_tokens=p, completion_tokens=c, total_tokens=p + c), counts, counts)
 results = st.builds(
@@ -45,9 +47,7 @@ results = st.builds(
     reasoning_content=st.none() | texts,
     tool_calls=st.none()
     | st.lists(
-        st.builds(
-            ToolCall, st.text(), st.just("function"), st.builds(lambda n, a: {"name": n, "arguments": a}, texts, texts)
-        ),
+        st.builds(ToolCall, st.text(), st.sampled_from(["function", "custom"]), functions),
         min_size=1,
         max_size=2,
     ),
@@ -57,7 +57,9 @@ results = st.builds(
     latency=st.none() | st.integers(0, 10**6).map(lambda number: number / 10_000),
     cached=st.booleans(),
     attempts=st.integers(1, 4),
-)
+    native_finish_reason=st.sampled_from(["stop", "end_turn", "MAX_TOKENS"]),
+    native=st.none() | st.just({"claude": [{"type": "thinking", "thinking": "", "signature": "EqQB"}]}),
+).map(lambda result: result if result.tool_calls else replace(result, native=None))
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
@@ -72,6 +74,29 @@ def test_an_answer_is_read_back_as_it_was_written(result: ChatCompletionResult, 
     assert (back.content, back.usage, back.latency) == (result.content, result.usage, result.latency)
     assert (back.index, back.metadata, back.resumed) == (4, metadata, True)
     assert back.status == ("cached" if result.cached else "success")
+
+
+def test_what_a_provider_demands_back_is_kept_while_its_tools_wait_and_not_longer() -> None:
+    signed = {"claude": [{"type": "thinking", "thinking": "Hm.", "signature": "EqQB"}]}
+    calls = [ToolCall("toolu_1", "function", {"name": "f", "arguments": "{}"})]
+    waiting = there_and_back(ChatCompletionResult("", tool_calls=calls, native=signed)).result
+    assert waiting is not None
+    assert waiting.assistant_message["native"] == signed
+    assert "native" not in line(ChatCompletionResult("Done.", native=signed))
+
+
+def test_a_reply_that_does_not_match_its_schema_is_kept_for_it_is_paid() -> None:
+    error = errors.SchemaMismatch("no JSON", content="Sorry, \ud83d", usage=USAGE)
+    back = there_and_back(error).error
+    assert isinstance(back, errors.SchemaMismatch)
+    assert (back.content, back.usage) == ("Sorry, \ud83d", USAGE)
+    assert "content" not in line(errors.SchemaMismatch("empty"))["error"]
+
+
+def test_the_common_finish_reason_is_not_written_twice() -> None:
+    said = ChatCompletionResult("Gut.", finish_reason="stop", native_finish_reason="stop")
+    assert "native_finish_reason" not in line(said)
+    assert there_and_back(said).result == said
 
 
 @given(results, json_values)
@@ -99,11 +124,12 @@ def test_text_is_written_as_people_read_it() -> None:
 
 def test_a_call_of_a_tool_alone_is_an_answer() -> None:
     calls = [ToolCall("call_1", "function", {"name": "f", "arguments": '{"a": 1}'})]
-    row = line(ChatCompletionResult("", tool_calls=calls, finish_reason="tool_calls"))
+    result = ChatCompletionResult("", tool_calls=calls, finish_reason="tool_calls", native_finish_reason="tool_calls")
+    row = line(result)
     assert row["tool_calls"] == [
         {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
     ]
-    assert read_item(row, 4).result == ChatCompletionResult("", tool_calls=calls, finish_reason="tool_calls")
+    assert read_item(row, 4).result == result
 
 
 def test_the_key_and_the_source_are_written_where_there_are_some() -> None:

@@ -283,6 +283,7 @@ def test_a_stream_carries_thought_signature_and_arguments_in_pieces() -> None:
     joined = {
         name: [delta[name] for delta in deltas if name in delta] for name in ("thinking", "signature", "partial_json")
     }
+    assert {delta["type"] for delta in deltas} == {"thinking_delta", "signature_delta", "input_json_delta"}
     assert "".join(joined["thinking"]) == whole["content"][0]["thinking"]
     assert joined["signature"] == [whole["content"][0]["signature"]]
     assert json.loads("".join(joined["partial_json"])) == {"city": "city"}
@@ -352,6 +353,10 @@ TURNS = [ASK, assistant(use()), user(result())]
         ({"messages": [ASK, assistant(said("a "))]}, "messages: final assistant content cannot end with trailing"),
         ({"messages": [ASK, assistant(said("a"))], "model": "claude-sonnet-4-6"}, "does not support assistant message"),
         ({"messages": [ASK, assistant(said("a"))], "thinking": BUDGET}, "cannot be continued when thinking is enabled"),
+        (
+            {"messages": [{"role": "system", "content": "a"}, ASK], "model": "claude-opus-4-7"},
+            "messages.0.role: Input should be 'user' or 'assistant'",
+        ),
         (
             {"messages": [{"role": "system", "content": "a"}, ASK], "model": "claude-sonnet-4-5"},
             "messages.0.role: Input should be 'user' or 'assistant'",
@@ -473,6 +478,11 @@ THOUGHT = {"type": "thinking", "thinking": "a", "signature": sign("a", "0" * 32)
         {"messages": [ASK, assistant(use()), user(result(content=None, is_error=True))]},
         {"messages": [ASK, assistant(THOUGHT, use()), user(result())], "thinking": BUDGET, "tools": [TOOL]},
         {"messages": [ASK, assistant({"type": "redacted_thinking", "data": "x"}, said("a")), ASK]},
+        {
+            "messages": [ASK, assistant({"type": "redacted_thinking", "data": "x"}, use()), user(result())],
+            "thinking": BUDGET,
+        },
+        {"messages": [{"role": "system", "content": "a"}, ASK], "model": "claude-opus-4-8"},
         {"messages": [{"role": "system", "content": "a"}, ASK], "model": "claude-opus-5"},
         {"messages": [{"role": "system", "content": "a"}, ASK]},
         {"messages": [image()], "system": None, "tools": None, "stop_sequences": None},
@@ -487,10 +497,79 @@ THOUGHT = {"type": "thinking", "thinking": "a", "signature": sign("a", "0" * 32)
         {"tools": [CLOCK], "tool_choice": {"type": "auto"}, "model": "claude-sonnet-5-5"},
         {"output_config": {"effort": "high", "format": {"type": "json_schema", "schema": CLOSED}}},
         {"system": marked(3), "messages": [user(*marked(1))]},
+        *({"messages": [image(media_type=f"image/{kind}")]} for kind in ("jpeg", "png", "gif", "webp")),
+        {"messages": [user({"type": "image", "source": {"type": "file", "file_id": "file_1"}})]},
+        {"messages": [user({"type": "image", "source": {"type": "url", "url": "https://a/b.png"}})]},
+        {"messages": [user({**image()["content"][0], "transformations": {"oversized_image": "downsize"}})]},
+        {
+            "messages": [
+                user(
+                    {
+                        **document(type="text", media_type="text/plain", data="a")["content"][0],
+                        "citations": {"enabled": True},
+                    }
+                )
+            ]
+        },
+        {"messages": [user({"type": "document", "source": {"type": "url", "url": "https://a/b.pdf"}, "context": "c"})]},
+        {"messages": [user({"type": "document", "source": {"type": "content", "content": [said("a")]}, "title": "t"})]},
+        {"messages": [user({"type": "search_result", "source": "s", "title": "t", "content": [said("a")]})]},
+        {"inference_geo": "us", "container": "c", "diagnostics": {}, "speed": "fast", "service_tier": "standard_only"},
     ],
 )
 def test_what_anthropic_takes_is_taken(fields: dict[str, Any]) -> None:
     assert reply(**fields).status == 200, reply(**fields).body
+
+
+LEVELS = "low medium high xhigh max"
+UP_TO_HIGH = "low medium high"
+# What a model takes: types of thinking; efforts; efforts while thinking is off; and, if it takes it, sampling, a prefill,
+# a schema, a forced tool.
+MODELS = {
+    "claude-3-7-sonnet-latest": ("enabled disabled", "", "", "sampling prefill forced"),
+    "claude-sonnet-4-0": ("enabled disabled", "", "", "sampling prefill forced"),
+    "claude-opus-4-1": ("enabled disabled", "", "", "sampling prefill schema forced"),
+    "claude-haiku-4-5": ("enabled disabled", "", "", "sampling prefill schema forced"),
+    "claude-sonnet-4-5": ("enabled disabled", "", "", "sampling prefill schema forced"),
+    "claude-opus-4-5": ("enabled disabled", UP_TO_HIGH, UP_TO_HIGH, "sampling prefill schema forced"),
+    "claude-opus-4-6": ("enabled adaptive disabled", "low medium high max", "low medium high max",
+                        "sampling schema forced"),
+    "claude-sonnet-4-6": ("enabled adaptive disabled", "low medium high max", "low medium high max",
+                          "sampling schema forced"),
+    "claude-opus-4-7": ("adaptive disabled", LEVELS, LEVELS, "schema forced"),
+    "claude-opus-4-8": ("adaptive disabled", LEVELS, LEVELS, "schema forced"),
+    "claude-sonnet-5": ("adaptive disabled", LEVELS, LEVELS, "schema forced"),
+    "claude-opus-5": ("adaptive disabled", LEVELS, UP_TO_HIGH, "schema forced"),
+    "claude-haiku-5-5": ("adaptive disabled", LEVELS, UP_TO_HIGH, "schema forced"),
+    "claude-sonnet-5-5": ("adaptive between_tools", LEVELS, UP_TO_HIGH, "schema"),
+    "claude-opus-5-5": ("adaptive", LEVELS, "", "schema"),
+    "claude-fable-5": ("adaptive", LEVELS, "", "schema forced"),
+    "claude-fable-5-1": ("adaptive", LEVELS, "", "schema"),
+    "claude-fable-5-2": ("adaptive", LEVELS, "", "schema"),
+    "claude-mythos-5-2": ("adaptive", LEVELS, "", "schema"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_each_model_takes_what_anthropic_says_it_takes(model: str) -> None:
+    def taken(**asked: dict[str, Any]) -> str:
+        return " ".join(name for name, fields in asked.items() if reply(model=model, **fields).status == 200)
+
+    kinds: dict[str, dict[str, Any]] = {kind: {"type": kind} for kind in ("adaptive", "disabled", "between_tools")}
+    kinds = {"enabled": BUDGET, **kinds}
+    thinking, efforts, quiet_efforts, more = MODELS[model]
+    off = {"thinking": {"type": thinking.split()[-1]}}
+    assert taken(**{kind: {"thinking": value} for kind, value in kinds.items()}) == thinking
+    assert taken(**{effort: {"output_config": {"effort": effort}} for effort in LEVELS.split()}) == efforts
+    if "disabled" in thinking or "between_tools" in thinking:
+        asked = {effort: {"output_config": {"effort": effort}, **off} for effort in LEVELS.split()}
+        assert taken(**asked) == quiet_efforts
+    assert more == taken(
+        sampling={"temperature": 0.5},
+        prefill={"messages": [ASK, assistant(said("a"))]},
+        schema={"output_config": {"format": {"type": "json_schema", "schema": CLOSED}}},
+        forced={"tools": [CLOCK], "tool_choice": {"type": "any"}},
+    )
 
 
 @pytest.mark.parametrize(
@@ -512,6 +591,17 @@ def test_what_anthropic_takes_is_taken(fields: dict[str, Any]) -> None:
 def test_the_newer_version_refuses_more(fields: dict[str, Any], words: str) -> None:
     assert reply(version=OLD, **fields).status == 200
     assert words in refused(version=NEW, **fields)
+
+
+def test_the_newer_version_takes_documents_of_the_user_and_texts_without_citations() -> None:
+    paper = document(type="text", media_type="text/plain", data="a")
+    for asked in (paper, user(said("a", citations=[])), user(said("a", citations=None))):
+        assert reply(version=NEW, messages=[asked]).status == 200
+
+
+def test_an_answer_follows_the_schema_that_is_asked_for() -> None:
+    wanted = {"format": {"type": "json_schema", "schema": CLOSED}}
+    assert [*json.loads(text(output_config=wanted))] == ["n"]
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"model": NaN}', b"[" * 100_000, b"[]", b"null", b"3"])
@@ -584,6 +674,13 @@ def listed(query: str) -> tuple[list[str], bool]:
 )
 def test_models_are_listed_in_pages(query: str, page: tuple[list[str], bool]) -> None:
     assert listed(query) == page
+
+
+def test_a_page_has_20_models_unless_it_is_asked_for_more() -> None:
+    for query, count in (("", 20), ("limit=1000", 30)):
+        asked = ReceivedRequest(method="GET", path="/v1/models", query=query, headers={"anthropic-version": NEW})
+        listed = json.loads(ordinary_reply(asked, models=[f"m{at}" for at in range(30)]).body or b"")
+        assert (len(listed["data"]), listed["has_more"]) == (count, count < 30)
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "after_id=z", "before_id=z"])

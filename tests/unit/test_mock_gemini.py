@@ -313,10 +313,54 @@ def test_a_thinking_config_is_held_to_the_family(name: str, config: dict[str, An
         ("gemini-3.5-flash", {"thinkingLevel": "MINIMAL"}, V1BETA),
         ("gemini-3.1-pro-preview", {"thinkingBudget": 0}, VERTEX),
         (NEW, {"thinkingLevel": "medium"}, V1BETA),
+        *(
+            (name, {"thinkingBudget": budget}, V1BETA)
+            for name, low, high in (
+                ("gemini-2.5-flash", 1, 24576),
+                ("gemini-2.5-flash-lite", 1, 24576),
+                ("gemini-2.5-pro", 128, 32768),
+            )
+            for budget in (low, high, -1)
+        ),
     ],
 )
 def test_what_a_family_allows_is_accepted(name: str, config: dict[str, Any], root: str) -> None:
     assert ask(name=name, root=root, generationConfig={"thinkingConfig": config})["candidates"]
+
+
+@pytest.mark.parametrize(
+    ("name", "levels"),
+    [
+        ("gemini-2.5-flash", ""),
+        ("gemini-2.5-pro", ""),
+        ("gemini-3-flash-preview", "MINIMAL LOW MEDIUM HIGH"),
+        ("gemini-3.5-flash", "MINIMAL LOW MEDIUM HIGH"),
+        ("gemini-3.7-flash", "LOW MEDIUM HIGH"),
+        ("gemini-3.8-flash", "LOW MEDIUM HIGH"),
+        ("gemini-3.1-pro-preview", "LOW MEDIUM HIGH"),
+        ("gemini-4-argon", "LOW MEDIUM HIGH"),
+        ("gemini-4-carbon", "LOW MEDIUM HIGH"),
+        ("gemini-3-pro-preview", "LOW HIGH"),
+        ("gemini-2.0-flash", ""),
+        ("gemini-2.5-flash-image", ""),
+    ],
+)
+def test_a_model_takes_the_levels_of_its_family(name: str, levels: str) -> None:
+    taken = []
+    for level in ("MINIMAL", "LOW", "MEDIUM", "HIGH", "XHIGH"):
+        body = {"contents": [ASKED], "generationConfig": {"thinkingConfig": {"thinkingLevel": level}}}
+        if send(body, name).status == 200:
+            taken.append(level)
+    assert " ".join(taken) == levels
+
+
+@pytest.mark.parametrize(
+    "category", ["HARASSMENT", "HATE_SPEECH", "SEXUALLY_EXPLICIT", "DANGEROUS_CONTENT", "CIVIC_INTEGRITY", "JAILBREAK"]
+)
+def test_safety_settings_are_taken(category: str) -> None:
+    for threshold in ("OFF", "BLOCK_NONE", "BLOCK_ONLY_HIGH", "BLOCK_MEDIUM_AND_ABOVE", "BLOCK_LOW_AND_ABOVE"):
+        setting = {"category": f"HARM_CATEGORY_{category}", "threshold": threshold}
+        assert ask(safetySettings=[setting])["candidates"]
 
 
 # ---------------------------------------------------------------------------------------------------- functions
@@ -736,6 +780,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (
         contents(ASKED, model(call()), user(result(parts=[{"inlineData": {"data": "AAAA"}}]))),
         "contents[2].parts[0].function_response.parts[0].inline_data.mime_type",
+    ),
+    (
+        contents(ASKED, model(call()), user(result(parts=[{"inlineData": {"mimeType": "audio/wav", "data": "AAAA"}}]))),
+        "function_response.parts[0].inline_data.mime_type: Unsupported MIME type in a function response: audio/wav",
     ),
     # signatures
     (contents(ASKED, model(call(signature=None)), user(result())), "is missing a thought_signature"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from flexllm.chat import ChatCompletionResult, Chunk
@@ -102,6 +104,8 @@ MESSAGE = {"role": "assistant", "content": "Yes.", "reasoning_content": "Hm."}
         CLAUDE,
         GEMINI,
         MESSAGE,
+        {"role": "model", **GEMINI["candidates"][0]["content"]},
+        json.dumps(CLAUDE).encode(),
         "<think>Hm.</think>Yes.",
         ChatCompletionResult("Yes.", reasoning_content="Hm."),
         ChatCompletionResult("<think>Hm.</think>Yes."),
@@ -116,7 +120,7 @@ def test_thoughts_are_found_wherever_they_stand(data: object) -> None:
     assert thoughts_of(data) == {"thought": "Hm.", "answer": "Yes."}  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("data", [{}, {"model": "m"}, 1, None])
+@pytest.mark.parametrize("data", [{}, {"model": "m"}, 1, None, b"Yes.", b"[1]", [1], [OPENAI], [None]])
 def test_what_holds_no_thoughts_is_refused(data: object) -> None:
     with pytest.raises(InputError, match="thoughts are read from"):
         thoughts_of(data)  # type: ignore[arg-type]

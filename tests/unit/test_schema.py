@@ -892,6 +892,30 @@ def test_a_schema_of_an_older_draft_is_read_as_such() -> None:
     assert "at $[0]" in complaint([1], pair)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<think>Is it {"x": 0}?</think>{"x": 1, "y": 2}',
+        '<think>\nHm.\n</think>\n\n```json\n{"x": 1, "y": 2}\n```',
+        'Hm, the template began this.</think>{"x": 1, "y": 2}',
+    ],
+)
+def test_thinking_in_front_of_the_json_is_not_part_of_it(text: str) -> None:
+    assert parse_reply(text, as_response_format(Point)) == Point(1, 2)
+
+
+def test_tags_inside_the_json_are_its_own() -> None:
+    for text in ('{"a": "</think>"}', '"<think>Hm.</think>"'):
+        assert parse_reply(text, {"type": "json_object"}) == json.loads(text)
+
+
+def test_a_reply_that_only_thinks_is_said_to_be_empty() -> None:
+    for text in ("<think>Hm.", "<think>Hm.</think>"):
+        with pytest.raises(SchemaMismatch, match="is empty") as caught:
+            parse_reply(text, as_response_format(Point))
+        assert caught.value.content == text
+
+
 def test_json_without_a_schema_is_only_decoded() -> None:
     for fields in ({"type": "json_object"}, {"type": "json_schema", "json_schema": {"name": "a"}}):
         assert parse_reply("[1, 2.5]", fields) == [1, 2.5]
@@ -912,6 +936,15 @@ def test_without_jsonschema_dict_schemas_are_decoded_and_that_is_said_once(
         parse_reply("{", made)
     with pytest.raises(ConfigError, match="which it does not hold"):
         as_response_format({"$ref": "#/$defs/Missing"})
+
+
+def test_a_repair_that_cannot_know_what_to_mend_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jsonschema", None)
+    for wanted in (SCHEMA, {"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA}}):
+        with pytest.raises(ConfigError, match=r'repair=True with a JSON schema.* pip install "flexllm\[schema\]"'):
+            as_response_format(wanted, repair=True)
+    assert as_response_format({"type": "json_object"}, repair=True).repair
+    assert as_response_format(Point, repair=True).repair
 
 
 def test_dataclasses_are_checked_without_anything_installed(monkeypatch: pytest.MonkeyPatch) -> None:

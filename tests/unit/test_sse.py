@@ -160,3 +160,10 @@ TEXT = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"
 def test_any_data_comes_out_as_it_went_in(written: list[tuple[list[str], str]]) -> None:
     stream = "".join("".join(f"data: {line}{end}" for line in lines) + end for lines, end in written)
     assert data(stream.encode()) == ["\n".join(lines) for lines, _ in written]
+
+
+def test_a_line_of_megabytes_in_small_pieces_is_put_together_once() -> None:
+    """Whoever looks at the whole line again with each piece needs minutes for this one: pictures come so."""
+    picture = b"x" * 8_000_000
+    stream = b"data: " + picture + b"\n\n"
+    assert data(*(stream[start : start + 1_000] for start in range(0, len(stream), 1_000))) == [picture.decode()]

@@ -159,6 +159,12 @@ def test_a_mismatch_carries_what_is_known_of_the_request() -> None:
     assert (str(again), vars(again)) == (str(error), vars(error))
 
 
+def test_an_answer_that_broke_off_says_why() -> None:
+    broken = ChatCompletionResult("", finish_reason="error", native_finish_reason="MALFORMED_FUNCTION_CALL")
+    error = refused(StructuredBackend(FakeBackend(broken)), request())
+    assert str(error) == "the answer broke off: MALFORMED_FUNCTION_CALL (the reply is empty, where JSON was asked for)"
+
+
 @pytest.mark.parametrize("repair", [False, True])
 def test_an_answer_cut_at_the_token_limit_says_so_and_is_not_repaired(repair: bool) -> None:
     below = FakeBackend(result('{"n": 1', finish_reason="length"))

@@ -58,6 +58,13 @@ def test_a_base_url_that_cannot_be_asked_is_refused_by_name(given: Any) -> None:
         Target(base_url=given)
 
 
+@pytest.mark.parametrize("end", [f"?key={SECRET}", "?", f"#{SECRET}"])
+def test_a_base_url_behind_which_no_path_can_stand_is_refused_without_repeating_it(end: str) -> None:
+    with pytest.raises(ConfigError, match="base_url holds a query or a fragment") as caught:
+        Target(base_url=f"https://host/v1{end}")
+    assert SECRET not in str(caught.value)
+
+
 @pytest.mark.parametrize("start", ["https://me:", "ftp://me:", "https://", "https://me me:"])
 @pytest.mark.parametrize("place", ["host/v1", "host:port/v1", "", "[::1"])
 def test_a_user_name_in_the_base_url_is_refused_without_repeating_it(start: str, place: str) -> None:

@@ -19,6 +19,7 @@ from ..output import print_data, print_json, standard_output
 TYPE_CHECKING = False  # see errors.py
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
 
@@ -57,9 +58,7 @@ def run(args: argparse.Namespace) -> int:
     stdout = standard_output()  # before anything is paid for
     with make_client(args, endpoint) as client:
         if stdout.isatty() and not args.json and not args.no_stream:
-            for piece in client.chat_completions_stream_sync(messages, **params):
-                print_data(str(piece), end="")
-            print_data("")
+            _print_pieces(client.chat_completions_stream_sync(messages, **params))
             return 0
         result: Any = client.chat_completions_sync(messages, return_usage=True, **params)
     if args.json:
@@ -69,6 +68,20 @@ def run(args: argparse.Namespace) -> int:
     else:
         print_data(result.content)
     return 0
+
+
+def _print_pieces(pieces: Iterable[Any]) -> None:
+    """Print an answer as it comes, and end its line also where it breaks off: what is then said gets its own."""
+    begun = False
+    try:
+        for piece in pieces:
+            print_data(str(piece), end="")
+            begun = True
+    except BaseException:
+        if begun:
+            print_data("")
+        raise
+    print_data("")
 
 
 def _question(prompt: str | None) -> str:

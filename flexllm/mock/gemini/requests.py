@@ -20,6 +20,7 @@ from .signatures import is_call_signature, is_text_signature
 
 _MIME_TYPE = re.compile(r"(audio|image|video|text|application)/[A-Za-z0-9.+-]+(;.*)?")
 _FILE_URI = re.compile(r"(https?|gs)://[^\s]+")
+_RESULT_TYPE = re.compile(r"image/(png|jpeg|webp)|application/pdf|text/.+")  # of media in a function's response
 _FILES_API = "https://generativelanguage.googleapis.com/"
 
 
@@ -143,7 +144,7 @@ def _part_faults(part: Mapping[str, Any], place: str, role: str, surface: str) -
             yield broken_rule(f"{place}.function_response", "A function response belongs to a user turn.")
         for at, media in enumerate(response.get("parts", ())):
             if "fileData" not in media:
-                yield from _media_faults(
+                yield from _result_media_faults(
                     media.get("inlineData", {}), f"{place}.function_response.parts[{at}].inline_data"
                 )
     if "videoMetadata" in part and data not in ("inlineData", "fileData"):
@@ -158,6 +159,14 @@ def _media_faults(media: Mapping[str, Any], place: str) -> Iterator[Fault]:
         yield broken_rule(f"{place}.mime_type", f"Unsupported MIME type: {mime_type[:60]}")
     if not media.get("data"):
         yield broken_rule(f"{place}.data", "data is not specified")
+
+
+def _result_media_faults(media: Mapping[str, Any], place: str) -> Iterator[Fault]:
+    yield from _media_faults(media, place)
+    if not _RESULT_TYPE.fullmatch(media["mimeType"]):
+        yield broken_rule(
+            f"{place}.mime_type", f"Unsupported MIME type in a function response: {media['mimeType'][:60]}"
+        )
 
 
 def _file_faults(file: Mapping[str, Any], place: str, surface: str) -> Iterator[Fault]:

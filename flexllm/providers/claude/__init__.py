@@ -75,6 +75,8 @@ class ClaudeProvider:
         listed = data.get("data") if isinstance(data, dict) else data
         if not isinstance(listed, list):
             request_id = request_id_of(response.headers, REQUEST_ID_HEADERS)
+            if isinstance(data, dict) and data.get("error"):
+                raise reply_error(response.status, response.body, data, request_id)
             raise MalformedResponse("the list of models holds no list", request_id=request_id)
         ids = [str(one["id"]) for one in listed if isinstance(one, dict) and one.get("id")]
         page = data.get("last_id") if isinstance(data, dict) and data.get("has_more") else None

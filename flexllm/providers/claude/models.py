@@ -23,6 +23,9 @@ MAX_TOKENS_OF_CLAUDE_3 = 4096
 LEAST_BUDGET = 1024
 """Tokens below which Anthropic takes no budget for thinking."""
 
+LEAST_ANSWER = 4096
+"""Tokens that a strength of thinking leaves to the answer."""
+
 _LEVELS = ("low", "medium", "high", "xhigh", "max")
 _NEW_NAME = re.compile(r"claude-(?P<line>[a-z]+)-(?P<major>\d{1,2})(?!\d)(?:[-.](?P<minor>\d{1,2})(?!\d))?")
 _OLD_NAME = re.compile(r"claude-v?(?P<major>\d{1,2})(?!\d)(?:[-.](?P<minor>\d{1,2})(?!\d))?(?:-(?P<line>[a-z]+))?")
@@ -49,6 +52,7 @@ class ClaudeModel:
         takes_schema: Whether a JSON schema can be enforced.
         takes_forced_tools: Whether the use of a tool may be demanded.
         max_tokens: What is sent where the caller sets no limit.
+        most_tokens: The most that it can write, thinking included; None where nobody says.
     """
 
     is_claude: bool = False
@@ -63,12 +67,15 @@ class ClaudeModel:
     takes_schema: bool = False
     takes_forced_tools: bool = True
     max_tokens: int = MAX_TOKENS
+    most_tokens: int | None = None
 
 
 _OTHER_MAKER = ClaudeModel()
 _WITHOUT_THOUGHT = ClaudeModel(is_claude=True, thinks=False, off=None, max_tokens=MAX_TOKENS_OF_CLAUDE_3)
-_UP_TO_4_5 = ClaudeModel(is_claude=True, off=None)
-_4_6 = ClaudeModel(is_claude=True, levels=("low", "medium", "high", "max"), takes_prefill=False, takes_schema=True)
+_UP_TO_4_5 = ClaudeModel(is_claude=True, off=None, most_tokens=64_000)
+_4_6 = ClaudeModel(
+    is_claude=True, levels=("low", "medium", "high", "max"), takes_prefill=False, takes_schema=True, most_tokens=128_000
+)
 _4_7 = replace(_4_6, levels=_LEVELS, takes_budget=False, takes_sampling=False)
 _5 = _4_7
 _5_WEAK_WHEN_OFF = replace(_5, weak_when_off=True)
@@ -100,7 +107,11 @@ def _described(line: str, generation: tuple[int, int]) -> ClaudeModel:
     if generation < (4, 0):
         return replace(_UP_TO_4_5, max_tokens=MAX_TOKENS_OF_CLAUDE_3)
     if generation < (4, 6):
-        return replace(_UP_TO_4_5, takes_schema=generation == (4, 5) or (line, generation) == ("opus", (4, 1)))
+        return replace(
+            _UP_TO_4_5,
+            takes_schema=generation == (4, 5) or (line, generation) == ("opus", (4, 1)),
+            most_tokens=32_000 if line == "opus" and generation < (4, 5) else 64_000,
+        )
     if generation < (4, 7):
         return _4_6
     if generation < (5, 0):
@@ -144,7 +155,10 @@ def thinking_fields(
         return _budget(name, model, wanted), None
     if model.levels:
         return {"type": "adaptive"}, None if wanted is True else nearest_level(str(wanted), model.levels)
-    return {"type": "enabled", "budget_tokens": BUDGETS["medium" if wanted is True else str(wanted)]}, None
+    budget = BUDGETS["medium" if wanted is True else str(wanted)]
+    if model.most_tokens is not None:
+        budget = min(budget, model.most_tokens - LEAST_ANSWER)
+    return {"type": "enabled", "budget_tokens": budget}, None
 
 
 def _budget(name: str, model: ClaudeModel, tokens: int) -> Mapping[str, Any]:

@@ -188,10 +188,12 @@ def _max_tokens(given: Fields, model: ClaudeModel, thinking: Mapping[str, Any] |
     budget = thinking.get("budget_tokens") if thinking is not None and _has_budget(thinking) else 0
     budget = budget if isinstance(budget, int) else 0
     if limit is None:
-        return model.max_tokens + budget
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+        limit = model.max_tokens + budget
+        if model.most_tokens is not None:
+            limit = min(limit, model.most_tokens)
+    elif isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
         raise InputError(f"max_tokens={limit!r} must be a whole number of tokens")
-    if model.is_claude and 0 < limit <= budget:
+    if model.is_claude and budget and limit <= budget:
         raise InputError(
             f"max_tokens={limit} leaves no room for an answer: thinking alone may take {budget} tokens of it; raise "
             "max_tokens, or let it think less"
@@ -285,10 +287,8 @@ def _names(given: Fields) -> Fields:
     safety, user = given.pop("safety_identifier", None), given.pop("user", None)
     user_id = metadata.get("user_id") or user or safety
     fields["metadata"] = {"user_id": user_id} if user_id else None
-    stop = given.pop("stop", None)
-    if stop is not None and not isinstance(stop, (str, list, tuple)):
-        raise InputError(f"stop must be a text or a list of texts, not {type(stop).__name__}")
-    fields["stop_sequences"] = given.pop("stop_sequences", None) or ([stop] if isinstance(stop, str) else stop)
+    stops = _stops(given.pop("stop", None))
+    fields["stop_sequences"] = given.pop("stop_sequences", None) or stops
     tier = given.pop("service_tier", None)
     if tier is not None and (not isinstance(tier, str) or tier not in _TIERS):
         raise InputError(
@@ -296,6 +296,14 @@ def _names(given: Fields) -> Fields:
         )
     fields["service_tier"] = _TIERS.get(tier) if tier is not None else None
     return fields
+
+
+def _stops(stop: Any) -> list[str]:
+    """Return the texts at which the answer ends; an empty one, which Anthropic refuses, ends nothing."""
+    stops = [stop] if isinstance(stop, str) else stop or []
+    if not isinstance(stops, (list, tuple)) or not all(isinstance(text, str) for text in stops):
+        raise InputError("stop must be a text or a list of texts")
+    return [text for text in stops if text]
 
 
 def _conversation(request: ChatRequest, is_strict: bool) -> Conversation:

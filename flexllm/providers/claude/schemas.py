@@ -1,7 +1,8 @@
 """A JSON schema as Anthropic's structured outputs take it, which is less than JSON Schema allows.
 
-Objects must be closed. Bounds of numbers, lengths and counts are not enforced: they move into the description, where the
-model reads them, as Anthropic's own SDK does it. Whoever wants them kept validates the reply against the schema given.
+Objects must be closed. Bounds of numbers, lengths and counts are not enforced, nor are formats but for a few: they move
+into the description, where the model reads them, as Anthropic's own SDK does it. Whoever wants them kept validates the
+reply against the schema given.
 Source: Anthropic's API reference, structured outputs; the SDK's transform_schema.
 """
 
@@ -22,6 +23,7 @@ _BOUNDS = frozenset(
         *("minProperties", "maxProperties"),
     }
 )
+_FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid")
 _SCHEMAS_BY_NAME = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
 _LISTS_OF_SCHEMAS = ("anyOf", "allOf", "oneOf", "prefixItems")
 _SCHEMAS = ("items", "not", "if", "then", "else", "contains", "additionalItems", "propertyNames")
@@ -56,7 +58,7 @@ def _closed(schema: Schema, place: str) -> dict[str, Any]:
             closed[word] = [_inner(one, f"{at}/{number}") for number, one in enumerate(value)]
         elif word in _SCHEMAS:
             closed[word] = _inner(value, at)
-        elif word in _BOUNDS or (word == "minItems" and value not in (0, 1)):
+        elif word in _BOUNDS or _is_not_enforced(word, value):
             bounds.append(f"{word}: {json.dumps(value, default=str)}")
         else:
             closed[word] = value
@@ -68,6 +70,10 @@ def _closed(schema: Schema, place: str) -> dict[str, Any]:
     if bounds:
         closed["description"] = " ".join(filter(None, [str(schema.get("description") or ""), f"({', '.join(bounds)})"]))
     return closed
+
+
+def _is_not_enforced(word: str, value: Any) -> bool:
+    return (word == "minItems" and value not in (0, 1)) or (word == "format" and value not in _FORMATS)
 
 
 def _inner(schema: Any, place: str) -> Any:

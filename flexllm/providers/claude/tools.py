@@ -5,6 +5,7 @@ Source: Anthropic's API reference, tool use.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ Tool = Mapping[str, Any]
 _MODES = {"auto": "auto", "none": "none", "required": "any"}
 _OWN_CHOICES = ("auto", "any", "tool", "none")
 _KNOWN = ("name", "description", "parameters", "strict")
+_NAME = re.compile("[a-zA-Z0-9_-]{1,128}")
+_ALTERNATIVES = ("anyOf", "oneOf", "allOf")
 
 
 def tool_fields(
@@ -41,6 +44,8 @@ def tool_fields(
     if tools is not None and not isinstance(tools, (list, tuple)):
         raise InputError(f"tools must be a list, not {type(tools).__name__}")
     wire_tools = [_tool(tool, position) for position, tool in enumerate(tools or ())]
+    if model.is_claude:
+        _check_tools(wire_tools)
     wire_choice = None
     if isinstance(choice, Mapping) and choice.get("type") == "allowed_tools":
         wire_tools, choice = _allowed(choice, wire_tools)
@@ -83,6 +88,22 @@ def _tool(tool: Any, position: int) -> Tool:
     wire.update({field: value for field, value in function.items() if field not in _KNOWN})
     wire.update({field: value for field, value in tool.items() if field not in ("type", "function")})
     return wire
+
+
+def _check_tools(tools: Sequence[Tool]) -> None:
+    """Refuse names and schemas of the caller's own tools that Anthropic does."""
+    for position, tool in enumerate(tools):
+        if tool.get("type") not in (None, "custom"):
+            continue
+        name, schema = tool.get("name"), tool.get("input_schema")
+        if isinstance(name, str) and not _NAME.fullmatch(name):
+            raise InputError(f"tool {position} cannot be called {name[:60]!r}: up to 128 letters, digits, '_' and '-'")
+        found = [word for word in _ALTERNATIVES if isinstance(schema, Mapping) and word in schema]
+        if found:
+            raise InputError(
+                f"tool {position} has parameters that begin with {found[0]}, which Anthropic takes further inside alone: "
+                "give one object with properties"
+            )
 
 
 def _input_schema(parameters: Any, where: str) -> Mapping[str, Any]:

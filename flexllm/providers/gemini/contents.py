@@ -36,11 +36,6 @@ READ_URLS = (
     f"{FILES_API}v1beta/files/",
 )
 """Starts of URLs that Gemini reads itself: Google's cloud storage, YouTube, its own files."""
-_URL = re.compile(
-    r"gs://.*|https://(www\.|m\.)?youtube\.com/.*|https://youtu\.be/.*"
-    r"|https://generativelanguage\.googleapis\.com/v1(beta|alpha)?/files/.*",
-    re.DOTALL,
-)
 _URL = re.compile(r"(https?|gs)://.", re.IGNORECASE)
 
 _AUDIO_TYPE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
@@ -78,7 +73,8 @@ _NATIVE_PARTS = frozenset(
 def read_conversation(messages: Sequence[Message], model: str) -> tuple[list[str], list[Content]]:
     """Return the system texts and the contents of a conversation; the messages are not changed.
 
-    System messages are taken out of the conversation wherever they stand. Neighbours of one role become one content.
+    System messages are taken out of the conversation wherever they stand. Neighbours of one role become one content. An
+    assistant message without content, such as an answer whose tokens thinking used up, is left out.
 
     Raises:
         InputError: Saying which message cannot be sent, and why.
@@ -111,7 +107,8 @@ def read_conversation(messages: Sequence[Message], model: str) -> tuple[list[str
             _add(contents, "user", parts)
         elif role == "assistant":
             parts, calls = _assistant_parts(messages, position, model)
-            _add(contents, "model", parts)
+            if parts:
+                _add(contents, "model", parts)
             step = _Step(calls, model) if calls else None
         else:
             raise InputError(f"message {position} has the role {role!r}; answer tool calls with the role 'tool'")
@@ -176,7 +173,7 @@ class _Step:
             )
         text, inside, call.more = _tool_content(message.get("content"), self._model, f"message {position}")
         response: dict[str, Any] = {"id": call.sent_id} if call.sent_id else {}
-        response |= {"name": call.name, "response": {"result": text}}
+        response |= {"name": call.name, "response": {"error" if message.get("is_error") else "result": text}}
         if inside:
             response["parts"] = inside
         call.answer = {"functionResponse": response}
@@ -203,31 +200,50 @@ def _assistant_parts(messages: Sequence[Message], position: int, model: str) -> 
         raise InputError(f"message {position} has a function_call: give tool_calls instead")
     if message.get("prefix"):
         raise InputError(f"message {position} is a prefix: Gemini cannot be made to go on with a begun answer")
+    needs_signature = find_family(model).is_since(3) and _is_current(messages, position)
     native = native_of(message, NAME)
     if native:
-        return native, _native_calls(native, given, position)
+        calls = _native_calls(native, given, position)
+        return _replayed(native, needs_signature), calls
     parts = _read_parts(message.get("content"), f"message {position}")
     if not parts and isinstance(message.get("refusal"), str) and message["refusal"]:
         parts.append({"text": message["refusal"]})
-    calls: list[_Call] = []
+    calls = []
     for call in given:
         call_id, name, arguments = call_parts(call)
         sent_id = "" if call_id.startswith(MADE_ID) else call_id
         made: dict[str, Any] = {"id": sent_id} if sent_id else {}
         made |= {"name": name, "args": arguments}
         part: dict[str, Any] = {"functionCall": made}
-        if not calls and find_family(model).is_since(3) and _is_current(messages, position):
+        if not calls and needs_signature:
             part["thoughtSignature"] = NO_SIGNATURE
         parts.append(part)
         calls.append(_Call(call_id, name, sent_id))
-    if not parts:
-        raise InputError(f"message {position} (role 'assistant') is empty: leave it out, Gemini takes no empty turn")
     return parts, calls
 
 
 def _is_current(messages: Sequence[Message], position: int) -> bool:
     """Whether a message belongs to the turn that goes on: no user message is behind it."""
     return all(message["role"] != "user" for message in messages[position + 1 :])
+
+
+def _replayed(native: list[Any], needs_signature: bool) -> list[Part]:
+    """Return parts that Gemini once gave unchanged, but for what it gives and does not take back.
+
+    That is an empty text without a signature, which often ends a stream; and, where a signature is demanded, a first call
+    without one, which an older model made.
+    """
+    parts = [part for part in native if not _is_blank(part)]
+    for number, part in enumerate(parts):
+        if isinstance(part, Mapping) and part.get("functionCall"):
+            if needs_signature and not part.get("thoughtSignature"):
+                parts[number] = {**part, "thoughtSignature": NO_SIGNATURE}
+            break
+    return parts
+
+
+def _is_blank(part: Any) -> bool:
+    return isinstance(part, Mapping) and part.get("text") == "" and part.keys() <= {"text", "thought"}
 
 
 def _native_calls(native: list[Any], given: Any, position: int) -> list[_Call]:
@@ -281,7 +297,7 @@ def _read_parts(content: Any, where: str) -> list[Part]:
         if kind is None:
             if _NATIVE_PARTS.isdisjoint(part):
                 raise InputError(f"{where} has a part without a type: {str(dict(part))[:80]}")
-            if part != {"text": ""}:
+            if not _is_blank(part):
                 read.append(part)
             continue
         reader = _READERS.get(kind) if isinstance(kind, str) else None
@@ -319,6 +335,10 @@ def _media(url: Any, kind: str, where: str) -> Part:
             pair = split_data_uri(url)
             if pair is None:
                 raise InputError(f"{where} has a part of type {kind!r} with a data URI that is not base64")
+            if kind != "file" and pair[0].startswith("text/"):  # what a data URI is that does not name its type
+                raise InputError(
+                    f"{where} has a part of type {kind!r} with a data URI that names no medium: give its type"
+                )
             return {"inlineData": {"mimeType": pair[0], "data": pair[1]}}
         if _URL.match(url):
             mime = _SUFFIX_TYPES.get(url.partition("?")[0].partition("#")[0].rpartition(".")[2].lower())
@@ -332,6 +352,7 @@ def _audio(part: Part, where: str) -> Part:
     data = given.get("data") if isinstance(given, Mapping) else None
     if not isinstance(given, Mapping) or not isinstance(data, str) or not data:
         raise InputError(f"{where} has a part of type 'input_audio' without data")
+    data = data.removeprefix("data:;base64,")  # as Qwen's servers want it
     if data.startswith("data:") or _URL.match(data):
         return _media(data, "input_audio", where)
     kind = given.get("format")

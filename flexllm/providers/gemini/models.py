@@ -16,6 +16,8 @@ from ..thinking import BUDGETS, Thinking, nearest_level
 
 ThinkingConfig = Mapping[str, Any]
 
+LEVELS_OF_THE_API = ("minimal", "low", "medium", "high", "xhigh")
+"""All that the API has a name for, whichever model takes them."""
 ALL_LEVELS = ("minimal", "low", "medium", "high")
 NEWEST_LEVELS = ("low", "medium", "high")
 
@@ -127,7 +129,7 @@ def _strength(level: str, family: Family) -> ThinkingConfig:
     if family.budget:
         least, most = family.budget
         return {"thinkingBudget": max(least, min(most, BUDGETS[level]))}
-    return {"thinkingLevel": (nearest_level(level, family.levels) if family.levels else level).upper()}
+    return {"thinkingLevel": nearest_level(level, family.levels or LEVELS_OF_THE_API).upper()}
 
 
 def _checked_budget(budget: int, family: Family, model: str) -> int:

@@ -12,7 +12,7 @@ from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from ...chat import Chunk, ToolCall, ToolCallDelta, Usage
-from ...errors import ApiStatusError, AuthenticationFailed, QuotaExhausted
+from ...errors import ApiStatusError, AuthenticationFailed, ContextTooLong, QuotaExhausted
 from ..base import count, made_id, make_usage
 from ..status import status_error
 
@@ -213,7 +213,7 @@ class StreamReader:
             if not call.get("willContinue") and not call.get("partialArgs"):
                 return part
             self._open_call = _OpenCall(part, call)
-        if self._open_call.add(call):
+        if self._open_call.add(part, call):
             return None
         whole, self._open_call = self._open_call.part, None
         return whole
@@ -247,8 +247,9 @@ class _OpenCall:
         known = {key: call[key] for key in ("id", "name") if call.get(key)}
         self.part: Part = {**part, "functionCall": {**known, "args": self._args}}
 
-    def add(self, call: Mapping[str, Any]) -> bool:
-        """Take in the next piece; return whether another one is to come."""
+    def add(self, part: Part, call: Mapping[str, Any]) -> bool:
+        """Take in the next piece, with what stands beside its call; return whether another one is to come."""
+        self.part.update({key: value for key, value in part.items() if key != "functionCall"})
         pieces = call.get("partialArgs")
         for piece in pieces if isinstance(pieces, list) else ():
             if isinstance(piece, dict):
@@ -300,6 +301,8 @@ def reply_error(status: int, body: bytes | str, data: Any, request_id: str | Non
         code, family = reason, AuthenticationFailed
     elif is_daily and status == 429:
         family, delay = QuotaExhausted, None
+    elif status == 400 and "input token count" in message:  # Vertex AI puts the rest of the sentence otherwise
+        family = ContextTooLong
     return status_error(
         status, body, message=message, code=code, request_id=request_id, family=family, retry_after=delay
     )

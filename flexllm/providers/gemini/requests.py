@@ -67,6 +67,7 @@ _REFUSED: dict[str, tuple[Any, str]] = {
     "safety_identifier": (None, "on Vertex AI 'labels' may hold it"),
     "metadata": ({}, "on Vertex AI 'labels' may hold it"),
     "prompt_cache_key": (None, "give 'cachedContent'"),
+    "prompt_cache_options": (None, "give 'cachedContent'"),
     "prompt_cache_retention": (None, "give 'cachedContent'"),
     "modalities": (["text"], "give 'responseModalities'"),
     "audio": (None, "give 'speechConfig'"),
@@ -75,6 +76,7 @@ _REFUSED: dict[str, tuple[Any, str]] = {
     "functions": ([], "give 'tools'"),
     "function_call": (None, "give 'tool_choice'"),
     "contents": (None, "give 'messages'"),
+    "messages": (None, "they are given as the conversation already"),
 }
 """OpenAI's words that cannot be said to Gemini: a value that says nothing anyway, and what to do instead."""
 
@@ -106,6 +108,8 @@ def build_body(request: ChatRequest, model: str, *, on_vertex: bool) -> Body:
     for name, value in params.items():
         if value is None or name in _READ_ELSEWHERE:
             continue
+        if name == "max_completion_tokens" and params.get("max_tokens") is not None:  # the other wins, as everywhere
+            continue
         if name in _RENAMED:
             if value != _NEUTRAL.get(name):
                 config[_RENAMED[name]] = value
@@ -121,6 +125,8 @@ def build_body(request: ChatRequest, model: str, *, on_vertex: bool) -> Body:
             name = _TOP_FIELDS.get(name, name)
             if name == "systemInstruction" and system:
                 raise InputError("systemInstruction and a system message are both given: give one of them")
+            if name in body and name in _TOP_FIELDS:
+                raise InputError(f"{name} is given twice, in both spellings: give one of them")
             body[name] = value
     _merge_config(body, config, native)
     _add_thinking(params, config, model, on_vertex)
@@ -142,8 +148,8 @@ def _check_cached(body: Body) -> None:
 def _refuse_files(contents: Iterable[Mapping[str, Any]]) -> None:
     for content in contents:
         for part in content["parts"]:
-            data = part.get("fileData") if isinstance(part, Mapping) else None
-            if isinstance(data, Mapping) and str(data.get("fileUri")).startswith(FILES_API):
+            data = part.get("fileData", part.get("file_data")) if isinstance(part, Mapping) else None
+            if isinstance(data, Mapping) and str(data.get("fileUri", data.get("file_uri"))).startswith(FILES_API):
                 raise InputError("Vertex AI cannot read files of the Gemini API: give file_data, or a gs:// URL")
 
 
@@ -218,13 +224,15 @@ def _response_format(value: Any, config: Body, body: Body) -> None:
         schema = inner.get("schema") if isinstance(inner, Mapping) else None
         if not isinstance(schema, Mapping):
             raise InputError("response_format of type 'json_schema' needs json_schema.schema, an object")
+        if inner.get("description"):
+            schema = {"description": inner["description"], **schema}
         config["responseJsonSchema"] = schema
 
 
 def _service_tier(value: Any, config: Body, body: Body) -> None:
-    """Say OpenAI's "default" as "standard"; its "auto" is what happens anyway."""
+    """Say OpenAI's "default" as "standard"; its "auto" is what happens anyway. Gemini's own field wins."""
     if value != "auto":
-        body["serviceTier"] = "standard" if value == "default" else value
+        body.setdefault("serviceTier", "standard" if value == "default" else value)
 
 
 _WORDS: dict[str, Callable[[Any, Body, Body], None]] = {
@@ -308,7 +316,11 @@ def _read_tools(tools: Any) -> tuple[list[Body], list[Mapping[str, Any]], bool]:
     return declared, native, is_strict
 
 
+_OPENAI_FIELDS = frozenset({"name", "description", "parameters", "strict"})
+
+
 def _declaration(function: Mapping[str, Any]) -> Body:
+    """Return a function's declaration; fields that are not OpenAI's are Gemini's own, and pass unchanged."""
     name = function.get("name")
     if not isinstance(name, str) or not _FUNCTION_NAME.fullmatch(name):
         raise InputError(
@@ -323,7 +335,8 @@ def _declaration(function: Mapping[str, Any]) -> Body:
         if not isinstance(parameters, Mapping):
             raise InputError(f"the parameters of the function {name!r} must be a JSON schema, an object")
         declaration["parametersJsonSchema"] = parameters
-    return declaration
+    native = {field: value for field, value in function.items() if field not in _OPENAI_FIELDS and value is not None}
+    return {**declaration, **native}
 
 
 _MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
