@@ -75,6 +75,8 @@ class BaseClient:
             raise ConfigError(f"model={model!r} must be the name of a model")
         if media is not None and not isinstance(media, MediaOptions):
             raise ConfigError("media must be made by MediaOptions(...), not of type " + type(media).__name__)
+        if headers is not None and not isinstance(headers, Mapping):
+            raise ConfigError("headers must be a mapping of names to values, not of type " + type(headers).__name__)
         if auth is not None and not callable(auth):
             raise ConfigError("auth must be a function that gives headers, not of type " + type(auth).__name__)
         self.model = model

@@ -95,6 +95,31 @@ def decode_body(response: HttpResponse, id_headers: tuple[str, ...] = ("x-reques
         ) from None
 
 
+def json_or_none(body: bytes) -> Any:
+    """Return an error's body decoded, None if it is no JSON: proxies answer with pages of their own."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def event_data(event: ServerSentEvent) -> dict[str, Any]:
+    """Return one piece of a stream as the object that it is; a list of that one object counts too (Gemini's errors).
+
+    Raises:
+        MalformedResponse: It is something else; the message shows its start.
+    """
+    try:
+        data = json.loads(event.data)
+    except (ValueError, RecursionError):
+        raise MalformedResponse(f"a piece of the stream is not JSON: {event.data[:80]!r}") from None
+    if isinstance(data, list) and len(data) == 1:
+        data = data[0]
+    if not isinstance(data, dict):
+        raise MalformedResponse(f"a piece of the stream is not an object: {event.data[:80]!r}")
+    return data
+
+
 def request_id_of(headers: Mapping[str, str], names: tuple[str, ...]) -> str | None:
     """Return the server's id of a request, from the first of these headers that is there."""
     for name in names:

@@ -608,7 +608,8 @@ def test_a_client_of_one_provider_asks_no_other(server: MockServer, kind: Kind) 
 
 
 @pytest.mark.parametrize(
-    "options", [{"model": 3}, {"model": "m", "media": {"allow_private": True}}, {"auth": "Bearer x"}]
+    "options",
+    [{"model": 3}, {"model": "m", "media": {"allow_private": True}}, {"auth": "Bearer x"}, {"headers": "a: b"}],
 )
 def test_an_option_of_a_wrong_type_is_named(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"^{list(options)[-1]}"):

@@ -6,7 +6,6 @@ do stands in `models`. Source: Anthropic's API reference.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
@@ -16,7 +15,7 @@ from ...errors import ApiStatusError, MalformedResponse
 from ...media.options import MediaWants
 from ...sse import ServerSentEvent
 from ...wire import NO_KEY, Headers, HttpRequest, HttpResponse, Target
-from ..base import common_headers, decode_body, encode_body, request_id_of, with_own
+from ..base import common_headers, decode_body, encode_body, json_or_none, request_id_of, with_own
 from ..status import redirect_error
 from .errors import reply_error
 from .messages import NAME
@@ -58,10 +57,7 @@ class ClaudeProvider:
         request_id = request_id_of(response.headers, REQUEST_ID_HEADERS)
         if 300 <= response.status < 400:
             return redirect_error(response, request_id)
-        try:
-            data = json.loads(response.body)
-        except (ValueError, RecursionError):
-            data = None
+        data = json_or_none(response.body)
         return reply_error(response.status, response.body, data, request_id)
 
     def models_request(self, target: Target, page: str | None) -> HttpRequest:

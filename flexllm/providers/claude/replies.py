@@ -15,7 +15,7 @@ from ...chat import ChatCompletionResult, Chunk, ToolCall, ToolCallDelta, Usage
 from ...errors import MalformedResponse
 from ...sse import ServerSentEvent
 from ...wire import HttpResponse
-from ..base import count, decode_body, made_id, make_usage, request_id_of
+from ..base import count, decode_body, event_data, made_id, make_usage, request_id_of
 from .errors import reply_error
 from .messages import NAME
 from .parts import Block
@@ -93,12 +93,7 @@ def read_stream(events: Iterator[ServerSentEvent]) -> Iterator[Chunk]:
     for event in events:
         if event.data in ("", "[DONE]") or event.data.isspace():  # keep-alives; a habit of proxies
             continue
-        try:
-            data = json.loads(event.data)
-        except (ValueError, RecursionError):
-            raise MalformedResponse(f"a piece of the stream is not JSON: {event.data[:80]!r}") from None
-        if not isinstance(data, dict):
-            raise MalformedResponse(f"a piece of the stream is not an object: {event.data[:80]!r}")
+        data = event_data(event)
         kind = data.get("type") or event.name
         if kind == "error" or data.get("error"):
             raise reply_error(200, event.data, data, None)

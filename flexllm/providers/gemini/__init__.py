@@ -5,7 +5,6 @@ What is sent is made in `requests` and `contents`. Source: Gemini and Vertex AI 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -17,7 +16,16 @@ from ...errors import ApiStatusError, InputError, MalformedResponse
 from ...media.options import MediaWants
 from ...sse import ServerSentEvent
 from ...wire import NO_KEY, Headers, HttpRequest, HttpResponse, Target
-from ..base import common_headers, decode_body, encode_body, refuse_stream, request_id_of, with_own
+from ..base import (
+    common_headers,
+    decode_body,
+    encode_body,
+    event_data,
+    json_or_none,
+    refuse_stream,
+    request_id_of,
+    with_own,
+)
 from ..status import redirect_error
 from .contents import NAME, READ_URLS
 from .replies import (
@@ -101,14 +109,7 @@ class GeminiProvider:
         for event in events:
             if event.data == "[DONE]":  # some gateways send it, as OpenAI does
                 continue
-            try:
-                data = json.loads(event.data)
-            except (ValueError, RecursionError):
-                raise MalformedResponse(f"a piece of the stream is not JSON: {event.data[:80]!r}") from None
-            if isinstance(data, list) and len(data) == 1:
-                data = data[0]
-            if not isinstance(data, dict):
-                raise MalformedResponse(f"a piece of the stream is not an object: {event.data[:80]!r}")
+            data = event_data(event)
             if data.get("error") or event.name == "error":
                 raise reply_error(200, event.data, data, None)
             yield reader.chunk(data)
@@ -123,10 +124,7 @@ class GeminiProvider:
         request_id = self._request_id(response)
         if 300 <= response.status < 400:
             return redirect_error(response, request_id)
-        try:
-            data = json.loads(response.body)
-        except (ValueError, RecursionError):
-            data = None
+        data = json_or_none(response.body)
         return reply_error(response.status, response.body, data, request_id)
 
     def models_request(self, target: Target, page: str | None) -> HttpRequest:

@@ -7,7 +7,6 @@ dialects as noted where they are read.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
@@ -17,7 +16,7 @@ from ...errors import ApiStatusError, MalformedResponse
 from ...media.options import MediaWants
 from ...sse import ServerSentEvent
 from ...wire import NO_KEY, Headers, HttpRequest, HttpResponse, Target
-from ..base import common_headers, decode_body, encode_body, refuse_stream, request_id_of, with_own
+from ..base import common_headers, decode_body, encode_body, json_or_none, refuse_stream, request_id_of, with_own
 from ..status import redirect_error
 from .dialects import GATEWAY, UNKNOWN, Dialect, continuing_url, dialect_of
 from .models import is_closed
@@ -116,10 +115,7 @@ class OpenAIProvider:
         """Read an error reply in any of the shapes that compatible servers use."""
         if 300 <= response.status < 400:
             return redirect_error(response, request_id_of(response.headers, REQUEST_ID_HEADERS))
-        try:
-            data = json.loads(response.body)
-        except (ValueError, RecursionError):
-            data = None
+        data = json_or_none(response.body)
         return read_error(response.status, response.headers, response.body, data)
 
     def models_request(self, target: Target, page: str | None) -> HttpRequest:

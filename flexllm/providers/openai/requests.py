@@ -70,7 +70,7 @@ def _changed(message: Message, position: int, dialect: Dialect, uses_tools: bool
     """Return a message as the server wants it, None if it is as it wants."""
     role, content = message.get("role"), message.get("content")
     new: Message = {}
-    dropped = {NATIVE, "prefix"}
+    dropped = {NATIVE, "prefix", "is_error"}  # the latter is Anthropic's mark; the text tells it here
     if role == "developer" and not dialect.has_developer:
         new["role"] = "system"
     if isinstance(content, (list, tuple)):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...chat import Chunk, ToolCallDelta
 from ...errors import MalformedResponse
 from ...sse import ServerSentEvent
-from ..base import made_id
+from ..base import event_data, made_id
 from .replies import (
     arguments_of,
     details_of,
@@ -36,12 +35,7 @@ def read_chunks(events: Iterator[ServerSentEvent], provider: str) -> Iterator[Ch
         if event.data == "[DONE]":
             ended = True
             break
-        try:
-            data = json.loads(event.data)
-        except (ValueError, RecursionError):
-            raise MalformedResponse(f"a piece of the stream is not JSON: {event.data[:80]!r}") from None
-        if not isinstance(data, dict):
-            raise MalformedResponse(f"a piece of the stream is not an object: {event.data[:80]!r}")
+        data = event_data(event)
         if event.name == "error":
             raise read_error(200, {}, event.data, data)
         choice = _first_choice(data.get("choices"))
