@@ -224,6 +224,7 @@ class ChunkCollector:
         self._content: list[str] = []
         self._reasoning: list[str] = []
         self._calls: dict[int, dict[str, str]] = {}
+        self._arguments: dict[int, list[str]] = {}
         self._finish_reason: str | None = None
         self._usage: Usage | None = None
         self._model: str | None = None
@@ -243,10 +244,10 @@ class ChunkCollector:
         if chunk.reasoning_content:
             self._reasoning.append(chunk.reasoning_content)
         for delta in chunk.tool_calls:
-            call = self._calls.setdefault(delta.index, {"id": "", "name": "", "arguments": "", "type": delta.type})
+            call = self._calls.setdefault(delta.index, {"id": "", "name": "", "type": delta.type})
             call["id"] = call["id"] or delta.id or ""
             call["name"] = call["name"] or delta.name or ""
-            call["arguments"] += delta.arguments
+            self._arguments.setdefault(delta.index, []).append(delta.arguments)
         self._finish_reason = chunk.finish_reason or self._finish_reason
         self._usage = chunk.usage or self._usage
         self._model = chunk.model or self._model
@@ -261,8 +262,8 @@ class ChunkCollector:
     ) -> ChatCompletionResult:
         """Return everything taken in so far as one result."""
         calls = [
-            ToolCall(call["id"], call["type"], {"name": call["name"], "arguments": call["arguments"]})
-            for _, call in sorted(self._calls.items())
+            ToolCall(call["id"], call["type"], {"name": call["name"], "arguments": "".join(self._arguments[index])})
+            for index, call in sorted(self._calls.items())
         ]
         return ChatCompletionResult(
             content=self.content,

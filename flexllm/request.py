@@ -31,15 +31,42 @@ def make_params(params: Mapping[str, Any]) -> Mapping[str, Any]:
 
     Args:
         params: `response_format` may be a class; `repair` beside it asks for a second round if the reply does not match.
+            `extra_body`, as OpenAI's SDK has it, is an object of further parameters.
+
+    Raises:
+        ConfigError: One of them is an option of the client or of another call, or cannot be used.
     """
-    if params.get("response_format") is None:
-        if params.get("repair"):
-            raise ConfigError(
-                "repair=True mends replies that do not match a response_format; give one, or leave it out"
-            )
-        if "repair" not in params and "response_format" not in params:
-            return params
-        return {name: value for name, value in params.items() if name not in ("repair", "response_format")}
+    if _NOT_SENT.isdisjoint(params):
+        return params
     made = dict(params)
-    made["response_format"] = as_response_format(made["response_format"], bool(made.pop("repair", False)))
+    for name, instead in _NO_PARAMETERS.items():
+        if made.pop(name, None) is not None:
+            raise ConfigError(f"{name} is no parameter of a request: {instead}")
+    made.pop("skip_cache", None)
+    body = made.pop("extra_body", None)
+    if body is not None and not isinstance(body, Mapping):
+        raise ConfigError(f"extra_body must be an object, not {type(body).__name__}")
+    made.update(body or {})
+    wanted, repair = made.pop("response_format", None), bool(made.pop("repair", False))
+    if wanted is not None:
+        made["response_format"] = as_response_format(wanted, repair)
+    elif repair:
+        raise ConfigError("repair=True mends replies that do not match a response_format; give one, or leave it out")
     return made
+
+
+_TO_THE_CLIENT = "give it to the client"
+_OF_OTHER_CALLS = "this call does not take it"
+_NO_PARAMETERS = {
+    **dict.fromkeys(("api_key", "base_url", "provider", "timeout", "retry_times", "retry_delay"), _TO_THE_CLIENT),
+    "extra_headers": "give headers to the client",
+    "extra_query": "nothing can be put behind the URL",
+    **dict.fromkeys(
+        ("return_raw", "return_usage", "return_summary", "return_cost_report", "output_file", "output_jsonl",
+         "show_progress", "metadata_list", "params_list"),
+        _OF_OTHER_CALLS,
+    ),
+}  # fmt: skip
+"""Words that mean something elsewhere. Sent to a server they would be ignored, and nobody would know."""
+
+_NOT_SENT = frozenset({"response_format", "repair", "extra_body", "skip_cache", *_NO_PARAMETERS})

@@ -87,7 +87,9 @@ class Endpoint:
         """Return the ids of the models that the server offers, all pages of them."""
         ids: list[str] = []
         page: str | None = None
-        for _ in range(MOST_PAGES):
+        pages: set[str | None] = set()
+        while page not in pages and len(pages) < MOST_PAGES:
+            pages.add(page)
             ask = partial(self._provider.models_request, page=page)
             (found, page), _attempts = self._ask(ask, self._provider.models, None, cancel)
             ids += found

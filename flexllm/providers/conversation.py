@@ -14,6 +14,22 @@ NATIVE = "native"
 """The field of an assistant message that holds what providers demand back unchanged, by their names."""
 
 
+_FIELDS = frozenset(
+    {
+        "role", "content", "name", "tool_calls", "tool_call_id", NATIVE, "prefix", "is_error", "cache_control",
+        "reasoning_content", "reasoning", "reasoning_details", "refusal", "annotations", "audio", "function_call",
+    }
+)  # fmt: skip
+"""What a message may hold: fields that are said, or that replies of other providers bring along and nobody needs back."""
+
+
+def refuse_unknown_fields(message: Message, where: str, who: str) -> None:
+    """Raise InputError if a message holds something that would be dropped without a word."""
+    for field in message.keys() - _FIELDS:
+        if message[field] not in (None, "", [], {}, False):
+            raise InputError(f"{where} has a field {field!r}, which {who} has no place for; leave it out")
+
+
 def native_of(message: Message, name: str) -> list[Any] | None:
     """Return what a provider once gave to be sent back with this message; None if it gave nothing."""
     native = message.get(NATIVE)

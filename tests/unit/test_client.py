@@ -239,10 +239,12 @@ def test_the_log_is_silent_until_somebody_listens() -> None:
 
 def test_unknown_keyword_arguments_go_to_the_api_unchanged() -> None:
     adapter, session = answering()
-    odd = {"temperature": 0, "stop": ["\n", "."], "extra_body": {"top_k": 1}, "Weird-Name": None, "max_tokens": 7}
-    new_client(session).chat_completions_sync("Hello", return_usage=True, skip_cache=True, **odd)
+    odd = {"temperature": 0, "stop": ["\n", "."], "Weird-Name": None, "max_tokens": 7}
+    new_client(session).chat_completions_sync(
+        "Hello", return_usage=True, skip_cache=True, **odd, extra_body={"top_k": 1}
+    )
 
-    assert adapter.bodies() == [{"model": "m", "messages": [{"role": "user", "content": "Hello"}], **odd}]
+    assert adapter.bodies() == [{"model": "m", "messages": [{"role": "user", "content": "Hello"}], **odd, "top_k": 1}]
 
 
 def test_arguments_of_the_call_itself_do_not_go_to_the_api(tmp_path: Path) -> None:

@@ -728,5 +728,10 @@ def test_all_pages_of_the_models_are_read_and_each_may_be_asked_for_again() -> N
 
 
 def test_a_list_of_models_without_end_is_left() -> None:
-    setup = Setup(*[ok(f"m{page},next") for page in range(200)])
+    setup = Setup(*[ok(f"m{page},page-{page}") for page in range(200)])
     assert len(setup.endpoint.models()) == len(setup.transport.sent) == 100
+
+
+def test_a_page_of_models_that_leads_back_to_itself_is_read_once() -> None:
+    setup = Setup(ok("a,next"), ok("b,next"), ok("b,next"))
+    assert setup.endpoint.models() == ["a", "b"]

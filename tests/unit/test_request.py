@@ -61,3 +61,26 @@ def test_no_response_format_is_not_sent() -> None:
 def test_there_is_nothing_to_repair_without_a_response_format() -> None:
     with pytest.raises(ConfigError, match="repair=True"):
         make_params({"repair": True})
+
+
+def test_the_fields_of_an_extra_body_are_parameters_like_others() -> None:
+    assert make_params({"seed": 1, "extra_body": {"top_k": 2}, "skip_cache": True}) == {"seed": 1, "top_k": 2}
+    with pytest.raises(ConfigError, match="extra_body must be an object, not list"):
+        make_params({"extra_body": [1]})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("timeout", 5, "give it to the client"),
+        ("api_key", "sk-secret-secret", "give it to the client"),
+        ("extra_headers", {"a": "b"}, "give headers to the client"),
+        ("output_file", "a.jsonl", "this call does not take it"),
+        ("return_raw", True, "this call does not take it"),
+    ],
+)
+def test_a_word_that_means_something_elsewhere_is_not_sent(name: str, value: Any, said: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name} is no parameter of a request: {said}") as caught:
+        make_params({name: value})
+    assert "secret" not in str(caught.value)
+    assert make_params({name: None}) == {}

@@ -15,7 +15,7 @@ from typing import Any
 
 from ...errors import InputError
 from ...messages import Message
-from ..conversation import SYSTEM_ROLES, call_parts, native_of, parts_of
+from ..conversation import SYSTEM_ROLES, call_parts, native_of, parts_of, refuse_unknown_fields
 from .parts import CACHE_CONTROL, Block, assistant_blocks_of, blocks_of, is_blank, text_block
 
 NAME = "claude"
@@ -54,6 +54,7 @@ class Conversation:
                 self.system.append({"type": "text", "text": content})
                 return
         where = f"message {position}"
+        refuse_unknown_fields(message, where, "Anthropic")
         if message.get("name") and role != "tool":
             raise InputError(f"{where} has a name, for which Anthropic has no place: write it into the text")
         if role in SYSTEM_ROLES:

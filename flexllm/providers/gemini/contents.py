@@ -13,7 +13,7 @@ from typing import Any
 from ...errors import InputError
 from ...messages import Message
 from ..base import MADE_ID
-from ..conversation import SYSTEM_ROLES, call_parts, native_of, parts_of, split_data_uri, text_of
+from ..conversation import SYSTEM_ROLES, call_parts, native_of, parts_of, refuse_unknown_fields, split_data_uri, text_of
 from .models import find_family
 
 NAME = "gemini"
@@ -85,6 +85,8 @@ def read_conversation(messages: Sequence[Message], model: str) -> tuple[list[str
     for position, message in enumerate(messages):
         role = message["role"]
         content = message.get("content")
+        if len(message) > 2:
+            refuse_unknown_fields(message, f"message {position}", "Gemini")
         if role == "tool":
             if step is None:
                 raise InputError(f"message {position} answers a tool call, but no turn with tool calls is before it")

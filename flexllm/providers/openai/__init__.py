@@ -128,6 +128,9 @@ class OpenAIProvider:
         data = decode_body(response, REQUEST_ID_HEADERS)
         listed = data.get("data") if isinstance(data, dict) else data
         if not isinstance(listed, list):
+            error = hidden_error(data, None, response.headers, response.body) if isinstance(data, dict) else None
+            if error is not None:
+                raise error
             request_id = request_id_of(response.headers, REQUEST_ID_HEADERS)
             raise MalformedResponse("the list of models holds no list", request_id=request_id)
         return [str(one["id"]) for one in listed if isinstance(one, dict) and one.get("id") and _chats(one)], None

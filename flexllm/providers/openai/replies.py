@@ -213,7 +213,7 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes | str, data:
         if re.fullmatch("[45][0-9][0-9]", str(code)):
             status = int(code) if 200 <= status < 300 else status  # the status that a 200 hides
             code = None
-        code = code or _kind(source)
+        code = (code if isinstance(code, (str, int)) else None) or _kind(source)
     if message is None:
         message = body if isinstance(body, str) else body[:500].decode("utf-8", "replace")
     elif not isinstance(message, str):
