@@ -46,7 +46,7 @@ class BaseClient:
         model: str | None = None,
         base_url: str | None = None,
         api_key: str = NO_KEY,
-        provider: str | None = None,
+        provider: str | None = "auto",
         *,
         cache: None = None,
         cost_tracker: None = None,
