@@ -56,7 +56,7 @@ class GeminiClient(LLMClient):
 
     Args:
         api_key: A key of the developer API; with `use_vertex_ai` and no project, of Vertex AI in express mode.
-        model: None leaves it to each call.
+        model: None leaves it to each call; "gemini-2.5-flash" if it is not given.
         base_url: None means Google's own. With `use_vertex_ai`, what Vertex AI's paths (`/v1/projects/...`) are put behind,
             or of them what it does not hold yet.
         use_vertex_ai: Ask Vertex AI. Needs the extra `vertex` (google-auth), but for express mode.
