@@ -309,6 +309,8 @@ def _read_parts(content: Any, where: str) -> list[Part]:
         if made is None:
             continue
         modifiers = {_MODIFIERS[key]: value for key, value in part.items() if key in _MODIFIERS and value is not None}
+        if part.get("fps") is not None:  # Qwen's word
+            modifiers.setdefault("videoMetadata", {"fps": part["fps"]})
         read.append({**made, **modifiers} if modifiers else made)
     return read
 
