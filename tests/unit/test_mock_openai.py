@@ -546,6 +546,7 @@ def test_models_of_openai_differ_in_what_they_take(fields: dict[str, Any], param
         {"model": "gpt-6-luna", "reasoning_effort": "none", "temperature": 0.5, "max_completion_tokens": 5},
         {"model": "gpt-4.1", "max_tokens": 5, "temperature": 0.5, "stop": "a"},
         {"model": "gpt-5-nano", "reasoning_effort": "minimal"},
+        {"model": "gpt-5-chat-latest", "temperature": 0.5, "max_tokens": 5},
         {"temperature": None, "tools": None, "stop": None, "n": None, "response_format": None, "stream": None},
         {"messages": [{"role": "developer", "content": [{"type": "text", "text": "a"}]}, *MESSAGES]},
         {"messages": [*MESSAGES, {**chat()["choices"][0]["message"]}, MESSAGES[1]]},
@@ -577,6 +578,10 @@ CALLED = assistant(tool_calls=[CALL])
         ({"tools": [tool()], "tool_choice": "required"}, "tool_choice"),
         ({"tools": [tool()], "tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
         ({"messages": [*MESSAGES, CALLED, RESULT], "tools": [tool()]}, "messages[2].reasoning_content"),
+        (
+            {"messages": [*MESSAGES, {**CALLED, "reasoning_content": ""}, RESULT, assistant(content="Yes"), *MESSAGES]},
+            "messages[4].reasoning_content",
+        ),
     ],
 )
 def test_deepseek_refuses_more_while_it_thinks(fields: dict[str, Any], param: str) -> None:
@@ -595,6 +600,21 @@ def test_deepseek_thinks_unless_told_not_to_and_wants_its_thoughts_back() -> Non
     assert choice(model="deepseek-v4-pro", messages=history, tools=[WEATHER])["finish_reason"] == "stop"
     assert "reasoning_content" not in choice(model="deepseek-flash", thinking={"type": "disabled"})["message"]
     assert "reasoning_content" not in choice(model="deepseek-ai/DeepSeek-V3.1")["message"]
+
+
+def test_kimi_k3_cannot_be_told_not_to_think() -> None:
+    assert refused("any", {"model": "kimi-k3", "reasoning_effort": "none"})["param"] == "reasoning_effort"
+    assert ordinary_reply(chat_request(model="kimi-k3", reasoning_effort="max")).status == 200
+    assert ordinary_reply(chat_request(model="kimi-k2.6", thinking={"type": "disabled"})).status == 200
+
+
+@pytest.mark.parametrize(
+    ("asked", "reported"),
+    [({}, "default"), ({"service_tier": "auto"}, "default"), ({"service_tier": "fast"}, "priority"),
+     ({"service_tier": "flex"}, "flex")],
+)  # fmt: skip
+def test_the_tier_that_was_used_is_reported(asked: dict[str, Any], reported: str) -> None:
+    assert json.loads(ordinary_reply(chat_request(**asked)).body or b"")["service_tier"] == reported
 
 
 def test_kimi_cannot_be_forced() -> None:

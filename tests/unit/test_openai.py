@@ -293,6 +293,85 @@ def test_thinking_and_a_native_field_for_it_are_one_too_many(who: str, native: s
     assert built(who, "some-model", thinking=None, **given)[native] == "low"
 
 
+REFUSED_PARTS = {
+    "image_url": "",
+    "input_audio": "deepseek",
+    "audio_url": "deepseek",
+    "video_url": "openai azure deepseek ollama",
+    "video": "openai azure deepseek ollama openrouter",
+    "file": "azure deepseek dashscope ollama vllm",
+}
+WHOLE_PARTS: dict[str, Any] = {
+    "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="},
+    "input_audio": {"data": "SUQz", "format": "mp3"},
+    "audio_url": {"url": "data:audio/mp3;base64,SUQz"},
+    "video_url": {"url": "data:video/mp4;base64,AAAA"},
+    "video": ["https://media.example/1.jpg"],
+    "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERi0="},
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED_PARTS)
+@pytest.mark.parametrize("who", URLS)
+def test_a_part_is_refused_by_the_servers_that_do_not_take_it(who: str, kind: str) -> None:
+    messages = [{"role": "user", "content": [{"type": kind, kind: WHOLE_PARTS[kind]}]}]
+    body = tried(who, "some-model", messages)
+    assert isinstance(body, str) is (who in REFUSED_PARTS[kind].split())
+    assert isinstance(body, dict) or f"takes no part of type {kind!r}" in body
+
+
+@pytest.mark.parametrize("who", URLS)
+def test_the_developer_is_named_where_that_role_is_known(who: str) -> None:
+    sent = built(who, "some-model", [{"role": "developer", "content": "Be brief."}, *HI])["messages"][0]["role"]
+    assert sent == ("developer" if who in ("openai", "azure", "openrouter") else "system")
+
+
+STRENGTHS = {  # of models of which nothing more is known
+    **dict.fromkeys(("groq", "together", "fireworks", "cerebras", "doubao", "perplexity"), "low medium high"),
+    **dict.fromkeys(("deepseek", "moonshot"), "low high max"),
+    **dict.fromkeys(("openrouter", "vllm", "openai", "azure"), "minimal low medium high xhigh max"),
+    "ollama": "low medium high max",
+    "gemini": "minimal low medium high",
+    "mistral": "high",
+}
+
+
+@pytest.mark.parametrize("who", STRENGTHS)
+def test_a_strength_that_a_server_does_not_know_becomes_the_next_that_it_does(who: str) -> None:
+    known = STRENGTHS[who].split()
+    for number, level in enumerate(LEVELS):
+        nearest = next((one for one in LEVELS[number:] if one in known), known[-1])
+        fields = said(who, "some-model", level) or {}
+        assert fields.get("reasoning_effort") == nearest or fields.get("reasoning") == {"effort": nearest}
+
+
+@pytest.mark.parametrize(("word", "value"), [("logprobs", True), ("top_logprobs", 2), ("logit_bias", {"5": 1})])
+def test_mistral_is_not_sent_what_it_would_refuse(word: str, value: Any) -> None:
+    with pytest.raises(InputError, match=f"Mistral has no {word}"):
+        built("mistral", "mistral-medium-latest", **{word: value})
+
+
+FOREIGN = {"reasoning": "Hm.", "reasoning_details": [{"type": "reasoning.text", "text": "Hm."}], "annotations": []}
+
+
+@pytest.mark.parametrize(
+    ("who", "left"),
+    [("openai", {"annotations"}), ("azure", {"annotations"}), ("mistral", set()), ("vllm", set(FOREIGN))],
+)
+def test_fields_of_other_servers_replies_are_left_out_where_they_are_refused(who: str, left: set[str]) -> None:
+    said = {"role": "assistant", "content": "Yes"}
+    sent = built(who, "m", [*HI, {**said, **FOREIGN}, *HI])["messages"][1]
+    assert sent == {**said, **{word: FOREIGN[word] for word in left}}
+
+
+@pytest.mark.parametrize("word", ["think", "format", "options", "keep_alive", "chat_template_kwargs", "n"])
+def test_ollama_is_not_sent_what_it_would_ignore(word: str) -> None:
+    with pytest.raises(InputError, match=f"Ollama has no {word}"):
+        built("ollama", "qwen3:4b", **{word: {"a": 1}})
+    assert word not in built("ollama", "qwen3:4b", **{word: None})
+    assert built("groq", "qwen3:4b", **{word: {"a": 1}})[word] == {"a": 1}
+
+
 @pytest.mark.parametrize("nonsense", ["", "lots", -1, 1.5, [], object()])
 def test_what_is_no_thinking_at_all_is_refused(nonsense: Any) -> None:
     with pytest.raises(InputError, match="is not understood"):

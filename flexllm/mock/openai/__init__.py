@@ -23,6 +23,7 @@ MESSAGE_TOKENS = 4  # overhead per message; with REPLY_TOKENS the figure OpenAI 
 REPLY_TOKENS = 3
 IMAGE_TOKENS = 85  # OpenAI's price of a low-detail image; base64 is never counted as text
 DELIVERY = ("stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "stop")
+TIERS = {"auto": "default", "fast": "priority"}  # asked for -> reported; others are reported as they are
 FINISH_REASONS = {"stop": "stop", "length": "length", "calls": "tool_calls"}
 # Status -> message, type, code. Source: OpenAI's API reference, error codes.
 ERRORS: dict[int, tuple[str, str, str]] = {
@@ -141,6 +142,7 @@ def _chat(body: Mapping[str, Any], token_delay: float, is_own: bool) -> Reply:
 
 def _completion(body: Mapping[str, Any], is_own: bool) -> dict[str, Any]:
     mark = digest(body, DELIVERY)
+    tier = body.get("service_tier") or "default"
     question = _question(body, mark, is_own)
     answers = [answer(question)]
     answers += [answer(question._replace(digest=f"{mark}{at}")) for at in range(1, body.get("n") or 1)]
@@ -160,7 +162,7 @@ def _completion(body: Mapping[str, Any], is_own: bool) -> dict[str, Any]:
         "model": body["model"],
         "choices": choices,
         "usage": _usage(body["messages"], answers),
-        "service_tier": "default",
+        "service_tier": TIERS.get(tier, tier),
         "system_fingerprint": "fp_mock",
     }
 

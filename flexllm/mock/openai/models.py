@@ -29,7 +29,8 @@ class Family(NamedTuple):
 # The beginning of a model's name -> its family; the first that fits counts.
 _FAMILIES = {
     r"gpt-5\.[245]-pro": Family(("medium", "high", "xhigh"), "medium", is_chat=False),
-    r"gpt-5(\.\d+)?-chat-latest": Family(("medium",), "medium"),
+    r"gpt-5\.\d+-chat-latest": Family(("medium",), "medium"),
+    r"gpt-5-chat": Family((), None),
     r"gpt-6(\.\d+)?-astra|gpt-6\.[12]-sol": Family((*_LOW_TO_HIGH, "xhigh", "max"), "medium"),
     r"gpt-6": Family(("none", *_LOW_TO_HIGH, "xhigh", "max"), "medium"),
     r"gpt-5\.[56]": Family(("none", *_LOW_TO_HIGH, "xhigh"), "medium"),

@@ -46,6 +46,8 @@ def server_refusal(body: Mapping[str, Any]) -> Fault | None:
         return _deepseek_fault(body)
     if _KIMI.match(body["model"]) and body.get("tool_choice") == "required":
         return rule("tool_choice 'required' is not supported by this model.", "tool_choice")
+    if body["model"].startswith("kimi-k3") and body.get("reasoning_effort") not in (None, "low", "high", "max"):
+        return rule("reasoning_effort must be low, high or max for this model.", "reasoning_effort")
     return None
 
 
@@ -56,8 +58,9 @@ def _deepseek_fault(body: Mapping[str, Any]) -> Fault | None:
         return None
     if body.get("tool_choice") not in (None, "auto", "none"):
         return rule("Thinking mode does not support this tool_choice", "tool_choice", code="invalid_request_error")
+    uses_tools = any(message.get("tool_calls") for message in body["messages"])
     for at, message in enumerate(body["messages"]):
-        if message.get("tool_calls") and message.get("reasoning_content") is None:
+        if uses_tools and message["role"] == "assistant" and message.get("reasoning_content") is None:
             sentence = "The `reasoning_content` in the thinking mode must be passed back to the API."
             return rule(sentence, "messages", at, "reasoning_content", code="invalid_request_error")
     return None

@@ -89,6 +89,8 @@ class OpenAIProvider:
             calls = calls_of(message, str(data.get("id") or "") or response.body)
         if finish_reason == "stop":
             finish_reason = "tool_calls" if calls else "content_filter" if refused else "stop"
+        elif finish_reason is None and calls:
+            finish_reason = "tool_calls"
         details = details_of(message) if "reasoning_details" in message else None
         model = data.get("model")
         return ChatCompletionResult(

@@ -42,9 +42,10 @@ class Dialect:
         has_developer: Whether `developer` is a role of its own; elsewhere it is said as `system`.
         one_system: Whether several leading system messages become one: some chat templates take no more.
         reasoning_back: The field in which an earlier turn's thinking goes back; "both" for `reasoning_content` and
-            `reasoning` (servers of either name), "with tools" for the first of them, where tools are used; None where it
-            does not go back.
+            `reasoning` (servers of either name), "with tools" for the first of them, where tools are used, "tags" for
+            the text before the answer, between tags, for GLM's models; None where it does not go back.
         details_back: Whether `reasoning_details` go back unchanged.
+        refused_fields: Fields that other servers' replies have, and whose message this one refuses; they are left out.
         prefix: How the last message is marked to be continued: by the field "prefix" or "partial", by the request's
             fields ("template"), or not at all (None).
         continues_at_beta: Whether that is done at another URL.
@@ -75,6 +76,7 @@ class Dialect:
     one_system: bool = False
     reasoning_back: str | None = None
     details_back: bool = False
+    refused_fields: frozenset[str] = frozenset()
     prefix: str | None = None
     continues_at_beta: bool = False
     refused_parts: Mapping[str, str] = field(default_factory=dict)
@@ -116,6 +118,7 @@ SAMPLING: Mapping[str, tuple[object, ...]] = {
 
 _LIMIT = {"max_completion_tokens": "max_tokens"}
 _OPENAI_PARTS = {"video_url": NO_VIDEO, "video": NO_VIDEO}
+_FOREIGN_FIELDS = frozenset({"reasoning", "reasoning_details"})
 
 UNKNOWN = Dialect(
     name="vllm",
@@ -144,6 +147,7 @@ _DIALECTS: tuple[tuple[Dialect, tuple[str, ...]], ...] = (
             title="OpenAI",
             levels=("minimal", "low", "medium", "high", "xhigh", "max"),
             has_developer=True,
+            refused_fields=_FOREIGN_FIELDS,
             refused_parts=_OPENAI_PARTS,
             checks_models=True,
             media=MediaWants(inline_remote=frozenset({"audio", "file"})),
@@ -156,6 +160,7 @@ _DIALECTS: tuple[tuple[Dialect, tuple[str, ...]], ...] = (
             title="Azure OpenAI",
             levels=("minimal", "low", "medium", "high", "xhigh", "max"),
             has_developer=True,
+            refused_fields=_FOREIGN_FIELDS,
             refused_parts={**_OPENAI_PARTS, "file": NO_FILE},
             checks_models=True,
         ),
@@ -198,6 +203,7 @@ _DIALECTS: tuple[tuple[Dialect, tuple[str, ...]], ...] = (
             thinking="enable",
             levels=(),
             budgets=(128, 32_768),
+            renamed=_LIMIT,
             models_query="?type=text&sub_type=chat",
         ),
         ("siliconflow.cn", "siliconflow.com"),
@@ -238,6 +244,7 @@ _DIALECTS: tuple[tuple[Dialect, tuple[str, ...]], ...] = (
             thinking_field="thinking",
             levels=("low", "high", "max"),
             reasoning_back="reasoning_content",
+            renamed=_LIMIT,
         ),
         ("z.ai", "bigmodel.cn"),
     ),
@@ -250,6 +257,7 @@ _DIALECTS: tuple[tuple[Dialect, tuple[str, ...]], ...] = (
             levels=("high",),
             prefix="prefix",
             # It answers 422 to fields that it does not know. Sources: its API reference and its replies.
+            refused_fields=_FOREIGN_FIELDS | {"annotations"},
             refused_words={"logprobs": (False,), "top_logprobs": (0,), "logit_bias": ({},)},
             renamed={**_LIMIT, "seed": "random_seed"},
             forced_tools="any",
@@ -260,11 +268,11 @@ _DIALECTS: tuple[tuple[Dialect, tuple[str, ...]], ...] = (
     ),
     (Dialect(name="groq", title="Groq"), ("groq.com",)),
     (
-        Dialect(name="together", title="Together", thinking="toggle", thinking_field="reasoning"),
+        Dialect(name="together", title="Together", thinking="toggle", thinking_field="reasoning", renamed=_LIMIT),
         ("together.xyz", "together.ai"),
     ),
     (Dialect(name="fireworks", title="Fireworks"), ("fireworks.ai",)),
-    (Dialect(name="cerebras", title="Cerebras", thinking="disable"), ("cerebras.ai",)),
+    (Dialect(name="cerebras", title="Cerebras", thinking="disable", reasoning_back="tags"), ("cerebras.ai",)),
     (
         Dialect(name="minimax", title="MiniMax", thinking="split", levels=(), details_back=True),
         ("minimax.io", "minimaxi.com", "minimax.chat"),
@@ -273,7 +281,7 @@ _DIALECTS: tuple[tuple[Dialect, tuple[str, ...]], ...] = (
         Dialect(name="doubao", title="Doubao", thinking="type", thinking_field="thinking"),
         ("volces.com", "bytepluses.com"),
     ),
-    (Dialect(name="perplexity", title="Perplexity"), ("perplexity.ai",)),
+    (Dialect(name="perplexity", title="Perplexity", renamed=_LIMIT), ("perplexity.ai",)),
     (
         Dialect(name="gemini", title="Gemini's layer in OpenAI's format", levels=("minimal", "low", "medium", "high")),
         ("googleapis.com",),
@@ -299,7 +307,14 @@ _DIALECTS: tuple[tuple[Dialect, tuple[str, ...]], ...] = (
             reasoning_back="reasoning",
             refused_parts={**_OPENAI_PARTS, "file": NO_FILE},
             # It ignores what it does not know. Source: its server's code.
-            refused_words={"n": (1,), "logit_bias": ({},), "parallel_tool_calls": (True,)},
+            refused_words={
+                "n": (1,),
+                "logit_bias": ({},),
+                "parallel_tool_calls": (True,),
+                "chat_template_kwargs": ({},),
+                # Words of its native API, where they mean something.
+                **dict.fromkeys(("think", "format", "options", "keep_alive"), ({},)),
+            },
             renamed=_LIMIT,
             forced_tools="refused",
             media=MediaWants(

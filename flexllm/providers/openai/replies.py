@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...chat import ToolCall, Usage
-from ...errors import ApiStatusError, ContentFiltered
+from ...errors import ApiStatusError, ContentFiltered, QuotaExhausted
 from ..base import count, made_id, make_usage, request_id_of
-from ..status import status_error
+from ..status import QUOTA_CODES, status_error
 
 REQUEST_ID_HEADERS = (
     "x-request-id",
@@ -61,7 +61,7 @@ def texts_of(message: Json) -> tuple[str, str | None, bool]:
     """Return a message's text, what the model thought, and whether the text is a refusal.
 
     DeepSeek and Qwen call thinking `reasoning_content`, vLLM and Ollama `reasoning`; Mistral sends a list of parts;
-    MiniMax, and OpenRouter beside `reasoning`, `reasoning_details`.
+    MiniMax, and OpenRouter beside `reasoning`, `reasoning_details`. The text of an answer in sound is its transcript.
     """
     content = message.get("content")
     reasoning = message.get("reasoning_content") or message.get("reasoning")
@@ -73,6 +73,9 @@ def texts_of(message: Json) -> tuple[str, str | None, bool]:
             content = _joined([part for part in parts if part.get("type") == "text"])
         else:
             content = "" if content is None else str(content)
+            audio = message.get("audio")
+            if not content and isinstance(audio, dict):
+                content = str(audio.get("transcript") or "")
     if not reasoning and "reasoning_details" in message:
         details = details_of(message)
         reasoning = "".join(str(item.get("text") or item.get("summary") or "") for item in details)
@@ -203,17 +206,22 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes | str, data:
     """Read an error body. Its message stands in `error.message`, `error`, `message`, `detail`, or is the whole text."""
     message: Any = None
     code: Any = None
+    family: type[ApiStatusError] | None = None
     if isinstance(data, list) and data:  # Gemini's compatible layer wraps the object in a list
         data = data[0]
     if isinstance(data, dict):
         inner = data.get("error")
         source = inner if isinstance(inner, dict) else data
-        message = (inner if isinstance(inner, str) else None) or source.get("message") or data.get("detail")
+        message = (inner if isinstance(inner, str) else None) or source.get("message")
+        message = message or data.get("message") or data.get("detail")
         code = source.get("code")
         if re.fullmatch("[45][0-9][0-9]", str(code)):
             status = int(code) if 200 <= status < 300 else status  # the status that a 200 hides
             code = None
-        code = (code if isinstance(code, (str, int)) else None) or _kind(source)
+        kind = _kind(source)
+        if kind in QUOTA_CODES and status < 500:  # Kimi says it by the type, whatever the code
+            family = QuotaExhausted
+        code = (code if isinstance(code, (str, int)) else None) or kind
     if message is None:
         message = body if isinstance(body, str) else body[:500].decode("utf-8", "replace")
     elif not isinstance(message, str):
@@ -224,6 +232,7 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes | str, data:
         message=message,
         code=None if code is None else str(code),
         request_id=request_id_of(headers, REQUEST_ID_HEADERS),
+        family=family,
     )
 
 
@@ -231,9 +240,9 @@ def _kind(source: Json) -> str | None:
     """Return what kind of error it is where no code says so. OpenRouter puts that, and moderation, into `metadata`."""
     metadata = source.get("metadata")
     if isinstance(metadata, dict):
+        if metadata.get("reasons") or metadata.get("flagged_input"):
+            return "content_policy_violation"
         if isinstance(metadata.get("error_type"), str):
             return str(metadata["error_type"])
-        if metadata.get("reasons"):
-            return "content_policy_violation"
     kind = source.get("type")
     return kind if isinstance(kind, str) else None

@@ -16,7 +16,7 @@ from ...errors import InputError
 from ...messages import Message
 from ..conversation import NATIVE, SYSTEM_ROLES, native_of, parts_of
 from .dialects import SAMPLING, Dialect
-from .models import powers_of
+from .models import base_name, powers_of
 from .parts import adapt_parts
 from .thinking import thinking_fields
 
@@ -56,6 +56,8 @@ def adapt_messages(payload: Payload, dialect: Dialect) -> bool:
         if changed is not None:
             sent = list(messages) if sent is None else sent
             sent[position] = changed
+    if dialect.reasoning_back == "tags" and "glm" in base_name(str(payload["model"])):
+        sent = [_thought_aloud(new, given) for new, given in zip(sent or messages, messages, strict=True)]
     continues = bool(messages) and bool(messages[-1].get("prefix"))
     if continues:
         sent = _continued(sent or list(messages), messages[-1], payload, dialect)
@@ -83,6 +85,7 @@ def _changed(message: Message, position: int, dialect: Dialect, uses_tools: bool
         dropped.update(word for word, value in message.items() if value is None and word != "content")
         if not message.get("tool_calls"):
             dropped.add("tool_calls")
+        dropped |= dialect.refused_fields
         _history(message, new, dropped, dialect, uses_tools)
     if dialect.short_ids and "tool_call_id" in message:
         short = _short_id(message["tool_call_id"])
@@ -105,8 +108,8 @@ def _history(message: Message, new: Message, dropped: set[str], dialect: Dialect
         new["reasoning_details"] = details
     back = dialect.reasoning_back
     reasoning = message.get("reasoning_content")
-    if back == "with tools" and uses_tools and calls and reasoning is None:
-        new["reasoning_content"] = ""  # DeepSeek asks for it of each turn that called tools, be it empty
+    if back == "with tools" and uses_tools and reasoning is None:
+        new["reasoning_content"] = ""  # DeepSeek asks for it of every turn of a conversation with tools, be it empty
         return
     if "reasoning_content" not in message:
         return
@@ -116,6 +119,17 @@ def _history(message: Message, new: Message, dropped: set[str], dialect: Dialect
     is_sent = back in ("reasoning_content", "both") or (back == "with tools" and (uses_tools or message.get("prefix")))
     if not is_sent:
         dropped.add("reasoning_content")
+
+
+def _thought_aloud(message: Message, given: Message) -> Message:
+    """Return a message with what was thought before it between tags, as GLM's templates read it."""
+    reasoning, content = given.get("reasoning_content"), message.get("content")
+    if not reasoning or message.get("role") != "assistant":
+        return message
+    thought = f"<think>{reasoning}</think>"
+    if isinstance(content, (list, tuple)):
+        return {**message, "content": [{"type": "text", "text": thought}, *content]}
+    return {**message, "content": f"{thought}{content or ''}"}
 
 
 def _calls(calls: Any, dialect: Dialect) -> list[Any] | None:

@@ -30,10 +30,10 @@ def read_chunks(events: Iterator[ServerSentEvent], provider: str) -> Iterator[Ch
         provider: The name under which `native` items stand.
     """
     reader = _Reader(provider)
-    ended = False
+    is_done = has_reason = False
     for event in events:
         if event.data == "[DONE]":
-            ended = True
+            is_done = True
             break
         data = event_data(event)
         if event.name == "error":
@@ -44,13 +44,14 @@ def read_chunks(events: Iterator[ServerSentEvent], provider: str) -> Iterator[Ch
             if error is not None:
                 raise error
         chunk = reader.chunk(data, choice, event.data)
-        ended = ended or chunk.finish_reason is not None
+        has_reason = has_reason or chunk.finish_reason is not None
         yield chunk
-    if not ended:
+    if not (is_done or has_reason):
         raise MalformedResponse("the stream ended without its end mark")
     late = reader.details.take()
-    if late:
-        yield Chunk(native={provider: late})
+    reason = "tool_calls" if reader.has_called and not has_reason else None
+    if late or reason:
+        yield Chunk(finish_reason=reason, native={provider: late} if late else None)
 
 
 def _first_choice(choices: Any) -> Json | None:
@@ -72,6 +73,11 @@ class _Reader:
         self._seed: str | None = None
         self._answered = False
         self._refused = False
+
+    @property
+    def has_called(self) -> bool:
+        """Whether a call of a tool has begun."""
+        return self._numbers.are_any
 
     def chunk(self, data: Json, choice: Json | None, text: str) -> Chunk:
         """Return what one event adds."""
@@ -139,6 +145,11 @@ class _CallNumbers:
     def __init__(self) -> None:
         self._ids: dict[int, str | None] = {}
         self._latest: dict[int | None, int] = {}
+
+    @property
+    def are_any(self) -> bool:
+        """Whether a call has been numbered."""
+        return bool(self._ids)
 
     def number(self, index: int | None, call_id: str | None, name: str | None) -> tuple[int, bool]:
         """Return the number of the call that a piece belongs to, and whether the piece starts it.
