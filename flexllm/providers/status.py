@@ -49,6 +49,9 @@ CONTEXT_WORDS = (
 """How servers without a code put it. Source: replies of OpenRouter, vLLM and Groq; of Anthropic; of Gemini."""
 
 
+BUSY_WORDS = ("overloaded", "over capacity")
+"""How servers say in a 500 that they have too much to do. Source: replies of compatible servers."""
+
 HINTS: dict[type[ApiStatusError], str] = {
     AuthenticationFailed: "check the API key, and that it belongs to this server",
     PermissionDenied: "the API key is not allowed to do this",
@@ -121,10 +124,9 @@ def _family(status: int, code: str | None, message: str) -> type[ApiStatusError]
     exact = {401: AuthenticationFailed, 403: PermissionDenied, 404: NotFound, 429: RateLimited}
     if status in exact:
         return exact[status]
-    if status in (503, 529):
-        return Overloaded
     if status >= 500:
-        return ServerError
+        is_busy = status in (503, 529) or any(words in message.lower() for words in BUSY_WORDS)
+        return Overloaded if is_busy else ServerError
     return BadRequest if status >= 400 else ApiStatusError
 
 

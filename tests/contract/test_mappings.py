@@ -238,6 +238,8 @@ ERRORS: list[tuple[str, int, Any, str, bool]] = [
     ("openai", 529, openai_error(), "Overloaded", True),
     ("openai", 500, openai_error(code="server_error"), "ServerError", True),
     ("openai", 502, openai_error(), "ServerError", True),
+    ("openai", 500, openai_error("The model is currently overloaded"), "Overloaded", True),
+    ("openai", 502, openai_error("We are over capacity"), "Overloaded", True),
     ("openai", 504, openai_error(), "ServerError", True),
     ("openai", 400, openai_error(code="context_length_exceeded"), "ContextTooLong", False),
     ("openai", 400, openai_error("This model's maximum context length is 8192 tokens"), "ContextTooLong", False),

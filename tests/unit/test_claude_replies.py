@@ -238,7 +238,7 @@ def test_a_call_that_is_never_stopped_has_its_arguments_once() -> None:
     assert [one.function for one in result.tool_calls or ()] == [{"name": "f", "arguments": '{"a": 1}'}]
 
 
-@pytest.mark.parametrize("text_of_error", ["Overloaded", ""])
+@pytest.mark.parametrize("text_of_error", ["Something went wrong", ""])
 def test_an_error_event_is_told_apart_by_its_type(text_of_error: str) -> None:
     kinds = {
         "invalid_request_error": (400, "BadRequest"),
