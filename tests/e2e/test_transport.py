@@ -8,11 +8,9 @@ import inspect
 import io
 import os
 import pickle
-import shutil
 import signal
 import socket
 import ssl
-import subprocess
 import threading
 import time
 import zlib
@@ -694,29 +692,6 @@ def test_a_name_that_cannot_exist_is_an_error_of_ours(route: str, url: str) -> N
 
 
 # --- TLS --------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate of 127.0.0.1, signed by itself, in one file with its key."""
-    if not shutil.which("openssl"):
-        pytest.skip("the openssl command is needed to make a certificate")
-    folder = tmp_path_factory.mktemp("tls")
-    key, path, both = folder / "key.pem", folder / "certificate.pem", folder / "both.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", path],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    both.write_bytes(key.read_bytes() + path.read_bytes())
-    return both
-
-
-@pytest.fixture
-def tls(certificate: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    return context
 
 
 @ROUTES
