@@ -55,7 +55,7 @@ def make_params(params: Mapping[str, Any]) -> Mapping[str, Any]:
     return made
 
 
-_TO_THE_CLIENT = "give it to the client"
+_TO_THE_CLIENT = "give it to the client, or to the command line as an option of its own"
 _OF_OTHER_CALLS = "this call does not take it"
 _NO_PARAMETERS = {
     **dict.fromkeys(("api_key", "base_url", "provider", "timeout", "retry_times", "retry_delay"), _TO_THE_CLIENT),
