@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         AuthenticationFailed,
         BadRequest,
         BatchFailed,
+        BatchStopped,
         BudgetExceededError,
         CacheError,
         CheckpointError,
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
         PriceUnknown,
         QuotaExhausted,
         RateLimited,
+        RejectedReply,
+        ReplyTruncated,
         RequestCancelled,
         RequestError,
         RequestTimeout,
@@ -64,10 +67,11 @@ _ROOMS = {
     "client.providers": "ClaudeClient GeminiClient OpenAIClient",
     "cost": "CostReport",
     "errors": (
-        "AllEndpointsFailed ApiStatusError AuthenticationFailed BadRequest BatchFailed BudgetExceededError CacheError "
-        "CheckpointError ConfigError ConnectionFailed ContentFiltered ContextTooLong FlexLLMError InputError "
+        "AllEndpointsFailed ApiStatusError AuthenticationFailed BadRequest BatchFailed BatchStopped BudgetExceededError "
+        "CacheError CheckpointError ConfigError ConnectionFailed ContentFiltered ContextTooLong FlexLLMError InputError "
         "MalformedResponse NotFound OutputLocked Overloaded PermissionDenied PriceUnknown QuotaExhausted RateLimited "
-        "RequestCancelled RequestError RequestTimeout SchemaMismatch ServerError StreamBroken TlsFailed"
+        "RejectedReply ReplyTruncated RequestCancelled RequestError RequestTimeout SchemaMismatch ServerError "
+        "StreamBroken TlsFailed"
     ),
     "media.options": "MediaOptions",
 }
@@ -81,6 +85,7 @@ __all__ = [
     "BatchFailed",
     "BatchResult",
     "BatchResultItem",
+    "BatchStopped",
     "BudgetExceededError",
     "CacheError",
     "ChatCompletionResult",
@@ -107,6 +112,8 @@ __all__ = [
     "PriceUnknown",
     "QuotaExhausted",
     "RateLimited",
+    "RejectedReply",
+    "ReplyTruncated",
     "RequestCancelled",
     "RequestError",
     "RequestTimeout",

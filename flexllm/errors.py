@@ -16,10 +16,13 @@
           ServerError
             Overloaded
         MalformedResponse                 a 2xx that is not what the API promises
-          SchemaMismatch                  ... or not what the caller asked for
+          RejectedReply                   ... or not what the caller asked for: .content .usage
+            SchemaMismatch                it does not match response_format
+            ReplyTruncated                it was cut at a token limit
         StreamBroken                      after the first piece; .partial and .result hold what arrived
-      AllEndpointsFailed                  .errors, in the order tried
+      AllEndpointsFailed                  .errors, in the order tried; .attempts
       BatchFailed                         some rows of a batch failed; .errors by index
+      BatchStopped                        a batch ended before its input did; .reason .error
       BudgetExceededError                 .current_cost .budget_limit
       PriceUnknown (also LookupError)
       CacheError
@@ -173,12 +176,12 @@ class MalformedResponse(RequestError):
     """The server said 2xx, but what it sent is not what its API promises."""
 
 
-class SchemaMismatch(MalformedResponse):
-    """The reply does not match the schema that the caller asked for.
+class RejectedReply(MalformedResponse):
+    """The reply came whole, and is paid for, but is not what the caller asked for.
 
     Attributes:
-        content: The reply's text, which is paid for and may still be of use.
-        usage: Its token counts, of the repair round too where there was one; None if the server sent none.
+        content: The reply's text, which may still be of use.
+        usage: Its token counts, with those of a second request where there was one; None if the server sent none.
     """
 
     def __init__(
@@ -195,6 +198,14 @@ class SchemaMismatch(MalformedResponse):
         super().__init__(message, endpoint=endpoint, model=model, attempts=attempts, request_id=request_id)
         self.content = content
         self.usage = usage
+
+
+class SchemaMismatch(RejectedReply):
+    """The reply does not match the schema that the caller asked for."""
+
+
+class ReplyTruncated(RejectedReply):
+    """The reply was cut at a token limit, and the caller wants whole ones alone."""
 
 
 class StreamBroken(RequestError):
@@ -225,12 +236,14 @@ class AllEndpointsFailed(FlexLLMError):
     """Every endpoint of a pool failed this request.
 
     Attributes:
-        errors: One error per endpoint, in the order tried.
+        errors: The error of each attempt, in the order tried.
+        attempts: How many times the request was sent, or tried to be, at all of them together.
     """
 
-    def __init__(self, message: str, *, errors: Sequence[RequestError] = ()) -> None:
+    def __init__(self, message: str, *, errors: Sequence[RequestError] = (), attempts: int = 1) -> None:
         super().__init__(message)
         self.errors = list(errors)
+        self.attempts = attempts
 
 
 class BatchFailed(FlexLLMError):
@@ -243,6 +256,21 @@ class BatchFailed(FlexLLMError):
     def __init__(self, message: str, *, errors: Mapping[int, FlexLLMError] | None = None) -> None:
         super().__init__(message)
         self.errors = dict(errors or {})
+
+
+class BatchStopped(FlexLLMError):
+    """A batch ended before its input did; every answer that came is kept, and the rows that were not asked may be yet.
+
+    Attributes:
+        reason: "fatal" (an error that every further row would meet), "failures" (too large a share of the rows failed)
+            or "max_time".
+        error: The error that decided, None if none did.
+    """
+
+    def __init__(self, message: str, *, reason: str = "fatal", error: FlexLLMError | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.error = error
 
 
 class BudgetExceededError(FlexLLMError):
@@ -275,7 +303,7 @@ def error_fields(error: BaseException) -> dict[str, Any]:
 
     Returns:
         `class` (the error's class name) and `message`; for a failed request also `attempts` and, where known,
-        `status_code`, `code` and `request_id`; for a reply that does not match its schema, which is paid for, `content`
+        `status_code`, `code` and `request_id`; for a rejected reply, which is paid for, `content`
         and `usage`.
     """
     fields: dict[str, Any] = {"class": type(error).__name__, "message": str(error)}
@@ -286,7 +314,9 @@ def error_fields(error: BaseException) -> dict[str, Any]:
     if isinstance(error, RequestError):
         fields["request_id"] = error.request_id
         fields["attempts"] = error.attempts
-    if isinstance(error, SchemaMismatch):
+    if isinstance(error, AllEndpointsFailed):
+        fields["attempts"] = error.attempts
+    if isinstance(error, RejectedReply):
         if error.content:
             fields["content"] = error.content
         if error.usage is not None:

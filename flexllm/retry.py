@@ -8,15 +8,22 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timezone
+from typing import Literal
 
 from .errors import (
+    AllEndpointsFailed,
     ApiStatusError,
+    AuthenticationFailed,
     ConfigError,
     ConnectionFailed,
+    FlexLLMError,
     MalformedResponse,
+    NotFound,
+    PermissionDenied,
     QuotaExhausted,
+    RateLimited,
+    RejectedReply,
     RequestError,
-    SchemaMismatch,
     TlsFailed,
 )
 
@@ -68,18 +75,42 @@ class RetryPolicy:
         return backoff * rng.uniform(0.5, 1.0)
 
 
-def is_retryable(error: RequestError) -> bool:
-    """Return whether the same request may succeed when it is sent again."""
+Blame = Literal["request", "endpoint", "moment"]
+"""What must change before the request can succeed: the request itself, whom it is sent to, or nothing but the time."""
+
+
+def blame(error: FlexLLMError) -> Blame:
+    """Return what a failure is to be blamed on. What is done about it follows from that, here and everywhere.
+
+    "request": asking again anywhere is in vain (a refused or filtered request, a reply that was rejected).
+    "endpoint": every further request there meets the same (key, account, URL, model); another endpoint may answer.
+    "moment": the same request may succeed when it is sent again.
+    """
+    if isinstance(error, AllEndpointsFailed):
+        return "endpoint" if error.errors and all(blame(one) == "endpoint" for one in error.errors) else "moment"
     if isinstance(error, QuotaExhausted):
         # OpenRouter asks to wait where only requests under way have used the budget up. A 402 without that is final.
-        return error.status == 402 and bool(error.retry_after)
+        return "moment" if error.status == 402 and error.retry_after else "endpoint"
     if isinstance(error, ApiStatusError):
-        if error.should_retry is not None:
-            return error.should_retry
-        return error.status in RETRYABLE_STATUSES or error.status >= 500
+        if isinstance(error, _ENDPOINT) and error.should_retry is not True:
+            return "endpoint"
+        if isinstance(error, RateLimited) and (error.retry_after or 0.0) > MAX_RETRY_AFTER:
+            return "endpoint"
+        is_passing = error.status in RETRYABLE_STATUSES or error.status >= 500
+        return "moment" if (is_passing if error.should_retry is None else error.should_retry) else "request"
     if isinstance(error, MalformedResponse):
-        return not isinstance(error, SchemaMismatch)
-    return isinstance(error, ConnectionFailed) and not isinstance(error, TlsFailed)
+        return "request" if isinstance(error, RejectedReply) else "moment"
+    if isinstance(error, ConnectionFailed):
+        return "endpoint" if isinstance(error, TlsFailed) else "moment"
+    return "request"
+
+
+_ENDPOINT = (AuthenticationFailed, PermissionDenied, NotFound)
+
+
+def is_retryable(error: RequestError) -> bool:
+    """Return whether the same request may succeed when it is sent again to the same endpoint."""
+    return blame(error) == "moment"
 
 
 def parse_retry_after(headers: Mapping[str, str], now: float) -> float | None:

@@ -17,7 +17,7 @@ from typing import Any
 from ..cancel import CancelToken
 from ..chat import ChatCompletionResult, ChatRequest
 from ..digest import digest_messages, digest_settings
-from ..errors import CheckpointError, ConfigError, FlexLLMError, InputError, SchemaMismatch
+from ..errors import CheckpointError, ConfigError, FlexLLMError, InputError, RejectedReply, SchemaMismatch
 from ..schema import parse_reply
 from .checkpoint import Checkpoint, CheckpointOptions
 from .items import BatchItem, BatchResultItem, Engine, RowSource, result_item
@@ -254,7 +254,7 @@ class BatchJob:
             tally.failed += 1
             tally.retries += max(0, getattr(outcome, "attempts", 1) - 1)
             self._count_error(outcome, item.index)
-            usage = outcome.usage if isinstance(outcome, SchemaMismatch) else None  # which was paid for, too
+            usage = outcome.usage if isinstance(outcome, RejectedReply) else None  # which was paid for, too
         else:
             tally.success += 1
             tally.cached += outcome.cached

@@ -56,6 +56,8 @@ SPECIAL: dict[str, Any] = {
     "usage": {"prompt_tokens": 1},
     "current_cost": 1.25,
     "budget_limit": 1.0,
+    "reason": "failures",
+    "error": "what decided",
 }
 
 

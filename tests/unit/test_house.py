@@ -26,8 +26,9 @@ FLOORS: list[set[str]] = [
     {"providers", "request", "cache", "cost", "config"},
     {"options", "chat", "configfile"},
     {"media", "schema"},
-    {"messages", "limits", "retry", "transport", "digest", "thoughts", "vertex"},
-    {"wire", "sse", "http1", "cancel", "fork"},
+    {"limits"},
+    {"messages", "retry", "transport", "digest", "thoughts", "vertex", "router"},
+    {"wire", "sse", "http1", "cancel", "fork", "health"},
     {"errors"},
 ]
 """From the top to the ground. A room may import from lower floors alone: not from above, nor from beside it."""

@@ -15,7 +15,7 @@ from fakes import FakeClock
 from hypothesis import given
 from hypothesis import strategies as st
 
-import flexllm.limits
+import flexllm.limits.gate
 from flexllm.cancel import CancelToken
 from flexllm.errors import ConfigError, RequestCancelled
 from flexllm.limits import Gate, RateLimit, TokenBucket
@@ -148,7 +148,7 @@ def test_no_window_of_time_holds_more_starts_than_rate_and_burst_allow(
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     clock = FakeClock()
-    monkeypatch.setattr(flexllm.limits.time, "sleep", clock.sleep)
+    monkeypatch.setattr(flexllm.limits.gate.time, "sleep", clock.sleep)
     return clock
 
 
@@ -200,7 +200,7 @@ def test_an_interrupt_while_the_rate_makes_it_wait_gives_the_permit_back(monkeyp
     gate = Gate(RateLimit(concurrency=1, max_qps=1.0), clock=FakeClock())
     with gate.permit():
         pass
-    monkeypatch.setattr(flexllm.limits.time, "sleep", interrupted)
+    monkeypatch.setattr(flexllm.limits.gate.time, "sleep", interrupted)
     with pytest.raises(KeyboardInterrupt), gate.permit():
         raise AssertionError("it was let through")
     assert gate._free == 1

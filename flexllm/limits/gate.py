@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .cancel import CancelToken
-from .errors import ConfigError, RequestCancelled
-from .fork import forget_in_child
+from ..cancel import CancelToken
+from ..errors import ConfigError, RequestCancelled
+from ..fork import forget_in_child
 
 DEFAULT_CONCURRENCY = 10
 """The number that the user's document gives for `concurrency_limit`."""
