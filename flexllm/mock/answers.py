@@ -11,10 +11,12 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
+from .replies import Ending
 from .samples import sample
 from .texts import CHARACTERS_PER_TOKEN, cut_at, named_in, reply_text, thought_text, token_estimate
 
 JSON_MODE = {"answer": "mock"}  # what a model says that is asked for JSON, but not for which
+REFUSED = "I'm sorry, but I can't help with that."
 
 
 class Call(NamedTuple):
@@ -28,14 +30,15 @@ class Answer(NamedTuple):
     """What is answered, in this order.
 
     Attributes:
-        ending: "stop": nothing more to say. "length": a limit was reached. "calls": tools are to be called.
+        ending: "stop": nothing more to say. "length": a limit was reached. "calls": tools are to be called. "refusal":
+            the model does not answer, and the text says so.
         stop: The stop sequence that ended the text, if one did; it is not in the text.
     """
 
     thought: str
     text: str
     calls: tuple[Call, ...]
-    ending: Literal["stop", "length", "calls"]
+    ending: Literal["stop", "length", "calls", "refusal"]
     stop: str | None = None
 
     def tokens(self) -> tuple[int, int]:
@@ -63,6 +66,7 @@ class Question(NamedTuple):
         schema: The JSON schema that the text has to obey; True means any JSON object; None any text.
         limit: Tokens, thought included; None means no limit.
         stops: Texts before which the answer ends.
+        ending: How the answer ends whatever else is asked: refused, or cut in the middle of what follows the thought.
     """
 
     digest: str
@@ -76,10 +80,21 @@ class Question(NamedTuple):
     schema: object = None
     limit: int | None = None
     stops: Collection[str] = ()
+    ending: Ending | None = None
 
 
 def answer(question: Question) -> Answer:
     """Return the answer to a question: the same one every time."""
+    if question.ending == "refusal":
+        return Answer("", REFUSED, (), "refusal")
+    if question.ending == "length":
+        whole = _whole(question)
+        thought, made = whole.tokens()
+        return _limited(whole, thought + (made - thought) // 2)
+    return _whole(question)
+
+
+def _whole(question: Question) -> Answer:
     thought = thought_text(question.digest, question.asked) if question.thinks else ""
     calls = tuple(_call(name, question.tools[name]) for name in _called(question)) if question.tools else ()
     if calls:

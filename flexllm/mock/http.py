@@ -114,11 +114,15 @@ def _body_length(headers: Mapping[str, str]) -> int:
 
 
 class WirePlan(NamedTuple):
-    """What to write and when, and what then becomes of the connection. `is_cut`: the reply is not whole."""
+    """What to write and when, and what then becomes of the connection.
+
+    `is_cut`: the reply is not whole. `has_head`: its head is.
+    """
 
     steps: Sequence[Step]
     ending: Literal["keep", "close", "reset"]
     is_cut: bool
+    has_head: bool = True
 
 
 def wire_plan(
@@ -150,7 +154,7 @@ def wire_plan(
         body = list(_dripped(body, reply.drip))
     steps = _merged([*head, *body])
     if reply.cut:
-        return WirePlan(steps, "reset" if reply.reset else "close", is_cut=True)
+        return WirePlan(steps, "reset" if reply.reset else "close", is_cut=True, has_head=reply.cut == "body")
     return WirePlan(steps, "keep" if stays and not reply.close else "close", is_cut=False)
 
 
@@ -165,7 +169,8 @@ def _head(reply: Reply, headers: Mapping[str, str], pieces: Sequence[Step], fram
     if reply.gzip:
         usual["content-encoding"] = "gzip"
     lines = {name: f"{name}: {value}\r\n" for name, value in usual.items()}
-    lines.update({name.lower(): f"{name}: {value}\r\n" for name, value in reply.headers.items()})
+    if reply.headers:
+        lines.update({name.lower(): f"{name}: {value}\r\n" for name, value in reply.headers.items()})
     phrase = _PHRASES.get(reply.status, "Unknown")
     return f"HTTP/1.1 {reply.status} {phrase}\r\n{''.join(lines.values())}\r\n".encode("latin-1", "replace")
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 Step = tuple[float, bytes]
 """Seconds to wait, then bytes to send."""
@@ -69,6 +69,7 @@ class Reply:
         framing: Content-Length, chunks, or neither: the body then ends where the connection ends. None means chunks for
             `pieces` and Content-Length for `body`.
         gzip: Send the body compressed, whether or not the client asked for it.
+        tokens: How many tokens prompt and answer have, as a limit of tokens counts them.
     """
 
     status: int = 200
@@ -84,8 +85,12 @@ class Reply:
     close: bool = False
     framing: Literal["length", "chunked", "close"] | None = None
     gzip: bool = False
+    tokens: int = 0
 
     def __post_init__(self) -> None:
+        is_plain = self.status == 200 and self.delay == self.drip == 0 and (self.body is None or self.pieces is None)
+        if is_plain and self.cut is None and self.cut_at is None and self.framing is None:
+            return  # as nearly every reply is: the checks one by one cost more than the rest of it
         check_fields(
             self,
             status=(200 <= self.status <= 599, "200 to 599"),
@@ -98,8 +103,33 @@ class Reply:
         )
 
 
-Script = Callable[[ReceivedRequest], Reply | None] | Iterable[Reply | None]
-"""Replies of the caller's choice; None stands for the ordinary one."""
+Scripted = Reply | str | None
+"""A reply of the caller's choice, or the name of a fault; None stands for the ordinary reply."""
+
+Script = (
+    Callable[[ReceivedRequest], Scripted] | Iterable[Scripted] | Mapping[str, Iterable[Scripted] | Reply | str | None]
+)
+"""What a server answers: found by a function, one after the other, or by a piece of the prompt."""
+
+Ending = Literal["length", "refusal"]
+"""How an answer may end that would have ended well: cut by a limit, or refused by the model or a filter."""
+
+Refusal = Literal["quota", "unauthorized", "not_found", "bad_request", "context_too_long"]
+"""An error of which each provider has words of its own, beyond those of its status."""
+
+
+class Allowance(NamedTuple):
+    """What a limit allows, as rate-limit headers tell it.
+
+    Attributes:
+        limit: Requests or tokens per minute.
+        remaining: How many of them are left.
+        reset: Seconds until all of them are there again.
+    """
+
+    limit: int
+    remaining: int
+    reset: float
 
 
 REQUEST_ID = "{request-id}"
@@ -124,11 +154,39 @@ class Dialect(Protocol):
     def prompt(self, request: ReceivedRequest) -> str | None:
         """Return the text of the last user message, or None if there is none."""
 
-    def reply(self, request: ReceivedRequest, models: Sequence[str], token_delay: float) -> Reply:
-        """Return the ordinary reply: completion, stream, model list or 4xx. `token_delay`: seconds between pieces."""
+    def model(self, request: ReceivedRequest) -> str | None:
+        """Return the name of the model that a request asks for, or None if there is none."""
 
-    def failure(self, status: int, message: str | None = None) -> Reply:
-        """Return a reply with the dialect's error body, and its usual message for that status if None."""
+    def reply(
+        self, request: ReceivedRequest, models: Sequence[str], token_delay: float, ending: Ending | None = None
+    ) -> Reply:
+        """Return the ordinary reply: completion, stream, model list or 4xx.
+
+        Args:
+            models: Those listed.
+            token_delay: Seconds between the pieces of a stream.
+            ending: How an answer ends all the same; None leaves it to the request.
+        """
+
+    def failure(self, status: int, message: str | None = None, retry_after: float | None = None) -> Reply:
+        """Return a reply with the dialect's error body.
+
+        Args:
+            message: None means the usual one of that status.
+            retry_after: Seconds, where and how the provider says them; None says nothing.
+        """
+
+    def refused(self, kind: Refusal, request: ReceivedRequest) -> Reply:
+        """Return an error in the provider's own words, whatever is right or wrong about the request."""
+
+    def overload(self) -> Reply:
+        """Return how a request that is not streamed hears of an overload that came late: inside a 200 if it can."""
+
+    def broken(self, pieces: Sequence[Step], is_begun: bool, request_id: str) -> Sequence[Step]:
+        """Return a stream that an overload ends: before the first text, or if `is_begun` in the middle of it."""
+
+    def rate_headers(self, requests: Allowance | None, tokens: Allowance | None, now_unix: float) -> Mapping[str, str]:
+        """Return the headers that tell what the limits allow; none of a limit that is None."""
 
     def headers(self, request_id: str, seconds: float) -> Mapping[str, str]:
         """Return the headers that every reply carries. `seconds`: what the answer took to make."""

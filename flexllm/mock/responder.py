@@ -1,4 +1,4 @@
-"""Which answer a request gets: the script's, a refusal, an injected failure, the ordinary one, or the counts.
+"""Which answer a request gets: the script's, a refusal, a fault or failure, the ordinary one, or the counts.
 
 It is asked by one thread, the server's, and keeps the ledger. Sockets are not its matter.
 """
@@ -8,17 +8,22 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from email.utils import formatdate
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 from . import anthropic, gemini, openai
+from .control import PREFIX, report
+from .faults import Scene, fault_named, parse_shares
 from .http import WirePlan, wire_plan
 from .ledger import Exchange, Ledger
+from .limits import LIMITING, Limits, Load
 from .openai import only
-from .options import MockOptions
-from .replies import REQUEST_ID, Dialect, ReceivedRequest, Reply, Script, dump_json
+from .options import MockOptions, changed
+from .replies import REQUEST_ID, Dialect, Ending, ReceivedRequest, Reply, Script
+from .scripts import fixed, lookup
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +31,6 @@ logger = logging.getLogger(__name__)
 CLAIMING: tuple[Dialect, ...] = (anthropic, gemini)
 OPENAI_DIALECTS: dict[str, Dialect] = {"any": openai, "openai": only}
 _REQUEST_ID = REQUEST_ID.encode()
-REPORTS = {"/mock/requests": "GET", "/mock/reset": "POST"}
 
 
 def dialect_of(request: ReceivedRequest, openai_dialect: str = "any") -> Dialect:
@@ -57,109 +61,147 @@ def _http_date(second: int) -> str:
     return formatdate(second, usegmt=True)
 
 
-class TokenBucket:
-    """Lets `rate` requests through per second, and `burst` of them at once if it has rested long enough."""
+class _Asked(NamedTuple):
+    """A request as it is seen here. `prompt` is None unless it is a chat request that has one."""
 
-    def __init__(self, rate: float, burst: int, clock: Callable[[], float]) -> None:
-        self._rate = rate
-        self._burst = burst
-        self._clock = clock
-        self._tokens = float(burst)
-        self._filled_at = clock()
-
-    def take(self) -> bool:
-        """Whether one more request may pass now."""
-        now = self._clock()
-        self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._rate)
-        self._filled_at = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
+    request: ReceivedRequest
+    dialect: Dialect
+    is_chat: bool
+    prompt: str | None
+    request_id: str
 
 
 class Responder:
     """Answers the requests of one server, and counts them in `ledger`."""
 
     def __init__(self, options: MockOptions, script: Script | None) -> None:
-        self._options = options
-        replies = iter(() if script is None or callable(script) else tuple(script))
-        self._script = script if callable(script) else lambda _: next(replies, None)
-        rate = options.rate_limit
-        self._bucket = None if rate is None else TokenBucket(rate, options.rate_burst, time.monotonic)
-        self._answer_count = 0
+        self.options = options
         self.ledger = Ledger()
+        self._load = Load()
+        self._answer_count = 0
+        self._limits = Limits(options, self._load, time.monotonic)
+        self._shares = parse_shares(options.faults)
+        self.set_script(script)
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was counted, and begin the seeded sequences again: of failures, and apart from them, delays."""
+        """Forget what was counted, and begin the seeded sequences again: of failures, of faults and of delays."""
         self.ledger = Ledger(self.ledger.stats()["open_connections"])
-        self._failures = random.Random(f"failures {self._options.seed}")
-        self._delays = random.Random(f"delays {self._options.seed}")
+        seed = self.options.seed
+        self._failures = random.Random(f"failures {seed}")
+        self._faults = random.Random(f"faults {seed}")
+        self._delays = random.Random(f"delays {seed}")
+
+    def set_script(self, script: Script | None) -> None:
+        """Begin a script in the place of the one there is; raise `ValueError` if something in it is wrong."""
+        self._script = lookup(fixed(script))
+
+    def change(self, changes: Mapping[str, Any]) -> None:
+        """Change options; raise `ValueError`, and change none, if one is wrong. Seeded sequences go on."""
+        former, self.options = self.options, changed(self.options, changes)
+        self._shares = parse_shares(self.options.faults)
+        if any(getattr(former, name) != getattr(self.options, name) for name in LIMITING):
+            self._limits = Limits(self.options, self._load, time.monotonic)
 
     def answer(self, request: ReceivedRequest) -> tuple[Exchange, WirePlan]:
         """Count a request, and return what is to be sent for it."""
         headers = {"date": _http_date(int(request.time_unix)), "server": "flexllm-mock"}
-        if request.path.startswith("/mock/"):  # a test asks about the server: neither counted nor kept
-            exchange, reply = Exchange(self.ledger, None, is_chat=False), self._report(request)
+        if request.path.startswith(PREFIX):  # a test asks about the server: neither counted nor kept
+            exchange, reply = Exchange(self.ledger), report(self, request)
         else:
-            dialect = dialect_of(request, self._options.openai_dialect)
+            dialect = dialect_of(request, self.options.openai_dialect)
             is_chat = request.method == "POST" and dialect.is_chat(request.path)
-            exchange = self.ledger.begin(request, dialect.prompt(request) if is_chat else None, is_chat)
+            prompt = dialect.prompt(request) if is_chat else None
+            exchange = self._begun(request, dialect, is_chat, prompt)
             self._answer_count += 1
-            request_id = f"req_{self._options.seed}_{self._answer_count:08d}"
-            reply = _signed(self._guarded_reply(request, dialect, is_chat), request_id)
+            request_id = f"req_{self.options.seed}_{self._answer_count:08d}"
+            reply = _signed(self._guarded_reply(_Asked(request, dialect, is_chat, prompt, request_id)), request_id)
             headers.update(dialect.headers(request_id, reply.delay))
+            if is_chat and self.options.rate_headers:
+                headers.update(dialect.rate_headers(*self._limits.allowances(), request.time_unix))
         exchange.status = reply.status
         keep_alive = "close" not in request.headers.get("connection", "").lower()
         return exchange, wire_plan(reply, headers, keep_alive=keep_alive, head_only=request.method == "HEAD")
 
-    def _report(self, request: ReceivedRequest) -> Reply:
-        if request.method != REPORTS.get(request.path):
-            known = " and ".join(f"{method} {path}" for path, method in REPORTS.items())
-            return openai.failure(405 if request.path in REPORTS else 404, f"There are only {known}.")
-        if request.path == "/mock/requests":
-            return Reply(body=dump_json(self.ledger.stats()))
-        self.reset()
-        return Reply(body=b"{}")
+    def _begun(self, request: ReceivedRequest, dialect: Dialect, is_chat: bool, prompt: str | None) -> Exchange:
+        if is_chat:
+            return self.ledger.begin_chat(request, prompt, dialect.model(request), self._load)
+        self.ledger.begin(request)
+        return Exchange(self.ledger)
 
-    def _guarded_reply(self, request: ReceivedRequest, dialect: Dialect, is_chat: bool) -> Reply:
+    def _guarded_reply(self, asked: _Asked) -> Reply:
         try:
-            scripted = self._script(request)
-            if scripted is not None:
-                return self._filled(scripted, request, dialect)
-            return self._unscripted_reply(request, dialect, is_chat)
+            scripted = None if self._script is None else self._script(asked.request, asked.prompt)
+            if scripted is None:
+                return self._unscripted_reply(asked)
+            return self._struck(scripted, asked) if isinstance(scripted, str) else self._filled(scripted, asked)
         except Exception as error:  # a script is the caller's code: its fault must not take the connection down
-            logger.exception("no reply to %r", request)
-            return dialect.failure(500, f"The mock server failed: {error!r}")
+            logger.exception("no reply to %r", asked.request)
+            return asked.dialect.failure(500, f"The mock server failed: {error!r}")
 
-    def _filled(self, scripted: Reply, request: ReceivedRequest, dialect: Dialect) -> Reply:
+    def _filled(self, scripted: Reply, asked: _Asked) -> Reply:
         """Put the ordinary answer into a scripted reply that has none of its own."""
         if scripted.body is not None or scripted.pieces is not None:
             return scripted
         is_failure = scripted.status != 200
-        usual = dialect.failure(scripted.status) if is_failure else self._ordinary_reply(request, dialect)
+        usual = asked.dialect.failure(scripted.status) if is_failure else self._ordinary_reply(asked)
         headers = {**usual.headers, **scripted.headers}
         return replace(scripted, status=usual.status, headers=headers, body=usual.body, pieces=usual.pieces)
 
-    def _unscripted_reply(self, request: ReceivedRequest, dialect: Dialect, is_chat: bool) -> Reply:
-        options = self._options
-        if options.api_key is not None and dialect.key(request) != options.api_key:
-            return dialect.unauthorized(request)
-        if is_chat and self._bucket is not None and not self._bucket.take():
-            return self._failed(dialect, 429)
-        reply = self._ordinary_reply(request, dialect)
-        if not is_chat or reply.status != 200:
+    def _struck(self, name: str, asked: _Asked) -> Reply:
+        """Return the reply of a fault."""
+        fault = fault_named(name)
+        self.ledger.strike(name)
+        scene = Scene(
+            request=asked.request,
+            dialect=asked.dialect,
+            answer=partial(self._ordinary_reply, asked),
+            retry_after=self.options.retry_after,
+            hang_seconds=self.options.hang_seconds,
+            request_id=asked.request_id,
+        )
+        return fault(scene)
+
+    def _unscripted_reply(self, asked: _Asked) -> Reply:
+        options, dialect = self.options, asked.dialect
+        if options.api_key is not None and dialect.key(asked.request) != options.api_key:
+            return dialect.unauthorized(asked.request)
+        if not asked.is_chat:
+            return self._ordinary_reply(asked)
+        reason = self._limits.refusal() if self._limits.is_any else None
+        if reason is not None:
+            return self._failed(dialect, 429, reason)
+        reply = self._ordinary_reply(asked)
+        if reply.status != 200:
             return reply
+        reason = self._limits.token_refusal(reply.tokens) if self._limits.is_any else None
+        return self._failed(dialect, 429, reason) if reason is not None else self._perhaps_failed(reply, asked)
+
+    def _perhaps_failed(self, reply: Reply, asked: _Asked) -> Reply:
+        """Return a correct reply after its delay, or what chance makes of it."""
+        options = self.options
         low, high = options.delay_range
         delay = low if low == high else self._delays.uniform(low, high)
-        if options.error_rate and self._failures.random() < options.error_rate:
-            reply = self._failed(dialect, options.error_status)
-        return replace(reply, delay=delay) if delay else reply
+        # Each has a sequence of its own, and the first goes on where a fault strikes.
+        is_failure = options.error_rate and self._failures.random() < options.error_rate
+        fault = self._drawn_fault() if self._shares else None
+        if fault is not None:
+            reply = self._struck(fault, asked)
+        elif is_failure:
+            reply = self._failed(asked.dialect, options.error_status)
+        return replace(reply, delay=reply.delay + delay) if delay else reply
 
-    def _ordinary_reply(self, request: ReceivedRequest, dialect: Dialect) -> Reply:
-        return dialect.reply(request, self._options.model_ids, self._options.token_delay)
+    def _drawn_fault(self) -> str | None:
+        place = self._faults.random()
+        for name, share in self._shares.items():
+            place -= share
+            if place < 0:
+                return name
+        return None
 
-    def _failed(self, dialect: Dialect, status: int) -> Reply:
-        failure = dialect.failure(status)
-        return replace(failure, headers={"retry-after": f"{self._options.retry_after:g}"}) if status == 429 else failure
+    def _ordinary_reply(self, asked: _Asked, ending: Ending | None = None) -> Reply:
+        options = self.options
+        return asked.dialect.reply(asked.request, options.model_ids, options.token_delay, ending)
+
+    def _failed(self, dialect: Dialect, status: int, message: str | None = None) -> Reply:
+        return dialect.failure(status, message, self.options.retry_after if status == 429 else None)

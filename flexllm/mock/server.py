@@ -25,6 +25,7 @@ from .ledger import Exchange, MockStats
 from .options import MockOptions
 from .replies import ReceivedRequest, Script, Step
 from .responder import Responder
+from .scripts import fixed
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class _Connection(asyncio.Protocol):
         self._exchange: Exchange | None = None  # the one under way, with its plan and what is left of it
         self._plan: WirePlan
         self._steps: deque[Step] = deque()
+        self._is_begun = False  # whether anything of it has been sent
         self._timer: asyncio.TimerHandle | None = None
         self._may_write = True
         self._is_refused = False  # the client is told so; what it still sends is thrown away
@@ -62,13 +64,18 @@ class _Connection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         if self._exchange is not None:
-            self._exchange.end(is_complete=False)
+            self._exchange.end(self._is_handed_over(), has_head=self._plan.has_head and self._is_begun)
             self._exchange = None
         self._connections.discard(self)
         self._responder.ledger.disconnect()
 
     def abort(self) -> None:
         self._transport.abort()
+
+    def _is_handed_over(self) -> bool:
+        """Whether the kernel has all of a reply under way: it waits for its end, and nothing else is left of it."""
+        is_waiting = self._timer is not None  # otherwise the last write may have failed
+        return is_waiting and not self._plan.is_cut and not any(data for _, data in self._steps)
 
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
@@ -100,6 +107,7 @@ class _Connection(asyncio.Protocol):
                 return
             self._exchange, self._plan = self._responder.answer(request)
             self._steps.extend(self._plan.steps)
+            self._is_begun = False
             self._play()
 
     def _go_on(self) -> None:
@@ -118,6 +126,7 @@ class _Connection(asyncio.Protocol):
                 self._timer = self._loop.call_later(pause, self._go_on)
                 return
             transport.write(data)
+            self._is_begun = True
             if transport.is_closing():  # the client is gone; connection_lost follows and counts
                 return
         if not steps and self._may_write:
@@ -126,7 +135,7 @@ class _Connection(asyncio.Protocol):
     def _finish(self) -> None:
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
-            exchange.end(is_complete=not self._plan.is_cut)
+            exchange.end(not self._plan.is_cut, has_head=self._plan.has_head)
         if self._plan.ending == "reset":
             client = self._transport.get_extra_info("socket")
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing sends RST
@@ -151,16 +160,21 @@ class MockServer:
     methods may be called from any thread.
 
     Args:
-        script: Replies for tests in this process: a function of the request, called in the server's thread, so it
-            must not block; or a list, one element per request. None as an element or an answer, and the end of the
-            list, mean the ordinary reply. A scripted reply is sent as it is: key, rate limit, injected failures and
-            `delay` do not touch it.
+        script: What is answered instead. Replies or names of faults (see `faults.FAULTS`): from a function of the
+            request, called in the server's thread, so it must not block; from a list, one element per request; or by
+            a piece of the prompt, of which the longest counts: from a list, one element per chat request with it, or
+            always the same one. None as an element or an answer, and the end of a list, mean the ordinary reply. Key,
+            limits, injected failures and `delay` do not touch what a script has put down.
         host, port, options: Those of `MockOptions`.
+
+    Over HTTP, as with a server in another process: `GET /mock/requests` gives `stats`, `POST /mock/reset` is `reset`,
+    `POST /mock/script` is `set_script` with a list or an object, in which a reply is an object too, and
+    `POST /mock/options` is `change`. What is wrong there gets a 400.
     """
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0, *, script: Script | None = None, **options: Any) -> None:
-        self.options = MockOptions(host=host, port=port, **options)
-        self._script = script
+        self._options = MockOptions(host=host, port=port, **options)
+        self._script = fixed(script)
         self._responder: Responder | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -173,6 +187,11 @@ class MockServer:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    @property
+    def options(self) -> MockOptions:
+        """The options in force. A new start begins with those that were given first."""
+        return self._options if self._responder is None else self._responder.options
 
     @property
     def port(self) -> int:
@@ -206,6 +225,15 @@ class MockServer:
         """Forget counts and requests, and begin the seeded failures and delays again. A script goes on."""
         self._ask(Responder.reset)
 
+    def set_script(self, script: Script | None) -> None:
+        """Begin a script in the place of the one there is; raise `ValueError` if something in it is wrong."""
+        checked = fixed(script)
+        self._ask(lambda responder: responder.set_script(checked))
+
+    def change(self, **options: Any) -> None:
+        """Change options while the server runs (see `options.CHANGEABLE`); raise `ValueError` if one is wrong."""
+        self._ask(lambda responder: responder.change(options))
+
     def _ask(self, question: Callable[[Responder], T]) -> T:
         """Answer a question in the thread that owns the state: behind whatever that thread is doing."""
         responder, loop, thread = self._responder, self._loop, self._thread
@@ -227,7 +255,7 @@ class MockServer:
         family = socket.AF_INET6 if ":" in self.options.host else socket.AF_INET
         listener = socket.create_server((self.options.host, self.options.port), family=family, backlog=BACKLOG)
         self._port = listener.getsockname()[1]
-        self._responder = Responder(self.options, self._script)
+        self._responder = Responder(self._options, self._script)
         self._loop = asyncio.new_event_loop()
         self._stop = queue.SimpleQueue()
         started: Future[None] = Future()

@@ -523,8 +523,12 @@ def test_counts_tell_what_was_received(server: MockServer) -> None:
         ask(connection, method="GET", path="/v1/models")
         status, _, answer = ask(connection, method="GET", path="/mock/requests")
         assert status == 200
-        assert json.loads(answer) == server.stats()
-    assert json.loads(answer) == {
+        stats = json.loads(answer)
+        assert stats == server.stats()
+    first, *_, last = server.requests[:4]
+    assert (stats.pop("first_at"), stats.pop("last_at")) == (first.time_unix, last.time_unix)
+    assert stats.pop("rate") == 3 / (last.time - first.time)
+    assert stats == {
         "received": 4,
         "answered": 3,
         "failed": 1,
@@ -532,6 +536,10 @@ def test_counts_tell_what_was_received(server: MockServer) -> None:
         "peak_connections": 1,
         "connections": 1,
         "peak_in_flight": 1,
+        "peak_per_second": 4,
+        "statuses": {"200": 3, "400": 1},
+        "faults": {},
+        "models": {"m": 3},
         "prompts": {"a": 2, "b": 1},
         "answered_prompts": {"a": 2, "b": 1},
         "truncated": False,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flexllm.mock import MockServer, ReceivedRequest, Reply
-from flexllm.mock.responder import ordinary_reply
+from flexllm.mock.responder import dialect_of
 
 anthropic = pytest.importorskip("anthropic")
 pydantic = pytest.importorskip("pydantic")
@@ -251,19 +251,20 @@ ASKED: list[dict[str, Any]] = [
 ]
 
 
-def raw(path: str = "/v1/messages", method: str = "POST", **fields: Any) -> bytes:
-    """What the mock sends for these fields."""
+def raw(path: str = "/v1/messages", method: str = "POST", ending: Any = None, **fields: Any) -> bytes:
+    """What the mock sends for these fields, and if the answer ends in this way."""
     headers = {"anthropic-version": "2026-10-21"}
     request = ReceivedRequest(method=method, path=path, headers=headers, body=json.dumps(fields).encode())
-    reply = ordinary_reply(request, models=("claude-haiku-4-5", "mock-model"))
+    reply = dialect_of(request).reply(request, ("claude-haiku-4-5", "mock-model"), 0.0, ending)
     return reply.body or b"".join(piece for _, piece in reply.pieces or ())
 
 
 @pytest.mark.parametrize("fields", ASKED)
-def test_replies_are_valid_for_the_types_of_the_package(fields: dict[str, Any]) -> None:
-    anthropic.types.Message.model_validate_json(raw(**fields), strict=True)
+@pytest.mark.parametrize("ending", [None, "length", "refusal"])
+def test_replies_are_valid_for_the_types_of_the_package(ending: str | None, fields: dict[str, Any]) -> None:
+    anthropic.types.Message.model_validate_json(raw(**fields, ending=ending), strict=True)
     events = pydantic.TypeAdapter(anthropic.types.RawMessageStreamEvent)
-    for event in raw(**fields, stream=True).decode().strip().split("\n\n"):
+    for event in raw(**fields, ending=ending, stream=True).decode().strip().split("\n\n"):
         if not event.startswith("event: ping"):  # the package has no type for it
             events.validate_json(event.partition("\ndata: ")[2], strict=True)
 
@@ -353,3 +354,48 @@ def test_an_error_event_inside_a_stream_is_raised() -> None:
         stream = one.messages.create(**PLAIN, stream=True)
         with stream, pytest.raises(anthropic.APIStatusError, match="Overloaded"):
             list(stream)
+
+
+# ---------------------------------------------------------------------------------------------------- faults
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "kind"),
+    [
+        ("rate_limited", anthropic.RateLimitError, "rate_limit_error"),
+        ("quota", anthropic.BadRequestError, "invalid_request_error"),
+        ("unauthorized", anthropic.AuthenticationError, "authentication_error"),
+        ("payment", anthropic.APIStatusError, "billing_error"),
+        ("forbidden", anthropic.PermissionDeniedError, "permission_error"),
+        ("not_found", anthropic.NotFoundError, "not_found_error"),
+        ("bad_request", anthropic.BadRequestError, "invalid_request_error"),
+        ("context_too_long", anthropic.BadRequestError, "invalid_request_error"),
+        ("server_error", anthropic.InternalServerError, "api_error"),
+        ("unavailable", anthropic.InternalServerError, "api_error"),
+        ("overloaded", anthropic.InternalServerError, "overloaded_error"),
+        ("broken_stream", anthropic.InternalServerError, "overloaded_error"),
+    ],
+)
+def test_a_fault_becomes_its_exception(fault: str, error: type[Exception], kind: str) -> None:
+    with MockServer(script=[fault]) as server, client(server) as one, pytest.raises(error) as caught:
+        one.messages.create(**PLAIN)
+    assert caught.value.body["error"]["type"] == kind
+    assert caught.value.request_id == caught.value.body["request_id"]
+
+
+@pytest.mark.parametrize(("fault", "has_text"), [("overloaded_stream", False), ("broken_stream", True)])
+def test_an_overload_inside_a_stream_is_raised(fault: str, has_text: bool) -> None:
+    with MockServer(script=[fault]) as server, client(server) as one, one.messages.stream(**PLAIN) as stream:
+        pieces = []
+        with pytest.raises(anthropic.APIStatusError, match="Overloaded"):
+            for piece in stream.text_stream:
+                pieces.append(piece)
+        assert bool(pieces) == has_text
+
+
+def test_a_refusal_and_a_length_stop_are_told() -> None:
+    with MockServer(script=["refusal", "length"]) as server, client(server) as one:
+        refused, cut = one.messages.create(**PLAIN), one.messages.create(**PLAIN)
+    assert (refused.stop_reason, refused.content, refused.stop_details.type) == ("refusal", [], "refusal")
+    assert cut.stop_reason == "max_tokens"
+    assert joined(cut)

@@ -431,3 +431,41 @@ def test_chats_are_counted_as_requests_with_their_prompts(client: Any, server: M
     list(client.models.generate_content_stream(model=NEW, contents="two"))
     client.models.count_tokens(model=NEW, contents="three")
     assert server.stats()["answered_prompts"] == {"one": 1, "two": 1}
+
+
+# ---------------------------------------------------------------------------------------------------- faults
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "status"),
+    [
+        ("rate_limited", 429, "RESOURCE_EXHAUSTED"),
+        ("quota", 429, "RESOURCE_EXHAUSTED"),
+        ("unauthorized", 400, "INVALID_ARGUMENT"),
+        ("forbidden", 403, "PERMISSION_DENIED"),
+        ("not_found", 404, "NOT_FOUND"),
+        ("bad_request", 400, "INVALID_ARGUMENT"),
+        ("context_too_long", 400, "INVALID_ARGUMENT"),
+        ("server_error", 500, "INTERNAL"),
+        ("unavailable", 503, "UNAVAILABLE"),
+        ("overloaded_stream", 503, "UNAVAILABLE"),
+        ("broken_stream", 503, "UNAVAILABLE"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_fault_becomes_its_exception(fault: str, code: int, status: str, stream: bool) -> None:
+    with MockServer(script=[fault]) as server, developer(server) as client:
+        ask = client.models.generate_content_stream if stream else client.models.generate_content
+        with pytest.raises(errors.APIError) as caught:
+            list(ask(model=NEW, contents="hello"))
+        assert (caught.value.code, caught.value.status) == (code, status)
+
+
+def test_a_refusal_and_a_length_stop_are_told() -> None:
+    with MockServer(script=["refusal", "length"]) as server, developer(server) as client:
+        refused = client.models.generate_content(model=OLD, contents="hello").candidates[0]
+        assert (refused.finish_reason, refused.content) == (types.FinishReason.SAFETY, None)
+        assert refused.safety_ratings[0].blocked
+        cut = client.models.generate_content(model=OLD, contents="hello")
+        assert cut.candidates[0].finish_reason == types.FinishReason.MAX_TOKENS
+        assert cut.text

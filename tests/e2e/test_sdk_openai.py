@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flexllm.mock import MockServer, ReceivedRequest, Reply
-from flexllm.mock.responder import ordinary_reply
+from flexllm.mock.responder import dialect_of
 
 openai = pytest.importorskip("openai")
 pydantic = pytest.importorskip("pydantic")
@@ -266,17 +266,19 @@ ASKED: list[dict[str, Any]] = [
 ]
 
 
-def raw(**fields: Any) -> bytes:
-    """What the mock sends for these fields."""
+def raw(ending: Any = None, **fields: Any) -> bytes:
+    """What the mock sends for these fields, and if the answer ends in this way."""
     body = json.dumps({"model": "m", "messages": ASK, **fields}).encode()
-    reply = ordinary_reply(ReceivedRequest(method="POST", path="/v1/chat/completions", body=body))
+    request = ReceivedRequest(method="POST", path="/v1/chat/completions", body=body)
+    reply = dialect_of(request).reply(request, (), 0.0, ending)
     return reply.body or b"".join(piece for _, piece in reply.pieces or ())
 
 
 @pytest.mark.parametrize("fields", ASKED)
-def test_replies_are_valid_for_the_types_of_the_package(fields: dict[str, Any]) -> None:
-    openai.types.chat.ChatCompletion.model_validate_json(raw(**fields), strict=True)
-    stream = raw(**fields, stream=True, stream_options={"include_usage": True}).decode()
+@pytest.mark.parametrize("ending", [None, "length", "refusal"])
+def test_replies_are_valid_for_the_types_of_the_package(ending: str | None, fields: dict[str, Any]) -> None:
+    openai.types.chat.ChatCompletion.model_validate_json(raw(ending, **fields), strict=True)
+    stream = raw(ending, **fields, stream=True, stream_options={"include_usage": True}).decode()
     *events, end, nothing = (event.removeprefix("data: ") for event in stream.split("\n\n"))
     assert (end, nothing) == ("[DONE]", "")
     for event in events:
@@ -331,3 +333,55 @@ def test_an_error_event_inside_a_stream_is_raised() -> None:
         stream = one.chat.completions.create(model="m", messages=ASK, stream=True)
         with stream, pytest.raises(openai.APIError, match="boom"):
             list(stream)
+
+
+# ---------------------------------------------------------------------------------------------------- faults
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "code"),
+    [
+        ("rate_limited", openai.RateLimitError, "rate_limit_exceeded"),
+        ("quota", openai.RateLimitError, "insufficient_quota"),
+        ("unauthorized", openai.AuthenticationError, "invalid_api_key"),
+        ("payment", openai.APIStatusError, "invalid_request_error"),
+        ("forbidden", openai.PermissionDeniedError, "unsupported_country_region_territory"),
+        ("not_found", openai.NotFoundError, "model_not_found"),
+        ("bad_request", openai.BadRequestError, "unsupported_value"),
+        ("context_too_long", openai.BadRequestError, "context_length_exceeded"),
+        ("server_error", openai.InternalServerError, "server_error"),
+        ("bad_gateway", openai.InternalServerError, None),
+        ("unavailable", openai.InternalServerError, "server_is_overloaded"),
+        ("overloaded", openai.InternalServerError, "provider_overloaded"),
+        ("reset", openai.APIConnectionError, None),
+    ],
+)
+def test_a_fault_becomes_its_exception(fault: str, error: type[Exception], code: str | None) -> None:
+    with MockServer(script=[fault]) as server, client(server) as one, pytest.raises(error) as caught:
+        one.chat.completions.create(model="m", messages=ASK)
+    assert caught.value.code == code
+
+
+def test_a_hang_ends_with_the_patience_of_the_client() -> None:
+    hanging = MockServer(script=["hang"])
+    with hanging as server, client(server, timeout=0.1) as one, pytest.raises(openai.APITimeoutError):
+        one.chat.completions.create(model="m", messages=ASK)
+
+
+@pytest.mark.parametrize(("fault", "has_text"), [("overloaded_stream", False), ("broken_stream", True)])
+def test_an_overload_inside_a_stream_is_raised(fault: str, has_text: bool) -> None:
+    with MockServer(script=[fault]) as server, client(server) as one:
+        text = ""
+        stream = one.chat.completions.create(model="m", messages=ASK, stream=True)
+        with stream, pytest.raises(openai.APIError, match="overloaded") as caught:
+            for chunk in stream:
+                text += chunk.choices[0].delta.content or ""
+        assert caught.value.code == "server_is_overloaded"
+        assert bool(text) == has_text
+
+
+def test_rate_headers_are_read_from_the_raw_reply() -> None:
+    with MockServer(rate_limit=10, rate_burst=600, rate_headers=True) as server, client(server) as one:
+        headers = one.chat.completions.with_raw_response.create(model="m", messages=ASK).headers
+        assert headers["x-ratelimit-limit-requests"] == "600"
+        assert headers["x-ratelimit-remaining-requests"] == "599"

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flexllm.mock import MockOptions, ReceivedRequest, Reply, anthropic, gemini, openai
+from flexllm.mock.limits import TokenBucket
 from flexllm.mock.replies import REQUEST_ID
-from flexllm.mock.responder import OPENAI_DIALECTS, Responder, TokenBucket, dialect_of, ordinary_reply
+from flexllm.mock.responder import OPENAI_DIALECTS, Responder, dialect_of, ordinary_reply
 
 
 def test_a_burst_of_one_never_lets_two_through_at_once() -> None:

@@ -21,9 +21,11 @@ def add_parser(subparsers: Any) -> None:
             "Start a server on this machine that speaks OpenAI's chat completions, Anthropic's messages and Gemini's "
             "generateContent, also as Vertex AI does. It answers from the request alone: the same request gets the same "
             "answer, and one that the service would refuse is refused. It prints its base URL for OpenAI's format (for "
-            "the others leave out /v1) and runs until Ctrl-C. GET /mock/requests tells what it has received."
+            "the others leave out /v1) and runs until Ctrl-C. GET /mock/requests tells what it has received. While it "
+            "runs, POST /mock/options changes its options, POST /mock/script says what is answered next, and POST "
+            "/mock/reset begins the counts and the chances again; the first two take JSON."
         ),
-        epilog="Example: flexllm mock --delay 0.2 --error-rate 0.05",
+        epilog="Example: flexllm mock --delay 0.2 --faults rate_limited:0.05,reset:0.01",
     )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (127.0.0.1: this machine alone)")
     parser.add_argument("-p", "--port", type=int, default=8000, help="the port; 0 takes a free one (8000)")
@@ -40,10 +42,45 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--error-status", type=int, default=500, metavar="STATUS", help="with which HTTP status (500)")
     parser.add_argument(
+        "--faults",
+        default="",
+        metavar="NAME:SHARE,...",
+        help=(
+            "Strike shares of the requests with faults as real providers have them, such as "
+            "rate_limited:0.1,hang:0.02. The shares are at most 1 together. There are rate_limited, quota, "
+            "unauthorized, payment, forbidden, not_found, bad_request, context_too_long, server_error, bad_gateway, "
+            "unavailable, overloaded, overloaded_stream, broken_stream, hang, drip, reset, truncated_json, html, "
+            "empty, refusal, length and slow_close."
+        ),
+    )
+    parser.add_argument(
         "--rate-limit", type=float, metavar="N", help="requests a second; what comes faster gets a 429 with Retry-After"
     )
     parser.add_argument("--rate-burst", type=int, default=1, metavar="N", help="requests that may come at once (1)")
-    parser.add_argument("--retry-after", type=float, default=1, metavar="SECONDS", help="what the 429 asks to wait (1)")
+    parser.add_argument(
+        "--token-rate-limit",
+        type=float,
+        metavar="N",
+        help="Allow so many tokens a minute, of prompts and answers together; what goes beyond gets a 429.",
+    )
+    parser.add_argument(
+        "--concurrency-limit",
+        type=int,
+        metavar="N",
+        help="Allow so many requests to be under way at once; one more gets a 429.",
+    )
+    parser.add_argument(
+        "--rate-headers",
+        action="store_true",
+        help="Tell in the headers of every reply what the limits still allow, as OpenAI and Anthropic do.",
+    )
+    parser.add_argument(
+        "--retry-after",
+        type=_retry_after,
+        default=1,
+        metavar="SECONDS",
+        help="What a 429 asks to wait (1); with none it gives no hint at all.",
+    )
     parser.add_argument("--model", default="mock-model", metavar="NAME", help="the model it offers (mock-model)")
     parser.add_argument("--require-key", metavar="KEY", help="answer 401 to every other key")
     parser.add_argument(
@@ -52,7 +89,7 @@ def add_parser(subparsers: Any) -> None:
         default="any",
         help="what is taken in OpenAI's format: what any known server takes (any), or what OpenAI itself does",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the failures and delays (0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the failures, faults and delays (0)")
     parser.set_defaults(run=run)
 
 
@@ -68,8 +105,12 @@ def run(args: argparse.Namespace) -> int:
             delay=args.delay,
             error_rate=args.error_rate,
             error_status=args.error_status,
+            faults=args.faults,
             rate_limit=args.rate_limit,
             rate_burst=args.rate_burst,
+            token_rate_limit=args.token_rate_limit,
+            concurrency_limit=args.concurrency_limit,
+            rate_headers=args.rate_headers,
             retry_after=args.retry_after,
             seed=args.seed,
             model=args.model,
@@ -97,3 +138,12 @@ def _delay(text: str) -> float | tuple[float, float]:
         return (float(low), float(high)) if dash and low else float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is neither seconds nor a range such as 0.1-0.5") from None
+
+
+def _retry_after(text: str) -> float | None:
+    if text.lower() == "none":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither seconds nor none") from None

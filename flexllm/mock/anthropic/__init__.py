@@ -1,6 +1,6 @@
 """The Anthropic dialect: messages, whole and streamed, token counts, the models list, and error bodies.
 
-Pure functions, as `replies.Dialect` asks for them. What is refused is in `requests` and `rules`.
+Pure functions, as `replies.Dialect` asks for them. What is refused is in `requests` and `rules`, how in `errors`.
 Source: Anthropic's API reference, messages.
 """
 
@@ -12,34 +12,37 @@ from typing import Any
 from urllib.parse import parse_qs, unquote
 
 from ..answers import Answer, Question, answer, json_text
-from ..replies import REQUEST_ID, ReceivedRequest, Reply, Step, dump_json, parse_json
+from ..replies import Ending, ReceivedRequest, Reply, Step, dump_json, parse_json
 from ..texts import digest, json_pieces, pieces, token_estimate
+from .errors import broken, failure, model, overload, rate_headers, refused, two_keys, unauthorized
 from .models import model_info
 from .requests import VERSIONS, refusal
 from .rules import is_own_tool, request_fault, thinks
 from .signatures import sign
+
+__all__ = [
+    "broken",
+    "claims",
+    "failure",
+    "headers",
+    "is_chat",
+    "key",
+    "model",
+    "overload",
+    "prompt",
+    "rate_headers",
+    "refused",
+    "reply",
+    "unauthorized",
+]
 
 ORGANIZATION = "00000000-0000-4000-8000-000000000000"
 MAX_BODY = 32 * 1024 * 1024  # bytes
 DELIVERY = ("stream", "max_tokens", "stop_sequences")
 MESSAGE_TOKENS = 4  # overhead per message, a round figure
 MEDIA_TOKENS = 1500  # an image or a document; base64 is never counted as text
-STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "calls": "tool_use"}
+STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "calls": "tool_use", "refusal": "refusal"}
 DEFAULT_LIMIT, MAX_LIMIT = 20, 1000  # models per page
-# Status -> type, message. Source: Anthropic's API reference, errors.
-ERRORS = {
-    400: ("invalid_request_error", "The request is not valid."),
-    401: ("authentication_error", "invalid x-api-key"),
-    402: ("billing_error", "Your credit balance is too low to access the Anthropic API."),
-    403: ("permission_error", "Your API key does not have permission to use the specified resource."),
-    404: ("not_found_error", "Not found"),
-    409: ("conflict_error", "The request conflicts with the state of the resource."),
-    413: ("request_too_large", "Request exceeds the maximum size"),
-    429: ("rate_limit_error", "This request would exceed your rate limit. Please try again later."),
-    500: ("api_error", "Internal server error"),
-    504: ("timeout_error", "The request timed out."),
-    529: ("overloaded_error", "Overloaded"),
-}
 
 
 def claims(request: ReceivedRequest) -> bool:
@@ -62,11 +65,6 @@ def key(request: ReceivedRequest) -> str | None:
         return None
     scheme, _, value = ("bearer", "", own) if bearer is None else bearer.partition(" ")
     return value if value and scheme.lower() == "bearer" else None
-
-
-def unauthorized(request: ReceivedRequest) -> Reply:
-    """Return the refusal of a wrong or missing key, or of two keys."""
-    return _two_keys(request.headers) or failure(401)
 
 
 def headers(request_id: str, seconds: float) -> Mapping[str, str]:
@@ -101,22 +99,11 @@ def _content_text(content: object) -> str:
     return "\n".join(text for text in texts if isinstance(text, str))
 
 
-def failure(status: int, message: str | None = None) -> Reply:
-    """Return an error, with the usual type and message of its status."""
-    kind, usual = ERRORS.get(status, ("api_error" if status >= 500 else "invalid_request_error", None))
-    error = {
-        "type": kind,
-        "message": message or usual or f"The mock server was asked to answer {status}.",
-        "details": None,
-    }
-    return Reply(status=status, body=dump_json({"type": "error", "error": error, "request_id": REQUEST_ID}))
-
-
-def reply(request: ReceivedRequest, models: Sequence[str], token_delay: float) -> Reply:
+def reply(request: ReceivedRequest, models: Sequence[str], token_delay: float, ending: Ending | None = None) -> Reply:
     """Return the message or its stream, the count, the models, or the 4xx that Anthropic would give."""
-    refused = _header_refusal(request.headers)
-    if refused is not None:
-        return refused
+    wrong_headers = _header_refusal(request.headers)
+    if wrong_headers is not None:
+        return wrong_headers
     if request.path == "/v1/models" or request.path.startswith("/v1/models/"):
         return _models(request, models) if request.method == "GET" else _not_allowed(request, "GET")
     if request.path not in ("/v1/messages", "/v1/messages/count_tokens"):
@@ -134,19 +121,13 @@ def reply(request: ReceivedRequest, models: Sequence[str], token_delay: float) -
         return failure(400, refusal(fault))
     if is_count:
         return Reply(body=dump_json({"input_tokens": _input_tokens(body)}))
-    return _chat(body, token_delay)
-
-
-def _two_keys(headers: Mapping[str, str]) -> Reply | None:
-    if "x-api-key" in headers and "authorization" in headers:
-        return failure(401, "x-api-key and authorization: send one of these headers, not both")
-    return None
+    return _chat(body, token_delay, ending)
 
 
 def _header_refusal(headers: Mapping[str, str]) -> Reply | None:
-    refused = _two_keys(headers)
-    if refused is not None:
-        return refused
+    doubled = two_keys(headers)
+    if doubled is not None:
+        return doubled
     version = headers.get("anthropic-version")
     if version is None:
         return failure(400, "anthropic-version: header is required")
@@ -156,8 +137,8 @@ def _header_refusal(headers: Mapping[str, str]) -> Reply | None:
 
 
 def _not_allowed(request: ReceivedRequest, allowed: str) -> Reply:
-    refused = failure(405, f"Method Not Allowed: {request.method} on {request.path}")
-    return Reply(status=405, body=refused.body, headers={"allow": allowed})
+    error = failure(405, f"Method Not Allowed: {request.method} on {request.path}")
+    return Reply(status=405, body=error.body, headers={"allow": allowed})
 
 
 # ---------------------------------------------------------------------------------------------------- models
@@ -202,18 +183,20 @@ def _page(models: Sequence[str], limit: int, *, is_backward: bool) -> Reply:
 # ---------------------------------------------------------------------------------------------------- making an answer
 
 
-def _chat(body: Mapping[str, Any], token_delay: float) -> Reply:
-    message = _message(body)
+def _chat(body: Mapping[str, Any], token_delay: float, ending: Ending | None) -> Reply:
+    message = _message(body, ending)
+    tokens = message["usage"]["input_tokens"] + message["usage"]["output_tokens"]
     if not body.get("stream"):
-        return Reply(body=dump_json({**message, "content": [_whole(block) for block in message["content"]]}))
+        whole = {**message, "content": [_whole(block) for block in message["content"]]}
+        return Reply(body=dump_json(whole), tokens=tokens)
     stream_headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
-    return Reply(headers=stream_headers, pieces=tuple(_events(message, token_delay)))
+    return Reply(headers=stream_headers, pieces=tuple(_events(message, token_delay)), tokens=tokens)
 
 
-def _message(body: Mapping[str, Any]) -> dict[str, Any]:
+def _message(body: Mapping[str, Any], ending: Ending | None) -> dict[str, Any]:
     """Return the message; the input of a tool is still JSON text in it, perhaps half of it."""
     mark = digest(body, DELIVERY)
-    one = answer(_question(body, mark))
+    one = answer(_question(body, mark, ending))
     is_hidden = (body.get("thinking") or {}).get("display") == "omitted"
     return {
         "id": f"msg_{mark[:24]}",
@@ -223,12 +206,18 @@ def _message(body: Mapping[str, Any]) -> dict[str, Any]:
         "content": list(_blocks(one, mark, is_hidden)),
         "stop_reason": "stop_sequence" if one.stop is not None else STOP_REASONS[one.ending],
         "stop_sequence": one.stop,
-        "stop_details": None,
+        "stop_details": _stop_details(one),
         "usage": _usage(body, one),
     }
 
 
-def _question(body: Mapping[str, Any], mark: str) -> Question:
+def _stop_details(one: Answer) -> Mapping[str, object] | None:
+    if one.ending != "refusal":
+        return None
+    return {"type": "refusal", "category": "general_harms", "explanation": one.text}
+
+
+def _question(body: Mapping[str, Any], mark: str, ending: Ending | None) -> Question:
     messages = body["messages"]
     choice = body.get("tool_choice") or {"type": "auto"}
     tools = {tool["name"]: tool["input_schema"] for tool in body.get("tools") or () if is_own_tool(tool)}
@@ -248,6 +237,7 @@ def _question(body: Mapping[str, Any], mark: str) -> Question:
         schema=None if wanted is None else wanted["schema"],
         limit=body["max_tokens"],
         stops=body.get("stop_sequences") or (),
+        ending=ending,
     )
 
 
@@ -255,7 +245,7 @@ def _blocks(one: Answer, mark: str, is_hidden: bool) -> Iterator[dict[str, Any]]
     if one.thought:
         shown = "" if is_hidden else one.thought
         yield {"type": "thinking", "thinking": shown, "signature": sign(shown, mark)}
-    if one.text:
+    if one.text and one.ending != "refusal":
         yield {"type": "text", "text": one.text}
     for at, call in enumerate(one.calls):
         yield {"type": "tool_use", "id": f"toolu_{mark[:22]}{at}", "name": call.name, "input": call.arguments}

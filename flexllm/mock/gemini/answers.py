@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..answers import Answer, Question, answer
+from ..replies import Ending
 from ..texts import digest, pieces, token_estimate
 from .models import Family, family, is_thinking
 from .settings import functions
@@ -24,6 +25,7 @@ CACHED_TOKENS = 64  # of a `cachedContent`, which the mock has never seen
 BLOCKED = "BLOCKED PROMPT"  # a question with these words is refused as unsafe
 # How the answer is sent, shown or cut: it is the same answer, so these do not count for what it says.
 _OF_DELIVERY = ("maxOutputTokens", "candidateCount", "stopSequences", "thinkingConfig")
+FINISH_REASONS = {"stop": "STOP", "calls": "STOP", "length": "MAX_TOKENS"}
 _MODALITIES = {"image": "IMAGE", "audio": "AUDIO", "video": "VIDEO"}
 
 
@@ -38,8 +40,8 @@ def question_text(contents: Sequence[Mapping[str, Any]]) -> str | None:
     return None
 
 
-def response(request: Mapping[str, Any], model: str, is_vertex: bool) -> dict[str, Any]:
-    """Return the whole answer to a request."""
+def response(request: Mapping[str, Any], model: str, is_vertex: bool, ending: Ending | None = None) -> dict[str, Any]:
+    """Return the whole answer to a request. `ending`: how it ends all the same."""
     config = request.get("generationConfig", {})
     asked = question_text(request["contents"]) or ""
     base = digest({**request, "generationConfig": _without_delivery(config), "model": model}, ())
@@ -52,13 +54,13 @@ def response(request: Mapping[str, Any], model: str, is_vertex: bool) -> dict[st
         return {"promptFeedback": feedback, "usageMetadata": _usage(prompt, 0, 0, is_vertex), **frame}
     model_family = family(model, is_vertex)
     bases = [base if at == 0 else digest({"of": base, "at": at}, ()) for at in range(config.get("candidateCount", 1))]
-    answers = [answer(_question(request, asked, one, model_family)) for one in bases]
+    answers = [answer(_question(request, asked, one, model_family)._replace(ending=ending)) for one in bases]
     candidates = [
         _candidate(at, answers[at], bases[at], request, model_family, has_ids=model_family.signs and not is_vertex)
         for at in range(len(bases))
     ]
     thoughts = sum(token_estimate(one.thought) for one in answers)
-    made = sum(_part_tokens(part) for candidate in candidates for part in candidate["content"].get("parts", ()))
+    made = sum(_part_tokens(part) for candidate in candidates for part in candidate.get("content", {}).get("parts", ()))
     return {"candidates": candidates, "usageMetadata": _usage(prompt, made, thoughts, is_vertex), **frame}
 
 
@@ -106,6 +108,8 @@ def _question(request: Mapping[str, Any], asked: str, base: str, model_family: F
 def _candidate(
     index: int, said: Answer, base: str, request: Mapping[str, Any], model_family: Family, *, has_ids: bool
 ) -> dict[str, Any]:
+    if said.ending == "refusal":  # the text is taken away, and the content with it
+        return {"finishReason": "SAFETY", "index": index, "safetyRatings": [_rating("HIGH", blocked=True)]}
     config = request.get("generationConfig", {})
     parts: list[dict[str, Any]] = []
     if said.thought and config.get("thinkingConfig", {}).get("includeThoughts"):
@@ -122,7 +126,7 @@ def _candidate(
         calls[0]["thoughtSignature"] = call_signature(base, call["name"], call["args"])
     parts += calls
     content = {"parts": parts, "role": "model"} if parts else {"role": "model"}
-    return {"content": content, "finishReason": "MAX_TOKENS" if said.ending == "length" else "STOP", "index": index}
+    return {"content": content, "finishReason": FINISH_REASONS[said.ending], "index": index}
 
 
 def _call_parts(said: Answer, base: str, has_ids: bool) -> Iterator[dict[str, Any]]:
@@ -215,6 +219,9 @@ def fragments(whole: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     total = whole["usageMetadata"]
     made = 0
     for candidate in candidates:
+        if "content" not in candidate:
+            yield {"candidates": [candidate], "usageMetadata": _usage_so_far(total, made), **frame}
+            continue
         parts = list(_part_pieces(candidate["content"].get("parts", ()))) or [{}]
         before, text = made, ""
         for at, part in enumerate(parts, 1):

@@ -2,7 +2,7 @@
 
 Pure functions, as `replies.Dialect` asks for them. An answer follows from the request alone, so that it is the same on
 every machine. Here any server of the dialect is meant, vLLM and DeepSeek as well; `only` is OpenAI itself. What is
-refused is in `requests`. Source: OpenAI's API reference, chat completions, and those of the other servers.
+refused is in `requests`, how in `errors`. Source: OpenAI's API reference, chat completions, and those of the other servers.
 """
 
 from __future__ import annotations
@@ -12,11 +12,29 @@ from dataclasses import replace
 from typing import Any
 
 from ..answers import Answer, Call, Question, answer
-from ..replies import ReceivedRequest, Reply, Step, dump_json, parse_json
+from ..replies import Ending, ReceivedRequest, Reply, Step, dump_json, parse_json
 from ..texts import digest, json_pieces, pieces, token_estimate
+from .errors import broken, error_reply, failure, model, overload, rate_headers, refused, unauthorized
 from .models import effort_of
 from .requests import refusal, request_fault, tool_name
 from .servers import thinks
+
+__all__ = [
+    "broken",
+    "claims",
+    "failure",
+    "headers",
+    "is_chat",
+    "key",
+    "model",
+    "overload",
+    "prompt",
+    "rate_headers",
+    "refused",
+    "reply",
+    "reply_of",
+    "unauthorized",
+]
 
 CREATED_UNIX = 1767225600  # 2026-01-01: every `created` is the same, so that replies do not depend on the clock
 MESSAGE_TOKENS = 4  # overhead per message; with REPLY_TOKENS the figure OpenAI published for its chat markup
@@ -24,15 +42,7 @@ REPLY_TOKENS = 3
 IMAGE_TOKENS = 85  # OpenAI's price of a low-detail image; base64 is never counted as text
 DELIVERY = ("stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "stop")
 TIERS = {"auto": "default", "fast": "priority"}  # asked for -> reported; others are reported as they are
-FINISH_REASONS = {"stop": "stop", "length": "length", "calls": "tool_calls"}
-# Status -> message, type, code. Source: OpenAI's API reference, error codes.
-ERRORS: dict[int, tuple[str, str, str]] = {
-    401: ("Incorrect API key provided.", "invalid_request_error", "invalid_api_key"),
-    404: ("The model does not exist or you do not have access to it.", "invalid_request_error", "model_not_found"),
-    429: ("Rate limit reached for requests. Please try again later.", "requests", "rate_limit_exceeded"),
-    500: ("The server had an error while processing your request.", "server_error", "server_error"),
-    503: ("The server is currently overloaded. Please try again later.", "server_error", "server_is_overloaded"),
-}
+FINISH_REASONS = {"stop": "stop", "length": "length", "calls": "tool_calls", "refusal": "content_filter"}
 
 
 def claims(request: ReceivedRequest) -> bool:
@@ -49,11 +59,6 @@ def key(request: ReceivedRequest) -> str | None:
     """Return the bearer key."""
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
     return value.strip() if scheme.lower() == "bearer" and value.strip() else None
-
-
-def unauthorized(request: ReceivedRequest) -> Reply:
-    """Return the refusal of a wrong or missing key."""
-    return failure(401)
 
 
 def headers(request_id: str, seconds: float) -> Mapping[str, str]:
@@ -88,62 +93,55 @@ def _content_text(content: object) -> str:
     return "\n".join(text for text in texts if isinstance(text, str))
 
 
-def failure(status: int, message: str | None = None) -> Reply:
-    """Return an error, with the usual message, type and code of its status."""
-    kind = "server_error" if status >= 500 else "invalid_request_error"
-    usual, kind, code = ERRORS.get(status, (f"The mock server was asked to answer {status}.", kind, None))
-    return _error(status, message or usual, None, code, kind)
-
-
-def _error(
-    status: int, message: str, param: str | None, code: str | None, kind: str = "invalid_request_error"
-) -> Reply:
-    error = {"message": message, "type": kind, "param": param, "code": code}
-    return Reply(status=status, body=dump_json({"error": error}))
-
-
-def reply(request: ReceivedRequest, models: Sequence[str], token_delay: float) -> Reply:
+def reply(request: ReceivedRequest, models: Sequence[str], token_delay: float, ending: Ending | None = None) -> Reply:
     """Return the completion or its stream, the model list, or the 4xx that a server of the dialect would give."""
-    return reply_of(request, models, token_delay, is_own=False)
+    return reply_of(request, models, token_delay, ending, is_own=False)
 
 
-def reply_of(request: ReceivedRequest, models: Sequence[str], token_delay: float, *, is_own: bool) -> Reply:
+def reply_of(
+    request: ReceivedRequest, models: Sequence[str], token_delay: float, ending: Ending | None, *, is_own: bool
+) -> Reply:
     """Return the reply of OpenAI itself if `is_own`, otherwise that of any server of the dialect."""
     path = request.path.removeprefix("/v1")
     allowed = {"/chat/completions": "POST", "/models": "GET"}.get(path)
     if allowed is None:
-        return _error(404, f"Invalid URL ({request.method} {request.path})", None, "unknown_url")
+        return error_reply(404, f"Invalid URL ({request.method} {request.path})", None, "unknown_url")
     if request.method != allowed:
-        refused = _error(405, f"Not allowed to {request.method} on {request.path}.", None, "method_not_supported")
-        return replace(refused, headers={"allow": allowed})
+        not_allowed = error_reply(
+            405, f"Not allowed to {request.method} on {request.path}.", None, "method_not_supported"
+        )
+        return replace(not_allowed, headers={"allow": allowed})
     if path == "/models":
         shared = {"object": "model", "created": CREATED_UNIX, "owned_by": "flexllm-mock"}
         return Reply(body=dump_json({"object": "list", "data": [{"id": model, **shared} for model in models]}))
     body = parse_json(request.body)
     if not isinstance(body, dict):
-        return _error(400, "We could not parse the JSON body of your request as an object.", None, None)
+        return error_reply(400, "We could not parse the JSON body of your request as an object.", None, None)
     fault = request_fault(body, is_own=is_own)
     if fault is None:
-        return _chat(body, token_delay, is_own)
-    return _error(404 if fault.code == "model_not_found" else 400, *refusal(fault))
+        return _chat(body, token_delay, ending, is_own)
+    return error_reply(404 if fault.code == "model_not_found" else 400, *refusal(fault))
 
 
 # ---------------------------------------------------------------------------------------------------- making an answer
 
 
-def _chat(body: Mapping[str, Any], token_delay: float, is_own: bool) -> Reply:
-    completion = _completion(body, is_own)
+def _chat(body: Mapping[str, Any], token_delay: float, ending: Ending | None, is_own: bool) -> Reply:
+    completion = _completion(body, ending, is_own)
+    tokens = completion["usage"]["total_tokens"]
     if not body.get("stream"):
-        return Reply(body=dump_json(completion))
+        return Reply(body=dump_json(completion), tokens=tokens)
     with_usage = (body.get("stream_options") or {}).get("include_usage") is True
     stream_headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
-    return Reply(headers=stream_headers, pieces=tuple(_events(completion, with_usage, token_delay)))
+    return Reply(headers=stream_headers, pieces=tuple(_events(completion, with_usage, token_delay)), tokens=tokens)
 
 
-def _completion(body: Mapping[str, Any], is_own: bool) -> dict[str, Any]:
+def _completion(body: Mapping[str, Any], ending: Ending | None, is_own: bool) -> dict[str, Any]:
     mark = digest(body, DELIVERY)
     tier = body.get("service_tier") or "default"
     question = _question(body, mark, is_own)
+    if ending is not None:
+        question = question._replace(ending=ending)
     answers = [answer(question)]
     answers += [answer(question._replace(digest=f"{mark}{at}")) for at in range(1, body.get("n") or 1)]
     choices: list[dict[str, Any]] = [
@@ -151,7 +149,7 @@ def _completion(body: Mapping[str, Any], is_own: bool) -> dict[str, Any]:
             "index": index,
             "message": _message(one, mark, body, is_own),
             "logprobs": None,
-            "finish_reason": FINISH_REASONS[one.ending],
+            "finish_reason": "stop" if _is_spoken_refusal(one, body) else FINISH_REASONS[one.ending],
         }
         for index, one in enumerate(answers)
     ]
@@ -223,6 +221,11 @@ def _text_schema(asked: Mapping[str, Any] | None) -> object:
     return asked["type"] == "json_object" or None
 
 
+def _is_spoken_refusal(one: Answer, body: Mapping[str, Any]) -> bool:
+    """Whether the model itself refuses, as it does where it owes a schema; elsewhere a filter takes the text away."""
+    return one.ending == "refusal" and (body.get("response_format") or {}).get("type") == "json_schema"
+
+
 def _shows_reasoning(body: Mapping[str, Any]) -> bool:
     reasoning = body.get("reasoning")
     is_excluded = isinstance(reasoning, dict) and reasoning.get("exclude") is True
@@ -231,6 +234,9 @@ def _shows_reasoning(body: Mapping[str, Any]) -> bool:
 
 def _message(one: Answer, mark: str, body: Mapping[str, Any], is_own: bool) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": one.text, "refusal": None, "annotations": []}
+    if one.ending == "refusal":
+        is_spoken = _is_spoken_refusal(one, body)
+        message.update(content=None if is_spoken else "", refusal=one.text if is_spoken else None)
     if one.thought and not is_own and _shows_reasoning(body):
         message["reasoning_content"] = one.thought
     if one.calls:
@@ -295,8 +301,8 @@ def _events(completion: Mapping[str, Any], with_usage: bool, token_delay: float)
 
 
 def _deltas(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield a message in pieces: thought, text, and for each call its name and then its arguments."""
-    for name in ("reasoning_content", "content"):
+    """Yield a message in pieces: thought, text or refusal, and for each call its name and then its arguments."""
+    for name in ("reasoning_content", "content", "refusal"):
         for piece in pieces(message.get(name) or ""):
             yield {name: piece}
     for at, call in enumerate(message.get("tool_calls") or ()):
