@@ -57,7 +57,11 @@ if TYPE_CHECKING:
         StreamBroken,
         TlsFailed,
     )
+    from .limits.slowness import HedgePolicy
     from .media.options import MediaOptions
+    from .options import EndpointConfig
+    from .pool import LLMClientPool
+    from .router import ProviderConfig, ProviderRouter, create_router_from_urls
 
 _ROOMS = {
     "batch.items": "BatchResult BatchResultItem",
@@ -73,7 +77,11 @@ _ROOMS = {
         "RejectedReply ReplyTruncated RequestCancelled RequestError RequestTimeout SchemaMismatch ServerError "
         "StreamBroken TlsFailed"
     ),
+    "limits.slowness": "HedgePolicy",
     "media.options": "MediaOptions",
+    "options": "EndpointConfig",
+    "pool": "LLMClientPool",
+    "router": "ProviderConfig ProviderRouter create_router_from_urls",
 }
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names.split()}
 
@@ -97,10 +105,13 @@ __all__ = [
     "ContentFiltered",
     "ContextTooLong",
     "CostReport",
+    "EndpointConfig",
     "FlexLLMError",
     "GeminiClient",
+    "HedgePolicy",
     "InputError",
     "LLMClient",
+    "LLMClientPool",
     "MalformedResponse",
     "MediaOptions",
     "MllmClient",
@@ -110,6 +121,8 @@ __all__ = [
     "Overloaded",
     "PermissionDenied",
     "PriceUnknown",
+    "ProviderConfig",
+    "ProviderRouter",
     "QuotaExhausted",
     "RateLimited",
     "RejectedReply",
@@ -125,6 +138,7 @@ __all__ = [
     "ToolCallDelta",
     "Usage",
     "__version__",
+    "create_router_from_urls",
 ]
 
 

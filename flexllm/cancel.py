@@ -23,18 +23,21 @@ class CancelToken:
         stopped: Nothing new should start.
         aborted: What is under way is being broken off.
         stop_requested: A signal handler asked for `stop`; whoever is woken for it calls it.
+        timed_out: Nobody asked: the time that `stop_after` set was over.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.stopped = False
         self.aborted = False
         self.stop_requested = False
+        self.timed_out = False
         self._event = threading.Event()
         self._breakers: set[Breaker] = set()
         self._listeners: set[Breaker] = set()
         self._wakers: list[Breaker] = []
         self._clock = clock
         self._stopped_at = 0.0
+        self._ends_at: float | None = None
 
     def stop(self) -> None:
         """Let nothing new start, and end every wait. Not for signal handlers: it takes a lock."""
@@ -55,6 +58,24 @@ class CancelToken:
     def stopped_for(self) -> float:
         """Return the seconds since `stop`, 0.0 if it was not called."""
         return self._clock() - self._stopped_at if self.stopped else 0.0
+
+    def stop_after(self, seconds: float) -> None:
+        """Set a time, in seconds from now, from which on `heed` calls `stop`. Nothing is woken by it."""
+        self._ends_at = self._clock() + seconds
+
+    def time_left(self) -> float | None:
+        """Return the seconds until `stop_after` is over, at least 0.0; None if it was not called."""
+        return None if self._ends_at is None else max(0.0, self._ends_at - self._clock())
+
+    def heed(self) -> bool:
+        """Call `stop` if a signal handler asked for it or the time is over. Return whether it is stopped."""
+        if not self.stopped:
+            if self.stop_requested:
+                self.stop()
+            elif self._ends_at is not None and self._clock() >= self._ends_at:
+                self.timed_out = True
+                self.stop()
+        return self.stopped
 
     def wait(self, seconds: float) -> bool:
         """Sleep, but wake at once on `stop`. Return whether it was called."""

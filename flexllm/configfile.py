@@ -71,20 +71,37 @@ class BatchEndpoint(Masked):
     weight: float = 1.0
     concurrency_limit: int | None = None
     max_qps: float | None = None
+    min_qps: float | None = None
+    max_rpm: float | None = None
+    max_tpm: float | None = None
+    max_input_tpm: float | None = None
+    max_output_tpm: float | None = None
+    adaptive: bool | None = None
+    timeout: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchSettings:
-    """What stands under `batch`; None means not set. `timeout` is in seconds."""
+    """What stands under `batch`; None means not set. Times are in seconds; what they limit, `LLMClient` tells."""
 
     concurrency: int | None = None
     max_qps: float | None = None
+    min_qps: float | None = None
+    max_rpm: float | None = None
+    max_tpm: float | None = None
+    max_input_tpm: float | None = None
+    max_output_tpm: float | None = None
+    adaptive: bool | None = None
     timeout: float | None = None
+    total_timeout: float | None = None
+    max_time: float | None = None
+    fail_over: float | None = None
     cache: bool | None = None
     return_usage: bool | None = None
     track_cost: bool | None = None
     endpoints: tuple[BatchEndpoint, ...] = ()
     fallback: bool | None = None
+    load_balance: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -328,8 +345,10 @@ _CHECKS: dict[str, _Check] = {
     **dict.fromkeys(("default", "id", "name", "model", "provider", "base_url", "api_key"), _TEXT),
     **dict.fromkeys(("system", "user_template"), _TEXT),
     **dict.fromkeys(("concurrency", "concurrency_limit"), _WHOLE),
-    **dict.fromkeys(("max_qps", "timeout", "weight"), _NUMBER),
-    **dict.fromkeys(("cache", "return_usage", "track_cost", "fallback"), _TRUTH),
+    **dict.fromkeys(("max_qps", "min_qps", "max_rpm", "max_tpm", "max_input_tpm", "max_output_tpm"), _NUMBER),
+    **dict.fromkeys(("timeout", "total_timeout", "max_time", "fail_over", "weight"), _NUMBER),
+    **dict.fromkeys(("cache", "return_usage", "track_cost", "fallback", "adaptive"), _TRUTH),
+    "load_balance": _TEXT,
     "params": _PARAMS,
 }
 """By key: a name means the same in every section."""

@@ -56,9 +56,18 @@ def make_params(params: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 _TO_THE_CLIENT = "give it to the client, or to the command line as an option of its own"
+_OF_A_BATCH = (
+    "it is for a whole batch: give it to chat_completions_batch, or to the command line as an option of its own"
+)
 _OF_OTHER_CALLS = "this call does not take it"
 _NO_PARAMETERS = {
-    **dict.fromkeys(("api_key", "base_url", "provider", "timeout", "retry_times", "retry_delay"), _TO_THE_CLIENT),
+    **dict.fromkeys(
+        ("api_key", "base_url", "provider", "timeout", "connect_timeout", "stream_timeout", "total_timeout",
+         "retry_times", "retry_delay", "concurrency_limit", "max_qps", "min_qps", "max_rpm", "max_tpm", "max_input_tpm",
+         "max_output_tpm", "adaptive", "hedge", "on_truncated", "on_invalid"),
+        _TO_THE_CLIENT,
+    ),
+    **dict.fromkeys(("fail_over", "max_time"), _OF_A_BATCH),
     "extra_headers": "give headers to the client",
     "extra_query": "nothing can be put behind the URL",
     **dict.fromkeys(

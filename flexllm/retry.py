@@ -37,6 +37,10 @@ MAX_RETRY_AFTER = 600.0
 """Seconds of a server's wish that we still wait out. Beyond it the row fails and says when to come back."""
 
 
+DEFAULT_TOTAL = 600.0
+"""Seconds: four attempts of the default two minutes each, and their pauses, fit in."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
     """How often and after what pause a request is sent again.
@@ -44,16 +48,22 @@ class RetryPolicy:
     Attributes:
         retry_times: Retries after the first attempt: 3 means at most 4 requests.
         retry_delay: Seconds of the first back-off; it doubles with each retry, up to a minute.
+        total_timeout: Seconds for all attempts together, pauses included, from when the first is sent; None is not
+            limited. Of a stream, until its first piece.
     """
 
     retry_times: int = 3
     retry_delay: float = 1.0
+    total_timeout: float | None = DEFAULT_TOTAL
 
     def __post_init__(self) -> None:
         if not isinstance(self.retry_times, int) or self.retry_times < 0:
             raise ConfigError(f"retry_times={self.retry_times!r} must be a whole number of at least 0")
         if not (isinstance(self.retry_delay, (int, float)) and 0 <= self.retry_delay < math.inf):
             raise ConfigError(f"retry_delay={self.retry_delay!r} must be a number of seconds, 0 or more")
+        total = self.total_timeout
+        if total is not None and not (isinstance(total, (int, float)) and total > 0):
+            raise ConfigError(f"total_timeout={total!r} must be a number of seconds above 0, or None for no limit")
 
     def delay(self, error: RequestError, attempt: int, rng: random.Random) -> float | None:
         """Return the pause before the next attempt, or None if there should be none.

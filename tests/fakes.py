@@ -16,6 +16,10 @@ from typing import Any
 from flexllm.batch.items import BatchItem
 from flexllm.cancel import CancelToken
 from flexllm.chat import ChatCompletionResult, ChatRequest, Chunk
+from flexllm.health import EndpointHealth
+
+LONGEST_WAIT = 10.0
+"""Seconds that a server or a thread waits for an event, or for a client of a failing test."""
 
 
 class FakeClock:
@@ -39,6 +43,51 @@ class FakeClock:
 
     def advance(self, seconds: float) -> None:
         self.now += max(0.0, seconds)
+
+
+class WatchClock(FakeClock):
+    """A clock whose waits end when `advance` passes their time, and which tells when the watcher sleeps again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._state = threading.Condition()
+        self._sleeper: tuple[threading.Condition, float] | None = None
+        self.waits: list[float] = []
+
+    def wait(self, condition: threading.Condition, seconds: float) -> bool:
+        until = self.now + seconds
+        with self._state:
+            self._sleeper = (condition, until)
+            self.waits.append(seconds)
+            self._state.notify_all()
+        assert condition.wait(LONGEST_WAIT), "nobody moved the clock"
+        with self._state:
+            self._sleeper = None
+        return self.now < until
+
+    def advance(self, seconds: float) -> None:
+        """Move on, and wake the watcher if its time has come."""
+        with self._state:
+            self.now += seconds
+            sleeper = self._sleeper
+        if sleeper is not None and sleeper[1] <= self.now:
+            with sleeper[0]:
+                sleeper[0].notify_all()
+
+    def until_asleep(self) -> None:
+        """Wait until the watcher has seen what there is, and sleeps until a time that has not come."""
+        seen = 0
+        while True:
+            with self._state:
+                assert self._state.wait_for(lambda seen=seen: self._sleeps() and len(self.waits) > seen, LONGEST_WAIT)
+                assert self._sleeper is not None
+                condition, seen = self._sleeper[0], len(self.waits)
+            with condition:  # which is free only while the watcher waits
+                if condition._waiters:  # type: ignore[attr-defined]  # or it was woken, and has not come to it yet
+                    return
+
+    def _sleeps(self) -> bool:
+        return self._sleeper is not None and self._sleeper[1] > self.now
 
 
 Answer = str | ChatCompletionResult | Exception | Callable[[ChatRequest], "Answer"]
@@ -75,6 +124,9 @@ class FakeBackend:
     def models(self, cancel: CancelToken | None = None) -> list[str]:
         return ["some-model"]
 
+    def health(self) -> tuple[EndpointHealth, ...]:
+        return (EndpointHealth(place="http://fake", sent=len(self.requests)),)
+
     def close(self) -> None:
         self.closed = True
 
@@ -107,9 +159,6 @@ RESET = Mark("RESET")
 
 Step = bytes | Sleep | threading.Event | Mark | Callable[[socket.socket], object]
 """Bytes to send, a pause, an event to wait for, a mark, or a function of the connection."""
-
-LONGEST_WAIT = 10.0
-"""Seconds that a server waits for an event or a client of a failing test."""
 
 
 class ScriptedServer:

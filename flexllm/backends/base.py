@@ -7,6 +7,7 @@ from typing import Protocol
 
 from ..cancel import CancelToken
 from ..chat import ChatCompletionResult, ChatRequest, Chunk
+from ..health import EndpointHealth
 
 
 class Backend(Protocol):
@@ -20,6 +21,9 @@ class Backend(Protocol):
 
     def models(self, cancel: CancelToken | None = None) -> list[str]:
         """Return the ids of the models that can be asked here."""
+
+    def health(self) -> tuple[EndpointHealth, ...]:
+        """Return how each endpoint that is asked here does."""
 
     def close(self) -> None:
         """Close connections."""

@@ -1,26 +1,29 @@
-"""One endpoint: permit, build, send, parse, inside the only retry loop of the house."""
+"""One endpoint: one attempt at a time, through its gate. Whether there is another, and where, is not decided here."""
 
 from __future__ import annotations
 
+import copy
 import logging
-import random
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from functools import partial
 from itertools import chain
 from typing import TypeVar
 
-from ..cancel import CancelToken
-from ..chat import ChatCompletionResult, ChatRequest, Chunk, ChunkCollector, as_chunk
-from ..errors import ApiStatusError, MalformedResponse, RequestCancelled, RequestError, StreamBroken
-from ..limits import Gate
+from ..chat import ChatCompletionResult, ChatRequest, Chunk, Usage, as_chunk
+from ..errors import ApiStatusError, MalformedResponse, RequestCancelled, RequestError
+from ..health import EndpointHealth, State
+from ..limits import Cost, Gate, Passages, Permit
+from ..media.inline import has_parts, inline_messages
+from ..media.load import MediaStore
 from ..providers.base import Provider, request_id_of
-from ..retry import RetryPolicy, parse_retry_after, parse_should_retry
+from ..retry import parse_retry_after, parse_should_retry
 from ..sse import ServerSentEvent, parse_events
+from ..tokens import OutputEstimate, PromptEstimate, estimate_prompt_tokens, max_tokens_of
 from ..transport import HttpStream, Transport
 from ..wire import KEY_HEADERS, Headers, HttpRequest, HttpResponse, Target, mask_key
+from .turn import Turn
 
 log = logging.getLogger(__name__)
 
@@ -32,18 +35,21 @@ MOST_PAGES = 100
 SHORTEST_KEY = 8
 """Characters from which on a key is masked in what a server says; shorter ones ("EMPTY") are in ordinary words too."""
 
+Authorise = Callable[[], Headers | Mapping[str, str]]
+
 
 class Endpoint:
-    """Answers requests from one base URL. May be shared by threads.
+    """Asks one base URL. May be shared by threads.
 
     Args:
         provider: Translates.
         target: Whom to ask.
         transport: Carries; closed by `close`.
         gate: Every attempt passes it.
-        retry: How often, after what pause.
+        media: Reads and keeps media, which are put inline before a request is built.
+        model: Asked here instead of the pool's own; None asks for what the request names.
+        weight: Its share, where a pool goes by weights.
         authorise: Gives headers for each attempt anew, for servers that know their callers by short-lived tokens.
-        sleep: Used for pauses when there is no token to wait on.
     """
 
     def __init__(
@@ -52,20 +58,27 @@ class Endpoint:
         target: Target,
         transport: Transport,
         gate: Gate,
-        retry: RetryPolicy,
+        media: MediaStore | None = None,
         *,
-        authorise: Callable[[], Headers | Mapping[str, str]] | None = None,
-        rng: random.Random | None = None,
-        sleep: Callable[[float], object] = time.sleep,
+        model: str | None = None,
+        weight: float = 1.0,
+        authorise: Authorise | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.gate = gate
+        self.model = model
+        self.weight = weight
+        self.passages = Passages()
         self._provider = provider
         self._target = target
         self._transport = transport
-        self._gate = gate
-        self._retry = retry
+        self._media = media
+        self._wants = provider.media(target) if media is not None else None
         self._authorise = authorise
-        self._rng = rng or random.Random()
-        self._sleep = sleep
+        self._counts_tokens = gate.limit.counts_tokens
+        self._clock = clock
+        self._prompts, self._outputs = PromptEstimate(), OutputEstimate()
+        self._is_lent = False
         self._token: Headers = ()  # the latest that `authorise` gave
 
     @property
@@ -73,90 +86,152 @@ class Endpoint:
         """The base URL, fit for people's eyes."""
         return self._target.base_url
 
-    def complete(self, request: ChatRequest, cancel: CancelToken | None = None) -> ChatCompletionResult:
-        """Return the answer, after as many attempts as the retry policy allows."""
-        result, attempts = self._ask(
-            lambda target: self._provider.build(request, target, stream=False),
-            self._provider.parse,
-            request.model,
-            cancel,
-        )
-        return result if attempts == 1 else replace(result, attempts=attempts)
+    def complete(self, request: ChatRequest, turn: Turn) -> ChatCompletionResult:
+        """Return the answer to one attempt."""
+        if has_parts(request.messages):
+            request = self._inlined(request, turn)
+        http_request = self._provider.build(request, self._target_now(), stream=False)
+        with self._permit(turn, request) as permit:
+            response = self._send(http_request, permit, turn)
+            result = self._provider.parse(response)
+            permit.accept(result.usage)
+        if permit.cost is not None:
+            self._learn(permit.cost, result.usage)
+        return result
 
-    def models(self, cancel: CancelToken | None = None) -> list[str]:
-        """Return the ids of the models that the server offers, all pages of them."""
-        ids: list[str] = []
-        page: str | None = None
-        pages: set[str | None] = set()
-        while page not in pages and len(pages) < MOST_PAGES:
-            pages.add(page)
-            ask = partial(self._provider.models_request, page=page)
-            (found, page), _attempts = self._ask(ask, self._provider.models, None, cancel)
-            ids += found
-            if page is None:
-                break
-        return ids
+    def stream(self, request: ChatRequest, turn: Turn) -> Iterator[Chunk | ChatCompletionResult]:
+        """Yield the pieces of one attempt, then the whole. `turn` is told when the first has come."""
+        if has_parts(request.messages):
+            request = self._inlined(request, turn)
+        http_request = self._provider.build(request, self._target_now(), stream=True)
+        with self._permit(turn, request) as permit:
+            if turn.cancel is not None and turn.cancel.stopped:
+                raise RequestCancelled("stopped before it was sent", attempts=0)
+            collector = turn.begin_stream()
+            seconds = turn.seconds_to_first_piece(self._transport.timeout)
+            with self._transport.stream(http_request, turn.cancel, seconds, permit.departure) as reply:
+                permit.hear(reply.headers, reply.status)
+                turn.request_id = request_id_of(reply.headers, self._provider.request_id_headers)
+                for chunk in self._chunks(reply):
+                    collector.add(chunk)
+                    if not turn.has_begun and (chunk.content or chunk.reasoning_content or chunk.tool_calls):
+                        turn.has_begun = True
+                        reply.lift_limit()
+                    yield chunk
+            result = turn.arrived()
+            permit.accept(result.usage)
+        if permit.cost is not None:
+            self._learn(permit.cost, result.usage)
+        yield result
 
-    def stream(self, request: ChatRequest, cancel: CancelToken | None = None) -> Iterator[Chunk | ChatCompletionResult]:
-        """Yield pieces, then the whole. Until the first piece is handed on, failed attempts are repeated."""
-        attempt = 1
-        while True:
-            collector = ChunkCollector()
-            began = False
-            started = time.monotonic()
-            request_id: str | None = None
-            try:
-                http_request = self._provider.build(request, self._target_now(), stream=True)
-                with self._gate.permit(cancel):
-                    if cancel is not None and cancel.stopped:
-                        raise RequestCancelled("stopped before it was sent", attempts=0)
-                    with self._transport.stream(http_request, cancel) as reply:
-                        request_id = request_id_of(reply.headers, self._provider.request_id_headers)
-                        for chunk in self._chunks(reply):
-                            collector.add(chunk)
-                            began = began or bool(chunk.content or chunk.reasoning_content or chunk.tool_calls)
-                            yield chunk
-                yield collector.result(latency=time.monotonic() - started, request_id=request_id, attempts=attempt)
-                return
-            except RequestError as error:
-                error.request_id = error.request_id or request_id
-                if began and not isinstance(error, RequestCancelled):
-                    self._told(error, request.model, attempt)
-                    arrived = collector.result(
-                        latency=time.monotonic() - started, request_id=request_id, attempts=attempt
-                    )
-                    raise self._told(_broken(error, arrived), request.model, attempt) from error
-                self._pause(error, request.model, attempt, cancel)
-                attempt += 1
+    def models(self, turn: Turn, page: str | None = None) -> tuple[list[str], str | None]:
+        """Return a page of the models that the server offers, and what the next one is asked by; None at the last."""
+        http_request = self._provider.models_request(self._target_now(), page=page)
+        with self._permit(turn, None) as permit:
+            found = self._provider.models(self._send(http_request, permit, turn))
+            permit.accept(None)
+        return found
+
+    def lent(self, model: str | None) -> Endpoint:
+        """Return this endpoint for another owner: the same connections and gate, with counts of its own."""
+        lent = copy.copy(self)
+        lent.model, lent.passages, lent._is_lent = model, Passages(), True
+        return lent
 
     def close(self) -> None:
-        """Close idle connections."""
-        self._transport.close()
+        """Close idle connections, unless they are somebody else's."""
+        if not self._is_lent:
+            self._transport.close()
 
-    def _ask(
-        self,
-        build: Callable[[Target], HttpRequest],
-        read: Callable[[HttpResponse], T],
-        model: str | None,
-        cancel: CancelToken | None,
-    ) -> tuple[T, int]:
-        """Return what `read` makes of the reply, and the number of attempts that it took."""
-        http_request: HttpRequest | None = None
-        attempt = 1
-        while True:
+    def health(self, state: State = "ready", returns_in: float = 0.0) -> EndpointHealth:
+        """Return how it does. What a pool thinks of it, the pool says."""
+        gate, passages = self.gate, self.passages
+        closed_for = gate.closed_for()
+        return EndpointHealth(
+            place=self.place,
+            model=self.model,
+            state="waiting" if closed_for and state == "ready" else state,
+            in_flight=passages.in_flight,
+            sent=passages.sent,
+            answered=passages.answered,
+            failed=passages.failed,
+            refused=passages.refused,
+            hedged=passages.hedged,
+            latency=passages.latency,
+            rate=gate.rate(),
+            learned=gate.learned(),
+            returns_in=max(returns_in, closed_for),
+            last_error=None if passages.last_error is None else self._masked(passages.last_error),
+        )
+
+    def count_hedged(self) -> None:
+        """Count a request that was sent a second time because it was slow here."""
+        self.gate.count_hedged(self.passages)
+
+    def told(self, error: RequestError, model: str | None, attempts: int) -> RequestError:
+        """Fill in what only this room knows, and mask what nobody may see.
+
+        Args:
+            attempts: How often the row was sent, this time included.
+        """
+        error.endpoint = self.place
+        error.model = model
+        # A request that was stopped on its way to an attempt was not sent by it: such an error counts none.
+        error.attempts = attempts if error.attempts else attempts - 1
+        if isinstance(error, (ApiStatusError, MalformedResponse)):  # said by a provider, which knows no place
+            error.args = (f"{self.place}: {error}",)
+        self.mask(error)
+        return error
+
+    def mask(self, error: RequestError) -> None:
+        """Mask in an error what nobody may see: some gateways repeat the key that they refuse."""
+        error.args = tuple(self._masked(str(text)) for text in error.args)
+        if isinstance(error, ApiStatusError):
+            error.body = self._masked(error.body)
+            error.code = self._masked(error.code) if isinstance(error.code, str) else error.code
+
+    # --- inside
+
+    def _permit(self, turn: Turn, request: ChatRequest | None) -> Permit:
+        cost = self._cost_of(request) if self._counts_tokens and request is not None else None
+        again, passages = turn.number > 1, self.passages
+        return Permit(self.gate, turn.cancel, cost, again, turn.until, passages, turn.backoff, turn.may_leave)
+
+    def _send(self, http_request: HttpRequest, permit: Permit, turn: Turn) -> HttpResponse:
+        """Send, and return a reply that calls itself a success."""
+        cancel = turn.cancel
+        if cancel is not None and cancel.stopped:
+            raise RequestCancelled("stopped before it was sent", attempts=0)
+        response = self._transport.send(http_request, cancel, turn.seconds_left(), permit.departure)
+        permit.hear(response.headers, response.status)
+        if response.status != 200:
+            self._check(response)
+        return response
+
+    def _cost_of(self, request: ChatRequest) -> Cost:
+        estimated = estimate_prompt_tokens(request)
+        return Cost(self._prompts.expect(estimated), self._outputs.expect(max_tokens_of(request.params)), estimated)
+
+    def _learn(self, cost: Cost, usage: Usage | None) -> None:
+        # Not locked: two replies that meet here may cost one of them its weight in a running mean, and no more.
+        if usage is not None:
+            self._prompts.seen(cost.estimated, usage.prompt_tokens)
+            self._outputs.seen(usage.completion_tokens)
+
+    def _inlined(self, request: ChatRequest, turn: Turn) -> ChatRequest:
+        """Return the request with every medium as this provider wants it: read once for all attempts."""
+        if self._media is None or self._wants is None:
+            return request
+        known = turn.inlined = turn.inlined if turn.inlined is not None else {}
+        messages = known.get(self)
+        if messages is None:
             try:
-                if http_request is None or self._authorise is not None:
-                    http_request = build(self._target_now())
-                with self._gate.permit(cancel):
-                    if cancel is not None and cancel.stopped:
-                        raise RequestCancelled("stopped before it was sent", attempts=0)
-                    response = self._transport.send(http_request, cancel)
-                if response.status != 200:
-                    self._check(response)
-                return read(response), attempt
+                messages = inline_messages(request.messages, self._media, self._wants, turn.cancel)
             except RequestError as error:
-                self._pause(error, model, attempt, cancel)
-                attempt += 1
+                error.attempts = 0  # no endpoint is to blame for it, and asking another would not help
+                raise
+            known[self] = messages
+        return request if messages is request.messages else replace(request, messages=messages)
 
     def _target_now(self) -> Target:
         """Return whom to ask, with a token that is good now if tokens are how one is known there."""
@@ -194,35 +269,10 @@ class Endpoint:
         error.should_retry = parse_should_retry(response.headers)
         raise error
 
-    def _pause(self, error: RequestError, model: str | None, attempt: int, cancel: CancelToken | None) -> None:
-        """Wait until the next attempt may be made, or raise `error` if there should be none."""
-        self._told(error, model, attempt)
-        if isinstance(error, RequestCancelled):
-            raise error
-        delay = self._retry.delay(error, attempt, self._rng)
-        if delay is None:
-            raise error
-        log.info("attempt %d at %s failed (%s); the next in %.1f s", attempt, self.place, error, delay)
-        if cancel is None:
-            self._sleep(delay)
-        elif cancel.wait(delay):
-            stopped = RequestCancelled(f"stopped before attempt {attempt + 1}")
-            raise self._told(stopped, model, attempt) from error
-
-    def _told(self, error: RequestError, model: str | None, attempt: int) -> RequestError:
-        error.endpoint = self.place
-        error.model = model
-        # A request that was stopped on its way to an attempt was not sent by it: such an error counts none.
-        error.attempts = attempt if error.attempts else attempt - 1
-        if isinstance(error, (ApiStatusError, MalformedResponse)):  # said by a provider, which knows no place
-            error.args = (f"{self.place}: {error}",)
-        for secret in self._secrets():  # some gateways repeat the key that they refuse
-            masked = mask_key(secret)
-            error.args = tuple(str(text).replace(secret, masked) for text in error.args)
-            if isinstance(error, ApiStatusError):
-                error.body = error.body.replace(secret, masked)
-                error.code = error.code.replace(secret, masked) if isinstance(error.code, str) else error.code
-        return error
+    def _masked(self, text: str) -> str:
+        for secret in self._secrets():
+            text = text.replace(secret, mask_key(secret))
+        return text
 
     def _secrets(self) -> list[str]:
         """Return what nobody may see: the key, and the keys and tokens in headers."""
@@ -246,12 +296,3 @@ def _events(pieces: Iterator[bytes], start: bytes, reply: HttpStream) -> Iterato
 
 
 _LINE_OF_A_STREAM = re.compile(rb"\s*(\xef\xbb\xbf)?(:|data|event|id|retry)")
-
-
-def _broken(error: RequestError, arrived: ChatCompletionResult) -> StreamBroken:
-    return StreamBroken(
-        f"the stream ended early, after {len(arrived.content)} characters: {error}",
-        partial=arrived.content,
-        result=arrived,
-        request_id=error.request_id or arrived.request_id,
-    )

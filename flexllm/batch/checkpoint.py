@@ -236,7 +236,7 @@ class Checkpoint:
         if claim.changed != NOWHERE and self.notices_changes:
             claim = self._decided_change(claim)
         elif claim.place != NOWHERE and not claim.success and self._options.retry_failed:
-            claim = Claim(claim.occurrence, NOWHERE, False)
+            claim = Claim(claim.occurrence, NOWHERE, False, failed_before=True)
         self._places.append(claim.place)
         return claim
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any, Generic, Protocol, TypeVar
 
 from ..chat import ChatCompletionResult, ChatRequest, Usage
@@ -29,6 +30,7 @@ class BatchItem:
         place: Where an earlier run's line for this row is, -1 for none; set for rows that need no asking.
         answered: Whether the line at `place` holds an answer; else it holds an error that is to stand.
         outcome: The answer, or why there is none. None while it is open.
+        failed_before: An earlier run asked it in vain.
     """
 
     index: int
@@ -39,6 +41,7 @@ class BatchItem:
     place: int = -1
     answered: bool = False
     outcome: Outcome | None = None
+    failed_before: bool = False
 
     @property
     def is_settled(self) -> bool:
@@ -118,6 +121,15 @@ def result_item(index: int, outcome: Outcome, metadata: Any, resumed: bool = Fal
     )
 
 
+def missing_items(given: Iterable[BatchResultItem], total: int, error: FlexLLMError) -> Iterator[BatchResultItem]:
+    """Yield, in input order, an item with `error` for each of `total` rows that is not among the given ones."""
+    is_missing = bytearray(b"\1") * total
+    for item in given:
+        is_missing[item.index] = 0
+    for index in compress(range(total), is_missing):
+        yield BatchResultItem(index, status="error", error=error)
+
+
 T = TypeVar("T")
 
 
@@ -128,7 +140,8 @@ class BatchResult(list[T], Generic[T]):
 
     Attributes:
         items: One `BatchResultItem` for each row.
-        summary: `total`, `success`, `failed`, `cached`, `resumed`, `elapsed` (seconds) and token counts.
+        summary: `total`, `success`, `failed`, `cached`, `resumed`, `elapsed` (seconds), token counts, `errors` by class
+            with examples, `endpoints` (how each did) and `stopped` (why the run ended before its input did, or None).
     """
 
     def __init__(self, answers: Iterable[T], items: list[BatchResultItem], summary: dict[str, Any]) -> None:

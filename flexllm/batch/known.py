@@ -82,6 +82,7 @@ class Claim(NamedTuple):
         success: Whether that line holds an answer.
         changed: Where an equal row that was asked with other settings is; NOWHERE if there is none.
         is_own_line: The line at `place` was written for the very same input line, so that its metadata stand too.
+        failed_before: An earlier run asked it in vain, and it must be asked again.
     """
 
     occurrence: int
@@ -89,6 +90,7 @@ class Claim(NamedTuple):
     success: bool
     changed: int = NOWHERE
     is_own_line: bool = False
+    failed_before: bool = False
 
 
 class KnownRows:

@@ -5,15 +5,21 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TextIO
+
+from ..errors import AllEndpointsFailed, FlexLLMError
+from ..health import EndpointHealth
 
 log = logging.getLogger(__name__)
 
 REDRAW_SECONDS = 0.1
 PLAIN_SECONDS = 10.0
 """Between two plain lines, where there is no terminal: a log of an hour has 360 of them."""
+
+EXAMPLES = 3
+"""Failed rows of each class of error that are kept to be shown."""
 
 
 @dataclass(slots=True)
@@ -29,6 +35,7 @@ class Tally:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     errors_by_class: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[dict[str, Any]]] = field(default_factory=dict, repr=False)
 
     @property
     def done(self) -> int:
@@ -44,6 +51,29 @@ class Tally:
     def total_tokens(self) -> int:
         """Prompt and completion together."""
         return self.prompt_tokens + self.completion_tokens
+
+    def count_error(self, error: FlexLLMError, index: int) -> bool:
+        """Count a row that failed in this run. Return whether it is the first of its class."""
+        self.failed += 1
+        self.retries += max(0, getattr(error, "attempts", 1) - 1)
+        kind = type(error).__name__
+        seen = self.errors_by_class.get(kind, 0)
+        self.errors_by_class[kind] = seen + 1
+        if seen < EXAMPLES:
+            last = error.errors[-1] if isinstance(error, AllEndpointsFailed) and error.errors else error
+            example = {"row": index, "message": str(error), "request_id": getattr(last, "request_id", None)}
+            self.examples.setdefault(kind, []).append(example)
+        return not seen
+
+    def errors(self) -> dict[str, dict[str, Any]]:
+        """Return, for each class of error, the `count` of failed rows and, as `examples`, the first few of them.
+
+        An example has the row's index as `row`, the error's `message` and the server's `request_id`, or None.
+        """
+        return {
+            kind: {"count": count, "examples": self.examples.get(kind, [])}
+            for kind, count in self.errors_by_class.items()
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +91,15 @@ class ProgressOptions:
     cost: bool = False
 
 
+Health = Callable[[], Sequence[EndpointHealth]]
+"""Tells how the endpoints do. It takes locks that requests need too, so it is called only when a line is drawn."""
+
+
+def no_endpoints() -> Sequence[EndpointHealth]:
+    """Stand for an engine of which nothing is known."""
+    return ()
+
+
 class Progress(Protocol):
     """Where a job tells how it goes on. Called by one thread."""
 
@@ -75,14 +114,17 @@ class Progress(Protocol):
 
 
 def make_progress(
-    options: ProgressOptions, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    options: ProgressOptions,
+    stream: TextIO | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    health: Health = no_endpoints,
 ) -> Progress:
     """Return a bar for a terminal or a notebook, plain lines elsewhere, silence if nothing is to be shown."""
     stream = stream if stream is not None else sys.stderr
     if not options.show or stream is None:
         return SilentProgress()
     steady: Any = _SteadyStream(stream)
-    return (BarProgress if _is_interactive(stream) else PlainProgress)(options, steady, clock)
+    return (BarProgress if _is_interactive(stream) else PlainProgress)(options, steady, clock, health)
 
 
 class _SteadyStream:
@@ -124,8 +166,9 @@ class SilentProgress:
 class PlainProgress:
     """One line every so often, without control characters."""
 
-    def __init__(self, options: ProgressOptions, stream: TextIO, clock: Callable[[], float]) -> None:
+    def __init__(self, options: ProgressOptions, stream: TextIO, clock: Callable[[], float], health: Health) -> None:
         self._options = options
+        self._health = health
         self._stream = stream
         self._clock = clock
         self._started = self._shown = clock()
@@ -150,15 +193,16 @@ class PlainProgress:
         self._shown = self._clock()
         tally, elapsed = self._tally, self._shown - self._started
         share = f"{tally.done:,}/{tally.total:,}" if tally.total is not None else f"{tally.done:,} done"
-        details = describe(tally, elapsed, self._options)
+        details = describe(tally, elapsed, self._options, self._health())
         print(f"{share} in {elapsed:.0f} s{f', {details}' if details else ''}", file=self._stream, flush=True)
 
 
 class BarProgress:
     """A tqdm bar of plain text: no widget, so a notebook needs nothing installed. It appears with the first row."""
 
-    def __init__(self, options: ProgressOptions, stream: TextIO, clock: Callable[[], float]) -> None:
+    def __init__(self, options: ProgressOptions, stream: TextIO, clock: Callable[[], float], health: Health) -> None:
         self._options = options
+        self._health = health
         self._stream = stream
         self._clock = clock
         self._started = clock()
@@ -196,7 +240,8 @@ class BarProgress:
         if bar.initial == 0 and tally.resumed:
             bar.initial = tally.resumed  # its rate is that of this run
         bar.n = tally.done
-        bar.set_postfix_str(describe(tally, elapsed, self._options, rate=False), refresh=False)
+        details = describe(tally, elapsed, self._options, self._health(), rate=False)
+        bar.set_postfix_str(details, refresh=False)
         bar.refresh()
 
     def _make_bar(self, elapsed: float) -> Any:
@@ -210,11 +255,20 @@ class BarProgress:
         return bar
 
 
-def describe(tally: Tally, elapsed: float, options: ProgressOptions, *, rate: bool = True) -> str:
-    """Return the details behind done and total, such as "41.3 req/s, 12.3k tokens, 2 retries"."""
+def describe(
+    tally: Tally,
+    elapsed: float,
+    options: ProgressOptions,
+    endpoints: Sequence[EndpointHealth] = (),
+    *,
+    rate: bool = True,
+) -> str:
+    """Return the details behind done and total, such as "41.3 req/s, limit 40.0 req/s, 12.3k tokens, 2 retries"."""
     parts = []
     if rate and tally.asked and elapsed > 0:
         parts.append(f"{tally.asked / elapsed:.1f} req/s")
+    if learned := describe_endpoints(endpoints):
+        parts.append(learned)
     if tally.resumed:
         parts.append(f"{tally.resumed:,} resumed")
     if options.tokens and tally.total_tokens:
@@ -224,6 +278,24 @@ def describe(tally: Tally, elapsed: float, options: ProgressOptions, *, rate: bo
     if tally.failed:
         parts.append(f"{tally.failed:,} failed")
     return ", ".join(parts)
+
+
+def describe_endpoints(endpoints: Sequence[EndpointHealth]) -> str:
+    """Return what the endpoints have shown of themselves; "" if they just answer.
+
+    Returns:
+        Of one endpoint the rate at which it is asked, once it has refused a higher one; of several, how many are in use,
+        unless all are.
+    """
+    if len(endpoints) == 1:
+        (one,) = endpoints
+        rate = one.learned if one.rate is None else one.rate
+        return "" if one.learned is None else f"limit {rate:.1f} req/s"
+    in_use = sum(one.state in _IN_USE for one in endpoints)
+    return "" if in_use == len(endpoints) else f"{in_use} of {len(endpoints)} endpoints"
+
+
+_IN_USE = ("ready", "waiting")
 
 
 def short_number(number: int) -> str:

@@ -8,11 +8,11 @@ import sys
 TYPE_CHECKING = False  # see errors.py
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from ..client import LLMClient
-    from ..config import Config, ResolvedEndpoint
+    from ..config import BatchEndpoint, Config, ResolvedEndpoint
 
 
 def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +38,12 @@ def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
         "--ca-bundle", metavar="FILE", help="accept servers whose certificate this CA bundle vouches for"
     )
     group.add_argument("--timeout", type=float, metavar="SECONDS", help="for one attempt in all (120)")
+    group.add_argument(
+        "--total-timeout",
+        type=float,
+        metavar="SECONDS",
+        help="for all attempts of a request together, with pauses (600)",
+    )
     group.add_argument("--retry-times", type=int, metavar="N", help="attempts after the first that failed (3)")
     group.add_argument("--retry-delay", type=float, metavar="SECONDS", help="first pause before another attempt (1)")
 
@@ -79,35 +85,57 @@ def set_up_logging(args: argparse.Namespace) -> None:
     logging.basicConfig(stream=sys.stderr, level=level, format="flexllm: %(message)s")
 
 
-def find_endpoint(args: argparse.Namespace) -> tuple[Config, ResolvedEndpoint]:
+def find_endpoint(args: argparse.Namespace, config: Config | None = None) -> tuple[Config, ResolvedEndpoint]:
     """Return the configuration, and the endpoint that flags, environment and file name together."""
     from ..config import load_config, resolve_endpoint
 
-    config = load_config(args.config)
+    config = config or load_config(args.config)
     endpoint = resolve_endpoint(
         config, model=args.model, base_url=args.base_url, api_key=args.api_key, provider=args.provider
     )
     return config, endpoint
 
 
+def asks_pool(args: argparse.Namespace, config: Config) -> bool:
+    """Return whether the endpoints under `batch` are asked: the file lists some, and nobody names another one."""
+    import os
+
+    named = (args.model, args.base_url, args.api_key, args.provider)
+    variables = (os.environ.get(f"FLEXLLM_{name}", "").strip() for name in ("BASE_URL", "API_KEY", "MODEL"))
+    return bool(config.batch.endpoints) and not any((*named, *variables))
+
+
 def make_client(args: argparse.Namespace, endpoint: ResolvedEndpoint, **options: Any) -> LLMClient:
     """Return a client for the endpoint; `options` and flags that are None keep the client's defaults."""
     from ..client import LLMClient
 
-    given = {
+    return LLMClient(
+        endpoint.model, endpoint.base_url, endpoint.api_key, endpoint.provider, **_client_options(args, options)
+    )
+
+
+def make_pool(args: argparse.Namespace, endpoints: Sequence[BatchEndpoint], **options: Any) -> LLMClient:
+    """Return a client for the endpoints of a configuration file; `options` are as in `make_client`."""
+    from dataclasses import fields
+
+    from ..client import LLMClient
+    from ..options import EndpointConfig
+
+    configs = [EndpointConfig(**{one.name: getattr(entry, one.name) for one in fields(entry)}) for entry in endpoints]
+    return LLMClient(endpoints=configs, **_client_options(args, options))
+
+
+def _client_options(args: argparse.Namespace, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that are set, by the command line or else by the caller."""
+    flags = {
         "timeout": args.timeout,
+        "total_timeout": args.total_timeout,
         "retry_times": args.retry_times,
         "retry_delay": args.retry_delay,
         "verify": args.ca_bundle,
     }
-    given = {**options, **{name: value for name, value in given.items() if value is not None}}
-    return LLMClient(
-        endpoint.model,
-        endpoint.base_url,
-        endpoint.api_key,
-        endpoint.provider,
-        **{name: value for name, value in given.items() if value is not None},
-    )
+    given = {**options, **{name: value for name, value in flags.items() if value is not None}}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _param(text: str) -> tuple[str, Any]:

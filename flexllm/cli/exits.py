@@ -23,5 +23,8 @@ EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
 
 
 def exit_code(error: BaseException) -> int:
-    """Return the exit code that an error means."""
+    """Return the exit code that an error means; of all endpoints' errors, what they have in common."""
+    if isinstance(error, errors.AllEndpointsFailed):
+        codes = {exit_code(one) for one in error.errors}
+        return codes.pop() if len(codes) == 1 else FAILED
     return next(code for kind, code in EXIT_CODES if isinstance(error, kind))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..backends import build_backend
+from ..backends import Backend, Endpoint, HedgePolicy, PoolOptions, build_backend, build_choice, build_endpoint
 from ..cancel import CancelToken, current
 from ..chat import ChatCompletionResult, ChatRequest, Chunk
 from ..config import load_config, resolve_endpoint
@@ -18,12 +19,15 @@ from ..fork import forget_in_child
 from ..limits import DEFAULT_CONCURRENCY, RateLimit
 from ..media.options import MediaOptions
 from ..messages import Messages
-from ..options import EndpointOptions
+from ..options import EndpointConfig, EndpointOptions, as_headers
 from ..providers import thoughts_of
+from ..replies import OnReply, ReplyPolicy
 from ..request import make_request
-from ..retry import RetryPolicy
+from ..retry import DEFAULT_TOTAL, RetryPolicy
+from ..router import DEFAULT_FAILURE_THRESHOLD, DEFAULT_RECOVERY_TIME
 from ..transport import Cert, Proxies, TransportOptions, Verify
 from ..wire import NO_KEY, Headers, mask_key
+from .members import pool_endpoints, pool_model
 
 if TYPE_CHECKING:
     import requests
@@ -52,11 +56,22 @@ class BaseClient:
         cost_tracker: None = None,
         concurrency_limit: int = DEFAULT_CONCURRENCY,
         max_qps: float | None = None,
+        min_qps: float | None = None,
+        max_rpm: float | None = None,
+        max_tpm: float | None = None,
+        max_input_tpm: float | None = None,
+        max_output_tpm: float | None = None,
+        burst: int | None = None,
+        adaptive: bool = True,
         retry_times: int = 3,
         retry_delay: float = 1.0,
         timeout: float = 120.0,
+        total_timeout: float | None = DEFAULT_TOTAL,
         connect_timeout: float = 10.0,
         stream_timeout: float | None = None,
+        on_truncated: OnReply = "keep",
+        on_invalid: OnReply = "error",
+        hedge: float | HedgePolicy | None = None,
         headers: Mapping[str, str] | None = None,
         proxies: Proxies | None = None,
         verify: Verify | None = None,
@@ -65,42 +80,59 @@ class BaseClient:
         session: requests.Session | None = None,
         auth: Callable[[], Headers | Mapping[str, str]] | None = None,
         media: MediaOptions | None = None,
+        endpoints: Sequence[EndpointConfig | Mapping[str, Any]] | None = None,
+        clients: Sequence[BaseClient] | None = None,
+        load_balance: str = "round_robin",
+        fallback: bool = True,
+        failure_threshold: int = DEFAULT_FAILURE_THRESHOLD,
+        recovery_time: float = DEFAULT_RECOVERY_TIME,
+        total_concurrency_limit: int | None = None,
+        total_max_qps: float | None = None,
     ) -> None:
-        for name, value in (("cache", cache), ("cost_tracker", cost_tracker)):
-            if value is not None:
-                raise ConfigError(f"{name}={value!r}: this release has no {name}; leave it out")
+        _check_types(model, headers, auth, media, cache=cache, cost_tracker=cost_tracker)
         if self._provider != "auto" and provider not in (None, "auto", self._provider):
             raise ConfigError(f"provider={provider!r} is not what {type(self).__name__} asks; use LLMClient")
-        if model is not None and not isinstance(model, str):
-            raise ConfigError(f"model={model!r} must be the name of a model")
-        if media is not None and not isinstance(media, MediaOptions):
-            raise ConfigError("media must be made by MediaOptions(...), not of type " + type(media).__name__)
-        if headers is not None and not isinstance(headers, Mapping):
-            raise ConfigError("headers must be a mapping of names to values, not of type " + type(headers).__name__)
-        if auth is not None and not callable(auth):
-            raise ConfigError("auth must be a function that gives headers, not of type " + type(auth).__name__)
-        self.model = model
         self._options = EndpointOptions(
             provider=self._provider if provider in (None, "", "auto") else provider,
             model=model,
             base_url=base_url,
             api_key=api_key or NO_KEY,
-            headers=tuple((str(name), str(value)) for name, value in (headers or {}).items()),
-            rate_limit=RateLimit(concurrency=concurrency_limit, max_qps=max_qps),
-            retry=RetryPolicy(retry_times=retry_times, retry_delay=retry_delay),
+            headers=as_headers(headers),
+            rate_limit=RateLimit(
+                concurrency=concurrency_limit, max_qps=max_qps, min_qps=min_qps, max_rpm=max_rpm, max_tpm=max_tpm,
+                max_input_tpm=max_input_tpm, max_output_tpm=max_output_tpm, burst=burst, adaptive=adaptive,
+            ),
             transport=TransportOptions(
-                timeout=timeout,
-                connect_timeout=connect_timeout,
-                stream_timeout=stream_timeout,
-                proxies=proxies,
-                verify=verify,
-                cert=cert,
-                trust_env=trust_env,
-                connections=concurrency_limit,
+                timeout=timeout, connect_timeout=connect_timeout, stream_timeout=stream_timeout, proxies=proxies,
+                verify=verify, cert=cert, trust_env=trust_env, connections=concurrency_limit,
             ),
             media=media or MediaOptions(),
+        )  # fmt: skip
+        pool = PoolOptions(
+            load_balance=load_balance, fallback=fallback, failure_threshold=failure_threshold,
+            recovery_time=recovery_time, total_concurrency_limit=total_concurrency_limit, total_max_qps=total_max_qps,
+        )  # fmt: skip
+        self._pool: PoolOptions | None = None
+        self._endpoints: Sequence[Endpoint]
+        if endpoints is None and clients is None:
+            _check_alone(pool)
+            self._endpoints = (build_endpoint(self._options, session=session, authorise=auth),)
+            self.model = model
+        else:
+            if auth is not None:
+                raise ConfigError("auth belongs to one endpoint; make a client with it, and the pool of clients=[...]")
+            self._pool = pool
+            self._endpoints = pool_endpoints(self._options, endpoints, clients, session)
+            self.model = pool_model(self._endpoints, model)
+        self._build = partial(
+            build_backend,
+            build_choice(self._endpoints, self._pool),
+            RetryPolicy(retry_times=retry_times, retry_delay=retry_delay, total_timeout=total_timeout),
+            replies=ReplyPolicy(on_truncated=on_truncated, on_invalid=on_invalid),
+            hedge=_hedge_policy(hedge),
+            model=self.model,
         )
-        self._backend = build_backend(self._options, session=session, authorise=auth)
+        self._backend = self._build()
         self._executor: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
         forget_in_child(self)
@@ -110,7 +142,12 @@ class BaseClient:
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
-        options = self._options
+        options, pool = self._options, self._pool
+        if pool is not None:
+            return (
+                f"{type(self).__name__}(endpoints={len(self._endpoints)}, load_balance={pool.load_balance!r}, "
+                f"fallback={pool.fallback})"
+            )
         return (
             f"{type(self).__name__}(model={self.model!r}, base_url={options.base_url!r}, "
             f"api_key={mask_key(options.api_key)!r}, concurrency_limit={options.rate_limit.concurrency})"
@@ -157,6 +194,13 @@ class BaseClient:
         """
         return thoughts_of(data)
 
+    @property
+    def stats(self) -> dict[str, Any]:
+        """How the endpoints do: `num_endpoints`, and in `endpoints` for each the fields of `EndpointHealth`, JSON-able."""
+        health = [one.as_dict() for one in self._backend.health()]
+        how = {"load_balance": self._pool.load_balance, "fallback": self._pool.fallback} if self._pool else {}
+        return {"num_endpoints": len(health), **how, "endpoints": health}
+
     # --- the end
 
     def close(self) -> None:
@@ -195,10 +239,52 @@ class BaseClient:
     def _threads(self) -> Executor:
         with self._lock:
             if self._executor is None:
-                threads = self._options.rate_limit.concurrency + SPARE_THREADS
-                self._executor = ThreadPoolExecutor(threads, thread_name_prefix="flexllm-async")
+                self._executor = ThreadPoolExecutor(self._workers() + SPARE_THREADS, thread_name_prefix="flexllm-async")
             return self._executor
+
+    def _workers(self) -> int:
+        """Return how many requests may be under way at the same time."""
+        workers = sum(one.gate.limit.concurrency for one in self._endpoints)
+        most = self._pool.total_concurrency_limit if self._pool is not None else None
+        return workers if most is None else min(workers, most)
+
+    def _undistributed(self) -> Backend:
+        """Return a backend over the same endpoints in which each row keeps to the strategy's choice."""
+        return self._build(distribute=False)
 
     def _cancel(self) -> CancelToken:
         outer = current()
         return outer.child() if outer is not None else CancelToken()
+
+
+def _hedge_policy(hedge: float | HedgePolicy | None) -> HedgePolicy | None:
+    if hedge is None or isinstance(hedge, HedgePolicy):
+        return hedge
+    if isinstance(hedge, bool) or not isinstance(hedge, (int, float)):
+        raise ConfigError(f"hedge={hedge!r} must be a quantile between 0 and 1, such as 0.95, or a HedgePolicy")
+    return HedgePolicy(quantile=hedge)
+
+
+def _check_types(
+    model: object, headers: object, auth: object, media: object, *, cache: object, cost_tracker: object
+) -> None:
+    """Refuse arguments that no room below looks at as they are given."""
+    for name, value in (("cache", cache), ("cost_tracker", cost_tracker)):
+        if value is not None:
+            raise ConfigError(f"{name}={value!r}: this release has no {name}; leave it out")
+    if model is not None and not isinstance(model, str):
+        raise ConfigError(f"model={model!r} must be the name of a model")
+    if media is not None and not isinstance(media, MediaOptions):
+        raise ConfigError("media must be made by MediaOptions(...), not of type " + type(media).__name__)
+    if headers is not None and not isinstance(headers, Mapping):
+        raise ConfigError("headers must be a mapping of names to values, not of type " + type(headers).__name__)
+    if auth is not None and not callable(auth):
+        raise ConfigError("auth must be a function that gives headers, not of type " + type(auth).__name__)
+
+
+def _check_alone(pool: PoolOptions) -> None:
+    """Refuse what only several endpoints can obey."""
+    for name in ("total_concurrency_limit", "total_max_qps"):
+        if getattr(pool, name) is not None:
+            one = "concurrency_limit" if name == "total_concurrency_limit" else "max_qps"
+            raise ConfigError(f"{name} is for several endpoints together; for one give {one}")

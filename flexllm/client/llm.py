@@ -28,12 +28,9 @@ from ..errors import ConfigError
 from ..messages import Messages
 from .base import BaseClient
 
-DEFAULT_GRACE = 10.0
-"""Seconds that requests under way may take to finish when a batch is stopped."""
-
 
 class LLMClient(BaseClient):
-    """Asks one endpoint. May be shared by threads; a forked child opens connections of its own.
+    """Asks one endpoint, or several as one. May be shared by threads; a forked child opens connections of its own.
 
     Usable as `with LLMClient(...) as client:` and `async with`. No event loop is needed, and none is in the way: every
     `_sync` method works while one is running in the same thread, as in a notebook.
@@ -48,12 +45,26 @@ class LLMClient(BaseClient):
         cache: Accepted for the response cache of a later release; must be None.
         cost_tracker: Accepted for the cost tracking of a later release; must be None.
         concurrency_limit: Requests under way at the same time.
-        max_qps: Requests that start per second, retries included; None is not limited.
+        max_qps: Requests that start per second, retries included; None is not limited. This and the other limits hold
+            for everything in the process that asks the same endpoint with the same key and limits.
+        max_rpm: Requests that start per minute, spread evenly over it.
+        max_tpm: Tokens per minute, of requests and replies together; `max_input_tpm` and `max_output_tpm` apart. They are
+            estimated when a request is sent, and put right by what the reply says.
+        burst: Requests that may start at once after a pause, where a rate is set; None is one.
+        adaptive: Find the rate that the server accepts, from its refusals (429) and from what its headers say: never above
+            `max_qps`, never below `min_qps`. A server that refuses nothing is not held back.
         retry_times: Retries after the first attempt: 3 means at most 4 requests.
         retry_delay: Seconds of the first back-off; it doubles with each retry.
         timeout: Seconds for one attempt in all; for a stream, the longest gap between two pieces.
+        total_timeout: Seconds for all attempts together, pauses included, from when the first is sent; of a stream, until
+            its first piece. None is not limited.
         connect_timeout: Seconds to connect, within `timeout`.
         stream_timeout: Seconds for a whole stream; None is not limited.
+        on_truncated: What becomes of a reply that was cut at a token limit: "keep" it, make it an "error"
+            (`ReplyTruncated`), or "retry" once with more tokens.
+        on_invalid: The same for a reply that does not match `response_format`: "error" (`SchemaMismatch`), "keep", "retry".
+        hedge: Send a request once more, to another endpoint if there is one, when it takes longer than this share of its
+            peers: 0.95 for the slowest twentieth. The first answer counts. None never does.
         headers: More headers for every request.
         proxies: As requests takes them; None reads the environment, once.
         verify: True, False or the path of a CA bundle; None reads the environment, once.
@@ -63,6 +74,8 @@ class LLMClient(BaseClient):
         auth: Gives, for each attempt anew, headers that say who is asking, as a mapping or as pairs of name and value: for
             servers that know their callers by short-lived tokens. May be called by several threads at the same time.
         media: How pictures and other media are read, downloaded and made smaller.
+        endpoints: Several endpoints to be asked as one; with them `clients`, `load_balance`, `fallback`,
+            `failure_threshold`, `recovery_time`, `total_concurrency_limit` and `total_max_qps`, as in `LLMClientPool`.
 
     Raises:
         ConfigError: An option is wrong (it is a ValueError too).
@@ -187,9 +200,15 @@ class LLMClient(BaseClient):
             metadata_list: One value for each row, kept in its line and its `BatchResultItem`.
             params_list: Request parameters for each row, above `**options`.
             save_input: What of the messages a line keeps: True, "last" or False.
-            options: `model`; `grace` (seconds that requests under way may take to finish after Ctrl-C or SIGTERM, 10);
-                of the output file `save_raw`, `retry_failed` and `on_change` ("rerun", "keep", "fail"). All others are
-                parameters of the request, as in `chat_completions_sync`.
+            options: `model`; `max_time` (seconds for the run; then nothing new is asked); `fail_over` (the share of failed
+                rows at which the run stops, from 20 rows on); `grace` (seconds that requests under way may take to finish
+                then, and after Ctrl-C or SIGTERM, 10); `distribute` (of a pool: rows go where there is room, True; False
+                keeps to `load_balance` for each row); of the output file `save_raw`, `retry_failed` and `on_change`
+                ("rerun", "keep", "fail"). All others are parameters of the request, as in `chat_completions_sync`.
+
+        The run stops by itself at errors that every further row would meet (a wrong key or URL, an unknown model, an
+        account without credit), after a few of them. What was answered is kept; `summary["stopped"]` says why, and the
+        rows that were not asked have `BatchStopped` as their error.
 
         Returns:
             A `BatchResult`: a list of texts, None where a row failed, with `.items`, `.errors` and `.summary`.
@@ -206,8 +225,10 @@ class LLMClient(BaseClient):
         )  # fmt: skip
         rows, job = self._start(cancel, messages_list, output_file or output_jsonl, show_progress, options)
         with StopSignals(cancel) as signals:
-            items = sorted(job.run(rows), key=_index)
+            items = list(job.run(rows))
         signals.raise_received()
+        items += job.unasked_items(items)
+        items.sort(key=_index)
         answers = [item.result if return_usage else item.content for item in items]
         result: BatchResult[Any] = BatchResult(answers, items, job.summary())
         extras: list[Any] = [result.summary] if return_summary else []
@@ -234,13 +255,16 @@ class LLMClient(BaseClient):
         Arguments are those of `chat_completions_batch_sync` that do not change its result. The input is read on a thread
         of its own, a small multiple of `concurrency_limit` ahead of what has been taken here. Leaving the loop stops the
         rest; with an output file, what is under way is finished and written first.
+
+        Raises:
+            BatchStopped: At the end, if the run stopped by itself because rows failed. At `max_time` it just ends.
         """
         for name in ("return_summary", "return_cost_report"):
             if options.pop(name, False):
                 raise ConfigError(f"{name}=True: an iterator has no end to give it at; use chat_completions_batch_sync")
         options.pop("return_usage", None)  # every item carries it
         rows, job = self._start(self._cancel(), messages_list, output_file or output_jsonl, show_progress, options)
-        return job.run(rows)
+        return _until_stopped(job, rows)
 
     async def iter_chat_completions_batch(
         self, messages_list: Iterable[Messages], *args: Any, **options: Any
@@ -262,7 +286,8 @@ class LLMClient(BaseClient):
         """Sort the arguments into rows and a job. Nothing is sent, and no file is touched before all is checked."""
         metadata_list, params_list = options.pop("metadata_list", None), options.pop("params_list", None)
         cost = options.pop("track_cost", False)
-        grace = options.pop("grace", DEFAULT_GRACE)
+        limits = {name: options.pop(name) for name in _RUN_OPTIONS if name in options}
+        distribute = options.pop("distribute", True)
         kept = {name: options.pop(name) for name in _CHECKPOINT_OPTIONS if name in options}
         model = options.pop("model", None) or self.model or ""
         if not model and not params_list:
@@ -272,18 +297,19 @@ class LLMClient(BaseClient):
             output=None if output is None else jsonl_path(output),
             checkpoint=CheckpointOptions(**kept),
             progress=ProgressOptions(show=show_progress, tokens=cost, cost=cost),
-            grace=grace,
+            **limits,
         )
-        return rows, self.batch_job(batch_options, cancel)
+        return rows, self.batch_job(batch_options, cancel, distribute=distribute)
 
-    def batch_job(self, options: BatchOptions, cancel: CancelToken) -> BatchJob:
-        """Return a job that asks this client's endpoint; its output file, if it has one, is open and locked."""
-        workers = self._options.rate_limit.concurrency
-        return BatchJob(
-            ThreadEngine(self._backend, workers=workers, cancel=cancel, grace=options.grace), options, cancel
-        )
+    def batch_job(self, options: BatchOptions, cancel: CancelToken, *, distribute: bool = True) -> BatchJob:
+        """Return a job that asks this client's endpoints; its output file, if it has one, is open and locked."""
+        workers = self._workers()
+        backend = self._backend if distribute else self._undistributed()
+        engine = ThreadEngine(backend, workers=workers, cancel=cancel, grace=options.grace)
+        return BatchJob(engine, options, cancel, workers=workers, health=self._backend.health)
 
 
+_RUN_OPTIONS = ("grace", "max_time", "fail_over")
 _CHECKPOINT_OPTIONS = ("flush_interval", "retry_failed", "on_change", "save_input", "save_raw")
 
 
@@ -293,6 +319,12 @@ def jsonl_path(name: str | os.PathLike[str]) -> Path:
     if path.suffix != ".jsonl":
         raise ConfigError(f"output_file={str(name)!r} must end in .jsonl: one JSON object is written a line")
     return path
+
+
+def _until_stopped(job: BatchJob, rows: ListRows) -> Iterator[BatchResultItem]:
+    yield from job.run(rows)
+    if job.stopped is not None and job.stopped.reason != "max_time":
+        raise job.stopped
 
 
 def _index(item: BatchResultItem) -> int:

@@ -33,7 +33,8 @@ class ThreadEngine:
     Args:
         backend: Asked by every worker.
         workers: Threads at most; fewer are started for fewer rows.
-        cancel: Stopping it ends the run: nothing new is asked, what is under way may finish.
+        cancel: Stopping it ends the run: nothing new is asked, what is under way may finish. So does its time, if one
+            was set, also where no result comes and where nobody takes those that came.
         grace: Seconds for that; then it is broken off.
 
     Raises:
@@ -60,7 +61,7 @@ class ThreadEngine:
                         if not run.groups and not run.gather(self._patience()):
                             if self._cancel.aborted:
                                 break
-                            self._cancel.abort()
+                            self._lose_patience()
                         while run.groups:
                             yield run.groups.pop()
                     is_over = True
@@ -79,12 +80,18 @@ class ThreadEngine:
             raise run.input_error
 
     def _patience(self) -> float | None:
-        """Return how long to wait for the next result: for ever, until the grace is over, or shortly after an abort."""
+        """Return how long to wait for the next result: until the run's time or the grace is over; None waits for ever."""
         if self._cancel.aborted:
             return ABORT_SECONDS
+        left = self._grace - self._cancel.stopped_for() if self._cancel.stopped else self._cancel.time_left()
+        return None if left is None else min(max(0.0, left), threading.TIMEOUT_MAX)
+
+    def _lose_patience(self) -> None:
+        """Stop when the run's time is over; break off when the grace is."""
         if self._cancel.stopped:
-            return min(max(0.0, self._grace - self._cancel.stopped_for()), threading.TIMEOUT_MAX)
-        return None
+            self._cancel.abort()
+        else:
+            self._cancel.heed()
 
 
 class _Run:
@@ -135,8 +142,7 @@ class _Run:
             return False
         for _ in range(min(self._done.qsize(), GROUP - 1)):
             came.append(self._done.get())
-        if self._cancel.stop_requested:
-            self._cancel.stop()
+        self._cancel.heed()
         items = [item for item in came if item is not None]
         settled = [item for item in items if item.is_settled]
         self.groups, self._taken, self._came = [settled] if settled else [], self._taken + len(items), []
@@ -191,8 +197,9 @@ class _Run:
     def _answer_all(self) -> None:
         """Answer one row after the other: the life of a worker."""
         backend, work, done, cancel = self._backend, self._work, self._done, self._cancel
+        is_timed = cancel.time_left() is not None
         while (item := work.get()) is not None:
-            if not cancel.stopped:
+            if not (cancel.heed() if is_timed else cancel.stopped):
                 _answer(backend, item, cancel)
             done.put(item)
         work.put(None)  # for the next worker

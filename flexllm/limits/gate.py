@@ -1,180 +1,397 @@
-"""How many requests may be under way, and how many may start per second: one gate, shared by threads.
-
-The gate is the semaphore through which every attempt passes, first attempts and retries alike.
-"""
+"""The gate: the one semaphore through which every attempt passes, first attempts and retries alike."""
 
 from __future__ import annotations
 
-import threading
+import math
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any
 
 from ..cancel import CancelToken
-from ..errors import ConfigError, RequestCancelled
+from ..errors import RequestCancelled, RequestTimeout
 from ..fork import forget_in_child
+from ..retry import MAX_RETRY_AFTER
+from .bucket import LATE_SECONDS, MANY
+from .hints import HEAR_EVERY, RateHint, parse_rate_hint
+from .line import Line, Turn
+from .options import RateLimit
+from .passages import Cost, GateClosed, Passages, is_refusal
+from .traffic import FIRST_BACKOFF, Traffic
 
-DEFAULT_CONCURRENCY = 10
-"""The number that the user's document gives for `concurrency_limit`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RateLimit:
-    """How fast one endpoint may be asked.
-
-    Attributes:
-        concurrency: Requests under way at the same time.
-        max_qps: Requests that start per second; None is not limited.
-        burst: Requests that may start at once after a pause, when `max_qps` is set.
-    """
-
-    concurrency: int = DEFAULT_CONCURRENCY
-    max_qps: float | None = None
-    burst: int = 1
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.concurrency, int) or self.concurrency < 1:
-            raise ConfigError(f"concurrency_limit={self.concurrency!r} must be a whole number of at least 1")
-        if self.max_qps is not None and not (isinstance(self.max_qps, (int, float)) and self.max_qps > 0):
-            raise ConfigError(f"max_qps={self.max_qps!r} must be above 0, or None for no limit")
-        if not isinstance(self.burst, int) or self.burst < 1:
-            raise ConfigError(f"burst={self.burst!r} must be a whole number of at least 1")
-
-
-class TokenBucket:
-    """Hands out starting times, `rate` a second, in the order in which they are asked for.
-
-    Instead of counting tokens it keeps the time at which the bucket would be full again (the generic cell rate
-    algorithm): no thread refills it, nobody polls, and two callers never get the same time. Not locked: its gate is.
-    """
-
-    def __init__(self, rate: float, burst: int) -> None:
-        self._interval = 1.0 / rate
-        self._tolerance = self._interval * (burst - 1)
-        self._next = float("-inf")
-
-    def reserve(self, now: float) -> float:
-        """Take one token and return the seconds from `now` at which its holder may start."""
-        start = max(now, self._next - self._tolerance)
-        self._next = max(self._next, start) + self._interval
-        return start - now
+WORTH_WAKING = 0.001
+"""Seconds that a thread must gain by it: a learned rate that rises shortens its sleep a little with every reply."""
 
 
 class Gate:
-    """Lets requests through: at most `concurrency` at a time, at most `max_qps` starting per second.
+    """Lets requests through, as many and as fast as its limits allow, in the order in which they came.
 
-    May be shared by threads. Waiting threads sleep on a lock of their own and are served in order; nobody polls.
+    May be shared by threads. Those that wait sleep on locks of their own, and only the first of them has a time to wake
+    up at: nobody polls. A request that is sent again goes before those that were never sent.
+
+    Args:
+        traffic: Shared by the gates of one endpoint and key; None makes one of its own.
+        sleep: Sleeps for `Turn.seconds` at most, and less if the turn is woken.
     """
 
-    def __init__(self, limit: RateLimit, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._limit = limit
+    def __init__(
+        self,
+        limit: RateLimit,
+        *,
+        traffic: Traffic | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[Turn], object] = Turn.sleep,
+    ) -> None:
+        self.limit = limit
         self._clock = clock
-        self._bucket = TokenBucket(limit.max_qps, limit.burst) if limit.max_qps else None
-        self._free = limit.concurrency
-        self._lock = threading.Lock()
-        self._waiting: deque[threading.Lock] = deque()
+        self._sleep = sleep
+        self._traffic = traffic or Traffic()
+        self._learned = self._traffic.learned if limit.adaptive else None
+        self._floor, self._ceiling = limit.min_qps or 0.0, limit.max_qps or math.inf
+        self._requests = [
+            self._traffic.bucket(kind, rate, limit.burst)
+            for kind, rate in (("qps", limit.max_qps), ("rpm", _per_second(limit.max_rpm)))
+            if rate is not None
+        ]
+        self._tokens = [
+            (kind, self._traffic.bucket(kind, rate))
+            for kind, rate in (
+                ("total", _per_second(limit.max_tpm)),
+                ("input", _per_second(limit.max_input_tpm)),
+                ("output", _per_second(limit.max_output_tpm)),
+            )
+            if rate is not None
+        ]
+        self._buckets = [*self._requests, *(bucket for _, bucket in self._tokens)]
+        self._after_fork_in_child()
         forget_in_child(self)
 
     def _after_fork_in_child(self) -> None:
-        self._free = self._limit.concurrency
-        self._lock = threading.Lock()
-        self._waiting = deque()
+        self._free = self.limit.concurrency
+        self._line = Line()
 
-    def permit(self, cancel: CancelToken | None = None) -> _Permit:
-        """Return a context manager that holds one permit inside its block and waits for it as long as it takes.
+    def permit(
+        self,
+        cancel: CancelToken | None = None,
+        *,
+        cost: Cost | None = None,
+        again: bool = False,
+        until: float | None = None,
+        passages: Passages | None = None,
+    ) -> Permit:
+        """Return a context manager that holds one permit inside its block, and waits for it as long as it takes.
 
-        Entering raises `RequestCancelled` if `cancel` is stopped before the permit comes.
+        Args:
+            cancel: Stopping it ends the wait.
+            cost: What the request will probably take; needed where tokens are limited.
+            again: It was sent before.
+            until: When to give up waiting, on this gate's clock.
+            passages: Where to count what becomes of it.
+
+        Entering raises `RequestCancelled` if `cancel` is stopped before the permit comes, and `RequestTimeout` when
+        `until` has come; both with `attempts` 0, for nothing was sent.
         """
-        return _Permit(self, cancel)
+        return Permit(self, cancel, cost, again, until, passages)
 
-    def acquire(self, cancel: CancelToken | None = None) -> None:
-        """Take a permit; `release` gives it back. `permit` does both and is the safer way."""
-        with self._lock:
-            turn = None
-            if self._free:
-                self._free -= 1
-            else:
-                turn = threading.Lock()
-                turn.acquire()
-                self._waiting.append(turn)
-        if turn is not None:
-            self._await(turn, cancel)
-        if self._bucket is not None:
-            with self._lock:
-                delay = self._bucket.reserve(self._clock())
-            if delay > 0:
-                self._sleep(delay, cancel)
+    @property
+    def free(self) -> int:
+        """How many permits nobody holds."""
+        return self._free
 
-    def release(self) -> None:
-        """Give a permit back: to whoever waits longest, if anybody does."""
-        with self._lock:
-            if self._waiting:
-                self._waiting.popleft().release()
-            else:
-                self._free += 1
+    @property
+    def waiting(self) -> int:
+        """How many threads stand in its line."""
+        return len(self._line)
 
-    def _await(self, turn: threading.Lock, cancel: CancelToken | None) -> None:
-        if cancel is None:
-            self._take(turn, ())
+    def closed_for(self) -> float:
+        """Return the seconds for which nothing passes because the server asked for it; 0.0 if it is open."""
+        return max(0.0, self._traffic.closed_until - self._clock())
+
+    def rate(self) -> float | None:
+        """Return how many requests a second may start now, as set or as learned; None is not limited."""
+        with self._traffic.lock:
+            rate = self._pace(self._clock())
+        for bucket in self._requests:
+            rate = min(rate, 1.0 / bucket.interval)
+        return None if rate == math.inf else rate
+
+    def learned(self) -> float | None:
+        """Return the rate above which the server refused; None if it did not, or nothing is to be learned."""
+        return None if self._learned is None else self._learned.learned
+
+    def count_hedged(self, passages: Passages) -> None:
+        """Count a request that was sent a second time."""
+        with self._traffic.lock:
+            passages.hedged += 1
+
+    # --- for permits
+
+    def _enter(self, permit: Permit) -> None:
+        turn = None
+        try:
+            with self._traffic.lock:
+                now = self._clock()
+                if self._free > 0 and not self._line and self._wait(now) <= 0.0:
+                    self._admit(permit, now)
+                    return
+            turn = Turn(permit.again)
+            self._stand_in_line(turn, permit)
+        except BaseException:  # the end of the wait, or Ctrl-C at any point of this
+            self._abandon(turn, permit)
+            raise
+
+    def _leave(self, permit: Permit, error: BaseException | None) -> None:
+        traffic = self._traffic
+        with traffic.lock:
+            now = self._clock()
+            # No call among these three, hence no Ctrl-C.
+            self._free += 1
+            permit.is_held = False
+            if permit.passages is not None:
+                permit.passages.in_flight -= 1
+            try:
+                if permit.is_accepted:
+                    self._note_answer(permit, now)
+                elif error is not None:
+                    self._note_failure(permit, error, now)
+            finally:
+                if traffic.waiting:
+                    for rouse in traffic.waiting:
+                        rouse(now)
+
+    def _space(self, permit: Permit) -> None:
+        """Count the learned rate from now: a request that was held up on its way to the wire lets the next not bunch."""
+        traffic = self._traffic
+        with traffic.lock:
+            departed = min(self._clock(), permit.sent_at + LATE_SECONDS)  # connecting takes all of them longer
+            traffic.sent_at = max(traffic.sent_at, departed)
+            traffic.next_at = max(traffic.next_at, traffic.sent_at + 1.0 / permit.pace)
+
+    # --- under the lock
+
+    def _note_answer(self, permit: Permit, now: float) -> None:
+        if permit.passages is not None:
+            permit.passages.note_answer(now - permit.sent_at)
+        if self._tokens:
+            self._correct(permit)
+        self._traffic.accept(permit.sent_at, permit.usage)
+        if self._learned is not None:
+            self._learned.accepted(now, permit.sent_at, permit.pace)
+            if permit.hint is not None:
+                self._traffic.hint(now, permit.hint)
+
+    def _note_failure(self, permit: Permit, error: BaseException, now: float) -> None:
+        if permit.passages is not None:
+            permit.passages.note_failure(error)
+        if is_refusal(error):
+            self._refuse(permit, error, now)
+
+    def _refuse(self, permit: Permit, error: BaseException, now: float) -> None:
+        wish: float | None = getattr(error, "retry_after", None)
+        if wish is not None and wish > MAX_RETRY_AFTER:
+            return  # nobody waits for so long; each row fails with what the server said
+        if not wish and permit.hint is not None:
+            wish = permit.hint.wait
+        self._traffic.refuse(now, permit.sent_at, permit.pace, wish, permit.backoff)
+        if permit.hint is not None:
+            self._traffic.hint(now, permit.hint)
+
+    def _pace(self, now: float) -> float:
+        """Return the requests a second that may start, as set or as learned within its bounds; inf is not limited."""
+        learned = self._learned
+        if learned is None or learned.rate >= self._ceiling:
+            return self._ceiling
+        return min(max(learned.at(now), self._floor), self._ceiling)
+
+    def _wait(self, now: float) -> float:
+        """Return the seconds until the next request may start; not above 0.0 if it may start now."""
+        traffic = self._traffic
+        wait = traffic.closed_until - now
+        if self._learned is not None and self._learned.rate < self._ceiling:
+            # The rate may have risen since `next_at` was said, and gates with another floor go by other rates.
+            gap = min(traffic.next_at, traffic.sent_at + 1.0 / self._pace(now)) - now
+            if gap > wait:
+                wait = gap
+        for bucket in self._buckets:
+            gap = bucket.wait(now)
+            if gap > wait:
+                wait = gap
+        return wait
+
+    def _admit(self, permit: Permit, now: float, *, waited: bool = False) -> None:
+        self._free, permit.is_held = self._free - 1, True
+        if permit.passages is not None:
+            permit.passages.in_flight += 1
+            permit.passages.sent += 1
+        permit.sent_at, permit.pace = now, self._ceiling
+        since = self._traffic.closed_until if waited else now
+        if self._learned is not None and self._learned.rate < self._ceiling:
+            permit.pace = pace = self._pace(now)
+            if pace < self._ceiling:  # else the bucket of `max_qps` sees to it
+                start = now
+                if waited and pace >= MANY:
+                    start = min(max(self._traffic.next_at, since, now - LATE_SECONDS), now)
+                self._traffic.sent_at, self._traffic.next_at = start, start + 1.0 / pace
+        for bucket in self._requests:
+            bucket.take(now, since=since)
+        if self._tokens and permit.cost is not None:
+            for kind, bucket in self._tokens:
+                bucket.take(now, permit.cost.of(kind), since=since)
+
+    def _correct(self, permit: Permit) -> None:
+        """Put right what was estimated."""
+        if permit.cost is None or not permit.usage:
             return
+        took = Cost(permit.usage.get("prompt_tokens") or 0, permit.usage.get("completion_tokens") or 0)
+        for kind, bucket in self._tokens:
+            bucket.correct(took.of(kind) - permit.cost.of(kind))
 
-        def give_up() -> None:
-            with self._lock:
-                if turn in self._waiting:  # else a permit is on its way to us: taken below, given back there
-                    self._waiting.remove(turn)
-                    refused.append(True)  # before it can look
-                    turn.release()
+    def _rouse(self, now: float) -> None:
+        """Wake the first in line if it may go sooner than it would look by itself."""
+        if self._free > 0 and self._line:
+            goes_at = now + max(0.0, self._wait(now))
+            if goes_at < self._line.first.wakes_at - WORTH_WAKING:
+                self._line.first.wake()
 
-        refused: list[bool] = []
-        cancel.on_stop(give_up)
+    # --- in line
+
+    def _stand_in_line(self, turn: Turn, permit: Permit) -> None:
+        cancel = permit.cancel
+        with self._traffic.lock:
+            self._traffic.waiting.add(self._rouse)
+            self._line.join(turn)
         try:
-            self._take(turn, refused)
+            if cancel is not None:
+                cancel.on_stop(turn.stop)
+            while not self._is_let_in(turn, permit):
+                self._sleep(turn)
         finally:
-            cancel.off_stop(give_up)
-        if refused:
-            raise _cancelled()
+            if cancel is not None:
+                cancel.off_stop(turn.stop)
 
-    def _take(self, turn: threading.Lock, refused: Sequence[bool]) -> None:
-        """Wait for a turn. An interrupt leaves the queue, or hands on the permit that came at the same moment."""
+    def _is_let_in(self, turn: Turn, permit: Permit) -> bool:
+        """Let the first in line in if it may pass; else tell it how long to sleep."""
+        with self._traffic.lock:
+            now = self._clock()
+            if turn.is_over:
+                self._part(turn)
+                raise RequestCancelled("stopped while waiting for its turn; it was not sent", attempts=0)
+            if permit.until is not None and now >= permit.until:
+                self._part(turn)
+                raise RequestTimeout("its time was over before its turn came; it was not sent", attempts=0)
+            if permit.may_leave and self._traffic.closed_until > now:
+                self._part(turn)
+                raise GateClosed
+            seconds = math.inf if permit.until is None else permit.until - now
+            if self._line.first is turn and self._free > 0:
+                wait = self._wait(now)
+                if wait <= 0.0:
+                    self._part(turn)
+                    self._admit(permit, now, waited=True)
+                    return True
+                seconds = min(seconds, wait)
+            turn.wakes_at = now + seconds
+            turn.prepare(seconds)
+            return False
+
+    def _part(self, turn: Turn) -> None:
+        """Take a turn out of the line, if it stands there, and have the next one look."""
+        if turn in self._line:
+            self._line.leave(turn)
+        self._line.wake_first()
+        if not self._line:
+            self._traffic.waiting.discard(self._rouse)
+
+    def _abandon(self, turn: Turn | None, permit: Permit) -> None:
+        """Undo whatever was done for a permit, so that nobody else waits for it in vain."""
+        with self._traffic.lock:
+            if permit.is_held:  # it was let in at the last moment
+                self._free, permit.is_held = self._free + 1, False
+                if permit.passages is not None:
+                    permit.passages.in_flight -= 1
+                    permit.passages.sent -= 1
+            if turn is not None:
+                self._part(turn)
+            else:
+                self._line.wake_first()
+
+
+class Permit:
+    """One passage through a gate. A class, not a generator: it stands on the way of every request.
+
+    Attributes:
+        may_leave: Waiting for it ends with `GateClosed` when the server closes the gate.
+        sent_at: When it was let in, on the gate's clock.
+        pace: Requests a second that were let in then; `math.inf` if not limited.
+        is_accepted: The server took the request, and answered.
+        hint: What the reply's headers say of the server's limits.
+        usage: Tokens that it took.
+    """
+
+    __slots__ = (
+        "again", "backoff", "cancel", "cost", "gate", "hint", "is_accepted", "is_held", "may_leave", "pace", "passages",
+        "sent_at", "until", "usage",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        gate: Gate,
+        cancel: CancelToken | None,
+        cost: Cost | None,
+        again: bool,
+        until: float | None,
+        passages: Passages | None,
+        backoff: float = FIRST_BACKOFF,
+        may_leave: bool = False,
+    ) -> None:
+        self.gate = gate
+        self.may_leave = may_leave
+        self.cancel = cancel
+        self.cost = cost
+        self.again = again
+        self.until = until
+        self.passages = passages
+        self.backoff = backoff
+        self.is_held = self.is_accepted = False
+        self.sent_at = 0.0
+        self.pace = math.inf
+        self.hint: RateHint | None = None
+        self.usage: Mapping[str, Any] | None = None
+
+    def hear(self, headers: Mapping[str, str], status: int = 200) -> None:
+        """Take note of a reply's headers, names in lower case."""
+        traffic = self.gate._traffic
+        if self.gate.limit.adaptive and (self.sent_at >= traffic.hear_from or status != 200):
+            traffic.hear_from = self.sent_at + HEAR_EVERY
+            self.hint = parse_rate_hint(headers, time.time())
+
+    @property
+    def departure(self) -> Callable[[], None] | None:
+        """What to call when the request is on the wire; None if nobody needs to know."""
+        return self._depart if self.pace < min(self.gate._ceiling, MANY) else None
+
+    def _depart(self) -> None:
+        self.gate._space(self)
+
+    def accept(self, usage: Mapping[str, Any] | None) -> None:
+        """Say that the request was answered, and what it took. Leaving the block without it says that it was not."""
+        self.is_accepted = True
+        self.usage = usage
+
+    def __enter__(self) -> Permit:
+        self.gate._enter(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         try:
-            turn.acquire()
+            self.gate._leave(self, error)
         except BaseException:
-            with self._lock:
-                waits = turn in self._waiting
-                if waits:
-                    self._waiting.remove(turn)
-            if not waits and not refused:
-                self.release()
+            if self.is_held:  # Ctrl-C came before it was given back
+                self.gate._leave(self, error)
             raise
 
-    def _sleep(self, seconds: float, cancel: CancelToken | None) -> None:
-        """Sleep while holding a permit, which is given back if the sleep does not come to its end."""
-        try:
-            if cancel is None:
-                time.sleep(seconds)
-            elif cancel.wait(seconds):
-                raise _cancelled()
-        except BaseException:
-            self.release()
-            raise
 
-
-class _Permit:
-    """One passage through a gate. A class, not a generator: it stands on the way of every request."""
-
-    __slots__ = ("_cancel", "_gate")
-
-    def __init__(self, gate: Gate, cancel: CancelToken | None) -> None:
-        self._gate = gate
-        self._cancel = cancel
-
-    def __enter__(self) -> None:
-        self._gate.acquire(self._cancel)
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._gate.release()
-
-
-def _cancelled() -> RequestCancelled:
-    return RequestCancelled("stopped while waiting for its turn; it was not sent", attempts=0)
+def _per_second(per_minute: float | None) -> float | None:
+    return None if per_minute is None else per_minute / 60.0

@@ -22,7 +22,18 @@ from ..wire import HttpRequest, HttpResponse
 from .direct import DirectAdapter, DirectRoute, new_session
 from .failures import FOREIGN, translate
 from .files import allow_connections
-from .options import REARM_SECONDS, Cert, HttpStream, Proxies, Route, TransportOptions, Verify, place_of
+from .options import (
+    REARM_SECONDS,
+    Cert,
+    Departed,
+    HttpStream,
+    Proxies,
+    Route,
+    StreamDeadline,
+    TransportOptions,
+    Verify,
+    place_of,
+)
 from .session import SessionRoute, check_settings, proxy_for
 
 __all__ = [
@@ -63,48 +74,77 @@ class Transport:
         else:
             self._session.close()  # its pools forget the parent's connections; it can still be used
 
-    def send(self, request: HttpRequest, cancel: CancelToken | None = None) -> HttpResponse:
+    @property
+    def timeout(self) -> float:
+        """Seconds for one attempt; for a stream, the longest gap between pieces."""
+        return self._options.timeout
+
+    def send(
+        self,
+        request: HttpRequest,
+        cancel: CancelToken | None = None,
+        seconds: float | None = None,
+        departed: Departed | None = None,
+    ) -> HttpResponse:
         """Send a request and return the complete reply, whatever its status.
 
+        Args:
+            seconds: How long it may take, if that is less than `timeout`.
+            departed: Called when the request is on the wire.
+
         Raises:
-            RequestTimeout: No complete reply within `timeout` seconds.
+            RequestTimeout: No complete reply within `timeout` seconds, or `seconds`.
             ConnectionFailed: No reply, or a broken one.
             RequestCancelled: `cancel` was aborted meanwhile.
         """
         started = time.monotonic()
+        limit = self._options.timeout
+        if seconds is not None and seconds < limit:
+            limit = seconds
         try:
             route = self._routes.get(request.url) or self._route(request.url)
-            status, headers, body = route.send(request, started + self._options.timeout, cancel)
+            status, headers, body = route.send(request, started + limit, cancel, departed)
         except FOREIGN as error:
-            raise self._translated(error, request, cancel) from error
+            raise self._translated(error, request, cancel, limit) from error
         return HttpResponse(status, headers, body, time.monotonic() - started)
 
     @contextlib.contextmanager
-    def stream(self, request: HttpRequest, cancel: CancelToken | None = None) -> Iterator[HttpStream]:
+    def stream(
+        self,
+        request: HttpRequest,
+        cancel: CancelToken | None = None,
+        seconds: float | None = None,
+        departed: Departed | None = None,
+    ) -> Iterator[HttpStream]:
         """Send a request and hand out the reply as soon as its head is there.
+
+        Args:
+            seconds: How long it may take until `lift_limit` is called on the reply; None is not limited.
 
         Raises:
             As `send` does, also while the pieces are read inside the block; `timeout` bounds each gap.
         """
         total = self._options.stream_timeout
-        deadline = time.monotonic() + total if total else None
+        started = time.monotonic()
+        deadline = StreamDeadline(started + total if total else None, None if seconds is None else started + seconds)
         begun = False
         try:
             route = self._routes.get(request.url) or self._route(request.url)
-            reply = route.stream(request, deadline, cancel)
+            reply = route.stream(request, deadline, cancel, departed)
             begun = True
             try:
                 yield reply
             finally:
                 reply.close()
         except FOREIGN as error:
-            ours = self._translated(error, request, cancel, begun=begun)
-            is_late = deadline is not None and time.monotonic() >= deadline - REARM_SECONDS
-            if is_late and isinstance(ours, RequestTimeout):
+            ours = self._translated(error, request, cancel, self._options.timeout, begun=begun)
+            late = deadline.passed(time.monotonic() + REARM_SECONDS)
+            if late and isinstance(ours, RequestTimeout):
+                said = f"was not complete within {total or 0.0:g} s; raise stream_timeout"
+                if late == "first piece":
+                    said = f"brought nothing within {round(seconds or 0.0, 3):g} s; raise total_timeout"
                 ours = RequestTimeout(
-                    f"the stream of {ours.endpoint} was not complete within {total:g} s; raise stream_timeout if the "
-                    "model needs longer",
-                    endpoint=ours.endpoint,
+                    f"the stream of {ours.endpoint} {said} if the model needs longer", endpoint=ours.endpoint
                 )
             raise ours from error
 
@@ -141,8 +181,8 @@ class Transport:
         return SessionRoute(self._session, settings, options)
 
     def _translated(
-        self, error: Exception, request: HttpRequest, cancel: CancelToken | None, *, begun: bool = False
+        self, error: Exception, request: HttpRequest, cancel: CancelToken | None, limit: float, *, begun: bool = False
     ) -> FlexLLMError:
         if cancel is not None and cancel.aborted:
             return RequestCancelled("stopped while its reply was awaited")
-        return translate(error, request.url, self._options, begun=begun)
+        return translate(error, request.url, self._options, limit, begun=begun)

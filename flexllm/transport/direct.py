@@ -23,7 +23,7 @@ from ..cancel import Breaker, CancelToken
 from ..errors import ConfigError
 from ..http1 import BrokenReply, NothingReceived, Reply
 from ..wire import HttpRequest
-from .options import REARM_SECONDS, RECEIVE_BYTES, Cert, HttpStream, TransportOptions, Verify
+from .options import REARM_SECONDS, RECEIVE_BYTES, Cert, Departed, HttpStream, StreamDeadline, TransportOptions, Verify
 
 FRESH_SECONDS = 1.0
 """A pooled connection idle for less is used without asking whether the server has closed it in the meantime."""
@@ -62,7 +62,9 @@ class _Lendable:
 
     QueueCls = _IdleStack
 
-    def lend(self: Any, fresh: bool, connect_timeout: float, timeout: float) -> tuple[_Connection, bool]:
+    def lend(
+        self: Any, fresh: bool, connect_timeout: float, timeout: float, deadline: float | None
+    ) -> tuple[_Connection, bool]:
         """Return a connected connection whose socket has the time limit `timeout`, and whether it was used before."""
         while not fresh:
             try:
@@ -73,6 +75,8 @@ class _Lendable:
                 return connection, True
             connection.close()
         connection = self._new_conn()
+        if deadline is not None:
+            connect_timeout = max(0.001, min(connect_timeout, deadline - time.monotonic()))
         connection.timeout = connect_timeout
         try:
             connection.connect()
@@ -148,9 +152,9 @@ class DirectRoute:
         self._heads: dict[tuple[Any, ...], bytes] = {}
 
     def send(
-        self, request: HttpRequest, deadline: float, cancel: CancelToken | None
+        self, request: HttpRequest, deadline: float, cancel: CancelToken | None, departed: Departed | None
     ) -> tuple[int, Mapping[str, str], bytes]:
-        exchange = self._open(request, deadline, None, cancel)
+        exchange = self._open(request, deadline, None, cancel, departed)
         try:
             reply = exchange.reply
             body = reply.body()
@@ -158,14 +162,23 @@ class DirectRoute:
         finally:
             exchange.close()
 
-    def stream(self, request: HttpRequest, deadline: float | None, cancel: CancelToken | None) -> HttpStream:
-        return self._open(request, deadline, self._options.timeout, cancel)
+    def stream(
+        self, request: HttpRequest, deadline: StreamDeadline, cancel: CancelToken | None, departed: Departed | None
+    ) -> HttpStream:
+        exchange = self._open(request, deadline.at, self._options.timeout, cancel, departed)
+        exchange.stream_deadline = deadline
+        return exchange
 
     def close(self) -> None:
         self._pool.close()
 
     def _open(
-        self, request: HttpRequest, deadline: float | None, gap: float | None, cancel: CancelToken | None
+        self,
+        request: HttpRequest,
+        deadline: float | None,
+        gap: float | None,
+        cancel: CancelToken | None,
+        departed: Departed | None,
     ) -> _Exchange:
         """Send the request and read the reply's head.
 
@@ -175,13 +188,11 @@ class DirectRoute:
         fresh = False
         while True:
             limit = self._options.timeout
-            connect_limit = self._options.connect_timeout
-            if fresh and deadline is not None:
-                connect_limit = max(0.001, min(connect_limit, deadline - time.monotonic()))
-            connection, used = self._pool.lend(fresh, min(connect_limit, limit), limit)
+            connect_limit = min(self._options.connect_timeout, limit)
+            connection, used = self._pool.lend(fresh, connect_limit, limit, deadline)
             exchange = _Exchange(self._pool, connection, limit, deadline, gap, cancel)
             try:
-                exchange.start(self._head(request), request.body)
+                exchange.start(self._head(request), request.body, departed)
                 return exchange
             except (NothingReceived, ConnectionError):
                 exchange.close()
@@ -218,6 +229,7 @@ class _Exchange:
         "_sock",
         "received",
         "reply",
+        "stream_deadline",
     )
 
     def __init__(
@@ -238,6 +250,7 @@ class _Exchange:
         self._cancel = cancel
         self._breaker: Breaker | None = None
         self._pieces: Iterator[bytes] | None = None
+        self.stream_deadline: StreamDeadline | None = None
         self.received = False
         self.reply: Any = None  # a Reply from `start` to `close`
 
@@ -251,7 +264,7 @@ class _Exchange:
         headers: Mapping[str, str] = self.reply.headers
         return headers
 
-    def start(self, head: bytes, body: bytes) -> None:
+    def start(self, head: bytes, body: bytes, departed: Departed | None) -> None:
         """Send head and body, and read the reply's head."""
         if self._cancel is not None:
             self._breaker = self._break_off
@@ -269,6 +282,8 @@ class _Exchange:
             raise
         except BlockingIOError:
             raise TimeoutError from None
+        if departed is not None:
+            departed()
         self.reply = Reply(self._receive)
 
     def _send_rest(self, data: memoryview) -> None:
@@ -305,6 +320,11 @@ class _Exchange:
         pieces: Iterator[bytes] = self.reply.pieces()
         self._pieces = pieces
         return pieces
+
+    def lift_limit(self) -> None:
+        if self.stream_deadline is not None:
+            self.stream_deadline.lift()
+            self._deadline = self.stream_deadline.at
 
     def _drain(self, pieces: Iterator[bytes]) -> None:
         self._gap, self._deadline = None, time.monotonic() + DRAIN_SECONDS

@@ -20,10 +20,13 @@ FOREIGN = (OSError, HTTPError, requests.RequestException, ProxySchemeUnsupported
 """OSError holds TimeoutError, ConnectionError and ssl.SSLError."""
 
 
-def translate(error: Exception, url: str, options: TransportOptions, *, begun: bool = False) -> FlexLLMError:
+def translate(
+    error: Exception, url: str, options: TransportOptions, limit: float | None = None, *, begun: bool = False
+) -> FlexLLMError:
     """Return a foreign network error as one of ours: what happened, where, and what to do.
 
     Args:
+        limit: Seconds that were allowed, where they were less than the `timeout`: what was left of the row's time.
         begun: It came in the middle of a stream, whose `timeout` is for each gap.
     """
     place = place_of(url)
@@ -45,15 +48,17 @@ def translate(error: Exception, url: str, options: TransportOptions, *, begun: b
     if isinstance(error, ValueError):  # requests' families of wrong URLs
         return ConfigError(f"{place} cannot be asked: {_short(error)}")
     if caused_by(requests.exceptions.ConnectTimeout, ConnectTimeoutError):
+        seconds, option = _shorter(options.connect_timeout, "connect_timeout", limit)
         return RequestTimeout(
-            f"{place} did not take the connection within {options.connect_timeout:g} s; check the address and the "
-            "network, or raise connect_timeout",
+            f"{place} did not take the connection within {seconds} s; check the address and the network, or raise "
+            f"{option}",
             endpoint=place,
         )
     if caused_by(TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError):
         happened = "sent nothing more for" if begun else "did not complete its reply within"
+        seconds, option = _shorter(options.timeout, "timeout", limit)
         return RequestTimeout(
-            f"{place} {happened} {options.timeout:g} s; raise timeout if the model needs longer", endpoint=place
+            f"{place} {happened} {seconds} s; raise {option} if the model needs longer", endpoint=place
         )
     if tls := caused_by(ssl.SSLError, requests.exceptions.SSLError, urllib3.exceptions.SSLError):
         return ConnectionFailed(
@@ -82,6 +87,13 @@ def translate(error: Exception, url: str, options: TransportOptions, *, begun: b
             endpoint=place,
         )
     return ConnectionFailed(f"the connection to {place} failed: {_short(error)}", endpoint=place)
+
+
+def _shorter(seconds: float, option: str, limit: float | None) -> tuple[str, str]:
+    """Return for people which time was over, and by which option it is made longer."""
+    if limit is not None and limit < seconds:
+        seconds, option = limit, "total_timeout"
+    return f"{round(seconds, 3):g}", option
 
 
 _OUT_OF_FILES = (23, 24)  # ENFILE, EMFILE

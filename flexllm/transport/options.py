@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -15,6 +15,9 @@ from ..wire import HttpRequest
 Proxies = Mapping[str, str]
 Verify = bool | str
 Cert = str | tuple[str, str]
+
+Departed = Callable[[], None]
+"""Called when a request has been handed to the kernel, or in a foreign session just before: must be quick."""
 
 RECEIVE_BYTES = 65_536
 """Asked of the socket at a time; a usual reply fits into one."""
@@ -56,6 +59,27 @@ class TransportOptions:
                 raise ConfigError(f"{name}={value!r} must be a number of seconds above 0")
 
 
+class StreamDeadline:
+    """When a stream must be complete, and when its first piece must have come; on the monotonic clock, None is never."""
+
+    __slots__ = ("at", "complete", "first")
+
+    def __init__(self, complete: float | None, first: float | None) -> None:
+        self.complete = complete
+        self.first = first
+        self.at = complete if first is None else first if complete is None else min(first, complete)
+
+    def lift(self) -> None:
+        """Forget the one for the first piece."""
+        self.first, self.at = None, self.complete
+
+    def passed(self, now: float) -> str:
+        """Return which of them has passed: "stream", "first piece", or "" for none."""
+        if self.first is not None and now >= self.first:
+            return "first piece"
+        return "stream" if self.complete is not None and now >= self.complete else ""
+
+
 class HttpStream(Protocol):
     """A reply whose body is read piece by piece."""
 
@@ -70,6 +94,9 @@ class HttpStream(Protocol):
     def pieces(self) -> Iterator[bytes]:
         """Yield the body as it arrives."""
 
+    def lift_limit(self) -> None:
+        """Say that the first piece has come: what was allowed until then is no limit any more."""
+
     def close(self) -> None:
         """Give the connection back, or drop it if the body was not read to its end."""
 
@@ -78,11 +105,13 @@ class Route(Protocol):
     """A way to one URL. Raises what the libraries raise; `failures.translate` knows what that means."""
 
     def send(
-        self, request: HttpRequest, deadline: float, cancel: CancelToken | None
+        self, request: HttpRequest, deadline: float, cancel: CancelToken | None, departed: Departed | None
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Return status, headers and the whole body, or raise by the deadline (on the monotonic clock)."""
 
-    def stream(self, request: HttpRequest, deadline: float | None, cancel: CancelToken | None) -> HttpStream:
+    def stream(
+        self, request: HttpRequest, deadline: StreamDeadline, cancel: CancelToken | None, departed: Departed | None
+    ) -> HttpStream:
         """Return the reply as soon as its head is there."""
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from ..cancel import CancelToken
 from ..errors import ConfigError
 from ..wire import NO_KEY, HttpRequest
 from .direct import render_head
-from .options import RECEIVE_BYTES, Cert, HttpStream, TransportOptions, Verify, place_of
+from .options import RECEIVE_BYTES, Cert, Departed, HttpStream, StreamDeadline, TransportOptions, Verify, place_of
 
 
 class SessionRoute:
@@ -30,27 +30,32 @@ class SessionRoute:
         self._options = options
 
     def send(
-        self, request: HttpRequest, deadline: float, cancel: CancelToken | None
+        self, request: HttpRequest, deadline: float, cancel: CancelToken | None, departed: Departed | None
     ) -> tuple[int, Mapping[str, str], bytes]:
+        # What is given up below must not be read on for longer than this.
+        gap = max(0.001, min(self._options.timeout, deadline - time.monotonic()))
+
         def whole() -> tuple[int, Mapping[str, str], bytes]:
-            with self._send(request, self._options.timeout) as response:
-                pieces = _raw_pieces(response, deadline, cancel)
+            with self._send(request, gap, departed) as response:
+                pieces = _raw_pieces(response, StreamDeadline(deadline, None), cancel)
                 return response.status_code, _lower(response.headers), b"".join(pieces)
 
         return within(deadline, cancel, whole, lambda done: None)
 
-    def stream(self, request: HttpRequest, deadline: float | None, cancel: CancelToken | None) -> HttpStream:
+    def stream(
+        self, request: HttpRequest, deadline: StreamDeadline, cancel: CancelToken | None, departed: Departed | None
+    ) -> HttpStream:
         started = time.monotonic()
         gap = self._options.timeout
-        if deadline is not None:
-            gap = max(0.001, min(gap, deadline - started))
-        response = within(started + gap, cancel, lambda: self._send(request, gap), lambda late: late.close())
-        return _SessionStream(response, deadline, cancel)
+        if deadline.at is not None:
+            gap = max(0.001, min(gap, deadline.at - started))
+        response = within(started + gap, cancel, lambda: self._send(request, gap, departed), lambda late: late.close())
+        return _SessionStream(response, deadline, cancel, self._options.timeout)
 
     def close(self) -> None:
         pass  # the session's owner closes it
 
-    def _send(self, request: HttpRequest, gap: float) -> requests.Response:
+    def _send(self, request: HttpRequest, gap: float, departed: Departed | None) -> requests.Response:
         render_head(request)  # for its checks: requests would repeat a wrong header, which may be a key
         headers = dict(request.headers)
         brings_auth = self._session.auth or "Authorization" in self._session.headers
@@ -59,6 +64,8 @@ class SessionRoute:
         prepared = self._session.prepare_request(
             requests.Request(request.method, request.url, headers=headers, data=request.body)
         )
+        if departed is not None:
+            departed()
         return self._session.send(
             prepared,
             timeout=(min(self._options.connect_timeout, gap), gap),
@@ -68,10 +75,13 @@ class SessionRoute:
 
 
 class _SessionStream:
-    def __init__(self, response: requests.Response, deadline: float | None, cancel: CancelToken | None) -> None:
+    def __init__(
+        self, response: requests.Response, deadline: StreamDeadline, cancel: CancelToken | None, gap: float
+    ) -> None:
         self._response = response
         self._deadline = deadline
         self._cancel = cancel
+        self._gap = gap
         self.status = response.status_code
         self.headers: Mapping[str, str] = _lower(response.headers)
         if cancel is not None:
@@ -79,6 +89,17 @@ class _SessionStream:
 
     def pieces(self) -> Iterator[bytes]:
         return _raw_pieces(self._response, self._deadline, self._cancel)
+
+    def lift_limit(self) -> None:
+        self._deadline.lift()
+        gap = self._gap
+        if self._deadline.at is not None:
+            gap = max(0.001, min(gap, self._deadline.at - time.monotonic()))
+        # The socket has been given the time until the first piece as its limit. A connection that ends with this reply
+        # has let go of it, and an adapter's own may have none: there that time stays the limit of a gap.
+        with contextlib.suppress(AttributeError, OSError):
+            connection: Any = self._response.raw.connection
+            connection.sock.settimeout(gap)
 
     def close(self) -> None:
         if self._cancel is not None:
@@ -92,7 +113,7 @@ class _SessionStream:
 
 
 def _raw_pieces(
-    response: requests.Response, deadline: float | None, cancel: CancelToken | None = None
+    response: requests.Response, deadline: StreamDeadline, cancel: CancelToken | None = None
 ) -> Iterator[bytes]:
     """Yield the body as it arrives. `read1` hands on what is there; `iter_content` may wait to fill a piece."""
     raw = response.raw
@@ -103,7 +124,7 @@ def _raw_pieces(
     try:
         for piece in pieces:
             yield piece
-            if deadline is not None and time.monotonic() >= deadline:
+            if deadline.at is not None and time.monotonic() >= deadline.at:
                 raise TimeoutError
             if cancel is not None and cancel.aborted:
                 raise ConnectionAbortedError

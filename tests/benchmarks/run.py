@@ -41,10 +41,15 @@ def main() -> None:
     args = parser.parse_args()
     if args.url and not args.url.startswith(("http://127.0.0.1", "http://localhost", "http://[::1]")):
         parser.error("--url must be on this machine")
+    header()
+    BENCHMARKS[args.what](args)
+
+
+def header() -> None:
+    """Print on what and how this is measured."""
     print(f"{os.cpu_count()} processors, {platform.system()} {platform.release()}, "
           f"Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}")  # fmt: skip
     print(f"command: python {shlex.join(sys.argv)}\n")
-    BENCHMARKS[args.what](args)
 
 
 def table(names: list[str], rows: list[list[Any]]) -> None:
@@ -90,7 +95,7 @@ def throughput(args: argparse.Namespace) -> None:
                     used, started = sum(os.times()[:2]), time.perf_counter()
                     result = client.chat_completions_batch_sync(questions(count), output, show_progress=False)
                     wall, cpu = time.perf_counter() - started, sum(os.times()[:2]) - used
-                assert result.summary["success"] == count, result.errors
+                assert result.summary["success"] == count, result.summary["errors_by_class"]
                 ideal = count * args.delay / args.concurrency / wall
                 efficiency = f"{ideal:.2f}" if args.delay else ""
                 rows.append([number, bool(output), f"{count / wall:,.0f}", f"{cpu / count * 1e6:.0f}", efficiency])

@@ -10,12 +10,12 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import eventually
+from fakes import FakeClock, eventually
 
 from flexllm import (
     BadRequest,
@@ -24,11 +24,17 @@ from flexllm import (
     ChatCompletionResult,
     CheckpointError,
     ConfigError,
+    ConnectionFailed,
     InputError,
     LLMClient,
     RateLimited,
     ServerError,
 )
+from flexllm.batch.job import BatchJob, BatchOptions
+from flexllm.batch.lists import ListRows
+from flexllm.batch.progress import ProgressOptions
+from flexllm.batch.stops import FEWEST_UNANSWERED, FEWEST_UNREACHED
+from flexllm.cancel import CancelToken
 from flexllm.mock import MockServer, ReceivedRequest, Reply
 
 
@@ -346,6 +352,143 @@ def test_an_interrupted_batch_resumes_as_a_whole(path: Path) -> None:
         assert results.summary["resumed"] == stats["answered"]
         assert set(server.stats()["prompts"].values()) == {1}
     assert all(results)
+
+
+# --- ending itself
+
+
+def job_of(client: LLMClient, path: Path, cancel: CancelToken | None = None, **options: Any) -> BatchJob:
+    progress = ProgressOptions(show=False)
+    return client.batch_job(BatchOptions(output=path, progress=progress, **options), cancel or CancelToken())
+
+
+def conversations(count: int) -> ListRows:
+    return ListRows([f"question {number}" for number in range(count)], "m", {})
+
+
+def failing_after(
+    count: int, failure: Reply, notice: Callable[[], object] | None = None
+) -> Callable[[ReceivedRequest], Reply | None]:
+    """Answer so many requests; all others get the failure, and are noticed."""
+    numbers = itertools.count(1)
+
+    def script(request: ReceivedRequest) -> Reply | None:
+        if next(numbers) <= count:
+            return None
+        if notice is not None:
+            notice()
+        return failure
+
+    return script
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_batch_that_the_server_lets_nobody_in_for_asks_a_few_rows(path: Path, status: int) -> None:
+    with (
+        MockServer(script=lambda request: Reply(status=status)) as server,
+        client_of(server, concurrency_limit=4) as client,
+    ):
+        job = job_of(client, path)
+        items = list(job.run(conversations(200)))
+        received = server.stats()["received"]
+    assert 3 <= received < 50  # those that were on their way
+    assert len(items) == len(rows_of(path)) == received
+    assert job.stopped is not None
+    assert job.stopped.reason == "fatal"
+    assert "stopped with 0 of 200 rows answered: every further row would fail as the last" in str(job.stopped)
+    assert len(list(job.unasked_items(items))) == 200 - received
+    with MockServer() as server, client_of(server) as client:
+        job = job_of(client, path)
+        assert len(list(job.run(conversations(200)))) == 200
+        assert server.stats()["received"] == 200
+    assert (job.stopped, job.is_complete) == (None, True)
+
+
+def test_what_was_answered_before_the_credit_ran_out_is_not_asked_again(path: Path) -> None:
+    script = failing_after(20, Reply(status=402))
+    with MockServer(script=script) as server, client_of(server, concurrency_limit=4) as client:
+        job = job_of(client, path)
+        list(job.run(conversations(100)))
+        answered = [row["index"] for row in rows_of(path) if row["status"] == "success"]
+        assert len(answered) == 20
+        assert "stopped with 20 of 100 rows answered" in job.summary()["stopped"]
+    with MockServer() as server, client_of(server) as client:
+        list(job_of(client, path).run(conversations(100)))
+        assert server.stats()["received"] == 80
+    assert [(row["index"], row["status"]) for row in rows_of(path)] == [(index, "success") for index in range(100)]
+
+
+def test_a_server_that_goes_away_ends_the_run_and_the_next_goes_on(path: Path) -> None:
+    with MockServer() as server, client_of(server, concurrency_limit=4) as client:
+        job = job_of(client, path)
+        items = []
+        for item in job.run(conversations(500)):
+            items.append(item)
+            if len(items) == 50:
+                server.close()
+    failed = sum(item.status == "error" for item in items)
+    assert FEWEST_UNANSWERED <= failed < FEWEST_UNANSWERED + 50
+    assert job.stopped is not None
+    assert (job.stopped.reason, type(job.stopped.error)) == ("fatal", ConnectionFailed)
+    with MockServer() as server, client_of(server) as client:
+        assert all(item.content for item in job_of(client, path).run(conversations(500)))
+        assert server.stats()["received"] == 500 - (len(items) - failed)
+
+
+def test_nobody_there_ends_the_run_after_a_few_rows(path: Path) -> None:
+    with MockServer() as server:
+        base_url = server.base_url
+    with LLMClient(model="m", base_url=base_url, retry_times=0, concurrency_limit=2) as client:
+        job = job_of(client, path)
+        items = list(job.run(conversations(1_000)))
+    assert FEWEST_UNREACHED <= len(items) < FEWEST_UNREACHED + 50
+    assert "rows brought no reply at all" in str(job.stopped)
+
+
+def test_too_many_refused_rows_end_the_run(path: Path) -> None:
+    def script(request: ReceivedRequest) -> Reply | None:
+        return Reply(status=400) if int(prompt(request).split()[1]) % 2 else None
+
+    with MockServer(script=script) as server, client_of(server, concurrency_limit=4) as client:
+        job = job_of(client, path, fail_over=0.2)
+        items = list(job.run(conversations(1_000)))
+    assert len(items) < 100
+    assert job.stopped is not None
+    assert (job.stopped.reason, type(job.stopped.error)) == ("failures", BadRequest)
+    assert all(item.content or item.status == "error" for item in items)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "stuck", [Reply(delay=60.0), Reply(drip=0.5), Reply(drip=0.5, drip_head=True)], ids=["hang", "drip", "drip head"]
+)
+def test_a_batch_whose_time_is_over_ends_although_the_server_hangs(path: Path, stuck: Reply) -> None:
+    clock = FakeClock()
+    cancel = CancelToken(clock=clock)
+    script = failing_after(20, stuck, lambda: clock.advance(60.0))
+    with MockServer(script=script) as server, client_of(server, concurrency_limit=4) as client:
+        job = job_of(client, path, cancel, max_time=0.05, grace=0.3)
+        items = list(job.run(conversations(100)))
+    assert len(items) == len(rows_of(path)) == 20
+    assert job.stopped is not None
+    assert (job.stopped.reason, job.stopped.error, job.is_complete) == ("max_time", None, False)
+    with MockServer() as server, client_of(server) as client:
+        job = job_of(client, path, max_time=600.0)
+        assert sum(item.resumed for item in job.run(conversations(100))) == 20
+        assert server.stats()["received"] == 80
+    assert (job.stopped, job.is_complete) == (None, True)
+
+
+def test_what_is_under_way_when_the_time_is_over_may_finish(path: Path) -> None:
+    clock = FakeClock()
+    cancel = CancelToken(clock=clock)
+    script = failing_after(3, Reply(delay=0.15), lambda: clock.advance(60.0))
+    with MockServer(script=script, delay=0.15) as server, client_of(server, concurrency_limit=4) as client:
+        job = job_of(client, path, cancel, max_time=0.02)
+        items = list(job.run(conversations(100)))
+        assert server.stats()["answered"] == server.stats()["received"] == len(items) == len(rows_of(path)) < 100
+    told = f"stopped with {len(items)} of 100 rows answered: max_time=0.02 seconds are over"
+    assert str(job.stopped).startswith(told)
 
 
 # --- as they finish

@@ -532,10 +532,11 @@ client.chat_completions_sync("before")
 asyncio.run(client.chat_completions("before, awaited"))
 
 def locks():
-    endpoint = client._backend
-    while hasattr(endpoint, "_below"):
-        endpoint = endpoint._below
-    return [client._lock, endpoint._gate._lock, endpoint._transport._lock]
+    backend = client._backend
+    while hasattr(backend, "_below"):
+        backend = backend._below
+    endpoint, = backend.choice.endpoints
+    return [client._lock, endpoint.gate._traffic.lock, endpoint._transport._lock]
 
 if "held" in sys.argv:
     held, done = threading.Event(), threading.Event()

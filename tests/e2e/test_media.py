@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import CLOSE, READ, RESET, FakeBackend, ScriptedServer, Sleep, chunked, eventually, http_reply, unused_port
+from fake_endpoint import PlainProvider, Setup, ok
+from fakes import CLOSE, READ, RESET, ScriptedServer, Sleep, chunked, eventually, http_reply, unused_port
 
-from flexllm.backends.media import MediaBackend
 from flexllm.cancel import CancelToken
 from flexllm.chat import ChatRequest
 from flexllm.errors import (
@@ -33,7 +33,7 @@ from flexllm.errors import (
     TlsFailed,
 )
 from flexllm.media.load import MediaStore
-from flexllm.media.options import MediaOptions, MediaWants
+from flexllm.media.options import MediaOptions
 from flexllm.media.sources import encoded
 from flexllm.transport import TransportOptions
 from flexllm.transport import download as downloads
@@ -546,27 +546,24 @@ def test_many_threads_that_want_one_url_make_one_request() -> None:
         assert site.asked == ["/a"]
 
 
-def test_a_request_reaches_the_backend_below_with_the_download_inline() -> None:
+def test_a_request_reaches_the_provider_with_the_download_inline() -> None:
     with Site({"/a.png": (200, {"Content-Type": "text/plain"}, PNG)}) as site:
-        below = FakeBackend("fine")
-        wants = MediaWants(inline_remote=frozenset({"image"}))
-        backend = MediaBackend(below, MediaStore(MediaOptions(allow_private=True)), wants)
+        provider = PlainProvider(inline_remote=frozenset({"image"}))
+        setup = Setup(ok(), ok(), provider=provider, media=MediaStore(MediaOptions(allow_private=True)))
         part = {"type": "image_url", "image_url": {"url": f"{site.url}/a.png"}}
         for _ in range(2):
-            backend.complete(ChatRequest([{"role": "user", "content": [part]}], "m"))
+            setup.attempts.complete(ChatRequest([{"role": "user", "content": [part]}], "m"))
         assert site.asked == ["/a.png"]
-        for seen in below.requests:
+        for seen in provider.asked:
             assert seen.messages[0]["content"][0]["image_url"]["url"] == encoded(PNG, "image/png")
 
 
 def test_by_default_a_client_does_not_ask_its_own_machine() -> None:
     with Site({"/a.png": (200, {}, PNG)}) as site:
-        backend = MediaBackend(
-            FakeBackend(), MediaStore(MediaOptions()), MediaWants(inline_remote=frozenset({"image"}))
-        )
+        setup = Setup(provider=PlainProvider(inline_remote=frozenset({"image"})), media=MediaStore(MediaOptions()))
         part = {"type": "image_url", "image_url": {"url": f"http://localhost:{site.port}/a.png"}}
         with pytest.raises(InputError, match=r"message 0, part 0: .* leads to .*, which is no public address"):
-            backend.complete(ChatRequest([{"role": "user", "content": [part]}], "m"))
+            setup.attempts.complete(ChatRequest([{"role": "user", "content": [part]}], "m"))
         assert site.asked == []
 
 

@@ -32,6 +32,7 @@ from fakes import (
     Sleep,
     Step,
     chunked,
+    eventually,
     http_reply,
     unused_port,
 )
@@ -620,6 +621,136 @@ def test_a_whole_stream_has_its_limit_where_one_is_set(route: str, hangs: bool) 
             stream_of(one, request(server))
         assert 0.1 <= took(started) < 0.3 + SLACK
         assert "stream_timeout" in str(caught.value)
+
+
+# --- what is left of a row's time -------------------------------------------------------------------------------------
+
+HEAD = http_reply(b"", CHUNKED, framed=False)
+COMMENTS: list[Step] = [step for _ in range(400) for step in (chunked(b": wait\n\n", end=b""), Sleep(0.03))]
+SILENT: dict[str, list[Step]] = {
+    "hangs": [Sleep(30.0)],
+    "drips its head": [b"HTTP/1.1 200 OK\r\nX-A: ", *(step for _ in range(400) for step in (b"a", Sleep(0.03)))],
+    "hangs in its body": [HEAD, chunked(b"x", end=b""), Sleep(30.0)],
+    "drips its body": [HEAD, *COMMENTS],
+}
+
+
+@ROUTES
+@pytest.mark.parametrize("how", SILENT)
+def test_a_reply_has_no_longer_than_what_is_left_of_its_row(route: str, how: str) -> None:
+    with ScriptedServer([READ, *SILENT[how]]) as server, transport(route, timeout=25.0) as one:
+        started = time.monotonic()
+        with pytest.raises(RequestTimeout, match=r"did not complete its reply within 0\.2 s; raise total_timeout"):
+            one.send(request(server), None, 0.2)
+        assert 0.15 <= took(started) < 0.2 + SLACK
+
+
+@ROUTES
+def test_the_time_of_a_row_does_not_lengthen_that_of_an_attempt(route: str) -> None:
+    with ScriptedServer([READ, Sleep(30.0)]) as server, transport(route, timeout=0.15) as one:
+        started = time.monotonic()
+        with pytest.raises(RequestTimeout, match=r"within 0\.15 s; raise timeout if"):
+            one.send(request(server), None, 25.0)
+        assert took(started) < 0.15 + SLACK
+
+
+@pytest.mark.slow
+@ROUTES
+def test_a_time_that_was_cut_short_is_not_taken_over_by_the_next_request(route: str) -> None:
+    late = [READ, Sleep(0.4), http_reply(b"late")]
+    with ScriptedServer([READ, http_reply(b"soon"), *late]) as server, transport(route, timeout=10.0) as one:
+        assert one.send(request(server), None, 0.2).body == b"soon"
+        assert one.send(request(server)).body == b"late"
+
+
+@pytest.mark.skipif(not Path("/proc/net").exists(), reason="a full queue drops connections on Linux")
+@ROUTES
+def test_connecting_too_has_no_longer_than_what_is_left(route: str) -> None:
+    with deaf_port() as port, transport(route, timeout=25.0, connect_timeout=20.0) as one:
+        started = time.monotonic()
+        with pytest.raises(RequestTimeout, match="total_timeout"):
+            one.send(request(f"http://127.0.0.1:{port}"), None, 0.2)
+        with (
+            pytest.raises(RequestTimeout, match="total_timeout"),
+            one.stream(request(f"http://127.0.0.1:{port}"), None, 0.2),
+        ):
+            pass
+        assert took(started) < 0.4 + SLACK
+
+
+@ROUTES
+@pytest.mark.parametrize("how", ["hangs", "drips its head", "hangs in its body", "drips its body"])
+def test_until_its_first_piece_a_stream_has_what_is_left_of_its_row(route: str, how: str) -> None:
+    """Pieces of bytes are not pieces of an answer: a server may send comments for ever."""
+    with ScriptedServer([READ, *SILENT[how]]) as server, transport(route, timeout=25.0) as one:
+        started = time.monotonic()
+        with (
+            pytest.raises(RequestTimeout, match=r"brought nothing within 0\.2 s; raise total_timeout"),
+            one.stream(request(server), None, 0.2) as reply,
+        ):
+            for _ in reply.pieces():
+                pass
+        assert 0.15 <= took(started) < 0.2 + SLACK
+
+
+@pytest.mark.slow
+@ROUTES
+def test_after_its_first_piece_a_stream_has_all_the_time_again(route: str) -> None:
+    """Gaps too may be longer than what was left until the first."""
+    rest = [Sleep(0.5), chunked(b"second", end=b""), Sleep(0.2), chunked(b"last")]
+    with (
+        ScriptedServer([READ, HEAD, chunked(b"first", end=b""), *rest]) as server,
+        transport(route, timeout=10.0) as one,
+        one.stream(request(server), None, 0.25) as reply,
+    ):
+        pieces = iter(reply.pieces())
+        assert next(pieces) == b"first"
+        reply.lift_limit()
+        assert b"".join(pieces) == b"secondlast"
+
+
+@ROUTES
+@pytest.mark.parametrize("rest", [[Sleep(30.0)], COMMENTS], ids=["hangs", "drips"])
+def test_after_its_first_piece_a_stream_keeps_the_limit_of_the_whole(route: str, rest: list[Step]) -> None:
+    with (
+        ScriptedServer([READ, HEAD, chunked(b"first", end=b""), *rest]) as server,
+        transport(route, timeout=25.0, stream_timeout=0.2) as one,
+    ):
+        started = time.monotonic()
+        with (
+            pytest.raises(RequestTimeout, match=r"not complete within 0\.2 s; raise stream_timeout"),
+            one.stream(request(server), None, 0.15) as reply,
+        ):
+            for _ in reply.pieces():
+                reply.lift_limit()
+        assert 0.15 <= took(started) < 0.2 + SLACK
+
+
+@ROUTES
+def test_after_its_first_piece_a_stream_keeps_the_limit_of_a_gap(route: str) -> None:
+    with (
+        ScriptedServer([READ, HEAD, chunked(b"first", end=b""), Sleep(30.0)]) as server,
+        transport(route, timeout=0.2) as one,
+    ):
+        started = time.monotonic()
+        with (
+            pytest.raises(RequestTimeout, match=r"sent nothing more for 0\.2 s; raise timeout"),
+            one.stream(request(server), None, 25.0) as reply,
+        ):
+            for _ in reply.pieces():
+                reply.lift_limit()
+        assert 0.15 <= took(started) < 0.2 + SLACK
+
+
+def test_a_session_reads_on_no_longer_than_what_was_left() -> None:
+    """Its thread cannot be ended from outside; it must not wait for a whole `timeout` more."""
+    with ScriptedServer([READ, Sleep(30.0)]) as server, transport("session", timeout=25.0) as one:
+        with pytest.raises(RequestTimeout):
+            one.send(request(server), None, 0.1)
+        assert eventually(lambda: not [one for one in threading.enumerate() if one.name == "flexllm-session"], 5.0)
+
+
+# --- pieces -----------------------------------------------------------------------------------------------------------
 
 
 @ROUTES

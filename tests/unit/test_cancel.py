@@ -190,3 +190,52 @@ def test_a_request_to_stop_wakes_and_does_not_stop_by_itself() -> None:
     token.on_request(lambda: woken.append("late"))
     assert woken == ["second", "late"]
     assert (token.stop_requested, token.stopped) == (True, False)
+
+
+# --- a time for the whole
+
+
+def test_a_token_without_a_time_goes_on_for_ever() -> None:
+    clock = FakeClock()
+    token = CancelToken(clock=clock)
+    clock.advance(1e9)
+    assert (token.heed(), token.time_left(), token.timed_out) == (False, None, False)
+
+
+def test_a_token_heeds_its_time() -> None:
+    clock, heard = FakeClock(), []
+    token = CancelToken(clock=clock)
+    token.on_stop(lambda: heard.append(True))
+    token.stop_after(60.0)
+    clock.advance(59.0)
+    assert (token.heed(), token.time_left(), token.timed_out, heard) == (False, 1.0, False, [])
+    clock.advance(1.0)
+    assert (token.heed(), token.stopped, token.timed_out, heard) == (True, True, True, [True])
+    clock.advance(5.0)
+    assert (token.time_left(), token.stopped_for()) == (0.0, 5.0)
+
+
+def test_a_time_that_is_over_after_a_stop_was_not_its_reason() -> None:
+    clock = FakeClock()
+    token = CancelToken(clock=clock)
+    token.stop_after(60.0)
+    token.stop()
+    clock.advance(100.0)
+    assert (token.heed(), token.timed_out) == (True, False)
+
+
+def test_a_token_heeds_a_signal_handler() -> None:
+    token = CancelToken()
+    token.request_stop()
+    assert token.stopped is False
+    assert (token.heed(), token.stopped, token.timed_out) == (True, True, False)
+
+
+def test_the_time_of_a_token_stops_its_children() -> None:
+    clock = FakeClock()
+    token = CancelToken(clock=clock)
+    child = token.child()
+    token.stop_after(1.0)
+    clock.advance(1.0)
+    token.heed()
+    assert (child.stopped, child.aborted) == (True, False)

@@ -23,11 +23,11 @@ FLOORS: list[set[str]] = [
     {"client"},
     {"aio", "engines"},
     {"batch", "backends"},
-    {"providers", "request", "cache", "cost", "config"},
+    {"providers", "request", "tokens", "cache", "cost", "config"},
     {"options", "chat", "configfile"},
     {"media", "schema"},
     {"limits"},
-    {"messages", "retry", "transport", "digest", "thoughts", "vertex", "router"},
+    {"messages", "retry", "transport", "digest", "thoughts", "vertex", "router", "replies"},
     {"wire", "sse", "http1", "cancel", "fork", "health"},
     {"errors"},
 ]

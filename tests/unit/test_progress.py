@@ -16,9 +16,12 @@ from flexllm.batch.progress import (
     ProgressOptions,
     Tally,
     describe,
+    describe_endpoints,
     make_progress,
     short_number,
 )
+from flexllm.errors import AllEndpointsFailed, InputError, RateLimited, ServerError
+from flexllm.health import EndpointHealth
 
 
 class Terminal(io.StringIO):
@@ -167,6 +170,66 @@ def test_the_rate_of_the_bar_is_that_of_this_run() -> None:
     progress.close()
 
 
+# --- what was learned of the endpoints
+
+
+@pytest.mark.parametrize("stream", [Terminal(), io.StringIO()])
+def test_endpoints_are_asked_how_they_do_only_when_a_line_is_drawn(stream: io.StringIO) -> None:
+    clock, tally, asked = FakeClock(), Tally(total=10_000), []
+
+    def health() -> list[EndpointHealth]:
+        asked.append(clock.now)
+        return [EndpointHealth(place="http://a", learned=41.0, rate=38.2)]
+
+    progress = make_progress(ProgressOptions(), stream, clock, health)
+    clock.advance(PLAIN_SECONDS)
+    progress.update(tally)
+    assert len(asked) == 1
+    for row in range(1_000):
+        clock.advance(REDRAW_SECONDS / 2_000)
+        tally.success = row
+        progress.update(tally)
+    assert len(asked) == 1
+    progress.close()
+    assert len(asked) == 2
+    assert "limit 38.2 req/s" in stream.getvalue().splitlines()[-1]
+
+
+def test_nobody_asks_for_endpoints_that_are_not_shown() -> None:
+    progress = make_progress(ProgressOptions(show=False), health=lambda: pytest.fail("asked"))
+    progress.update(Tally(success=1))
+    progress.close()
+
+
+def endpoints(*states: str, **fields: float | None) -> list[EndpointHealth]:
+    return [EndpointHealth(place="http://a", state=state, **fields) for state in states]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("known", "text"),
+    [
+        ([], ""),
+        (endpoints("ready"), ""),
+        (endpoints("ready", rate=50.0), ""),  # as set, not as learned
+        (endpoints("ready", rate=38.24, learned=41.0), "limit 38.2 req/s"),
+        (endpoints("waiting", rate=None, learned=41.0), "limit 41.0 req/s"),
+        (endpoints("cooling"), ""),
+        (endpoints("ready", "waiting", rate=38.0, learned=41.0), ""),
+        (endpoints("ready", "waiting", "cooling"), "2 of 3 endpoints"),
+        (endpoints("probing", "cooling"), "0 of 2 endpoints"),
+    ],
+)
+def test_endpoints_are_told_of_once_they_do_not_just_answer(known: list[EndpointHealth], text: str) -> None:
+    assert describe_endpoints(known) == text
+
+
+def test_what_was_learned_stands_behind_the_rate() -> None:
+    known = endpoints("ready", rate=40.0, learned=41.0)
+    tally = Tally(success=30, retries=1)
+    assert describe(tally, 1.0, ProgressOptions(), known) == "30.0 req/s, limit 40.0 req/s, 1 retry"
+    assert describe(tally, 1.0, ProgressOptions(), known, rate=False) == "limit 40.0 req/s, 1 retry"
+
+
 # --- silence
 
 
@@ -241,3 +304,35 @@ def test_numbers_are_written_as_people_read_them(number: int, text: str) -> None
 def test_a_tally_tells_what_this_run_did() -> None:
     tally = Tally(success=7, failed=3, resumed=4, prompt_tokens=2, completion_tokens=3)
     assert (tally.done, tally.asked, tally.total_tokens) == (10, 6, 5)
+
+
+# --- errors
+
+
+def test_a_tally_keeps_the_first_failed_rows_of_each_class() -> None:
+    tally = Tally()
+    for row in range(5):
+        first = tally.count_error(RateLimited(f"slow {row}", status=429, attempts=4, request_id=f"req_{row}"), row)
+        assert first is (row == 0)
+    assert tally.count_error(InputError("no such picture"), 7) is True
+    assert (tally.failed, tally.retries, tally.errors_by_class) == (6, 15, {"RateLimited": 5, "InputError": 1})
+    assert tally.errors() == {
+        "RateLimited": {
+            "count": 5,
+            "examples": [{"row": row, "message": f"slow {row}", "request_id": f"req_{row}"} for row in range(3)],
+        },
+        "InputError": {
+            "count": 1,
+            "examples": [{"row": 7, "message": "no such picture", "request_id": None}],
+        },
+    }
+
+
+def test_a_pools_error_is_known_by_its_last_request() -> None:
+    tally = Tally()
+    errors = [RateLimited("slow", request_id="req_1"), ServerError("oops", request_id="req_2")]
+    tally.count_error(AllEndpointsFailed("both", errors=errors, attempts=3), 0)
+    tally.count_error(AllEndpointsFailed("none"), 1)
+    assert tally.retries == 2
+    examples = tally.errors()["AllEndpointsFailed"]["examples"]
+    assert [example["request_id"] for example in examples] == ["req_2", None]

@@ -74,6 +74,13 @@ def test_the_fields_of_an_extra_body_are_parameters_like_others() -> None:
     [
         ("timeout", 5, "give it to the client"),
         ("api_key", "sk-secret-secret", "give it to the client"),
+        ("on_truncated", "retry", "give it to the client"),
+        ("on_invalid", "keep", "give it to the client"),
+        ("hedge", 0.95, "give it to the client"),
+        ("adaptive", False, "give it to the client"),
+        ("max_qps", 10, "give it to the client"),
+        ("fail_over", 0.0, "it is for a whole batch: give it to chat_completions_batch"),
+        ("max_time", 60, "it is for a whole batch: give it to chat_completions_batch"),
         ("extra_headers", {"a": "b"}, "give headers to the client"),
         ("output_file", "a.jsonl", "this call does not take it"),
         ("return_raw", True, "this call does not take it"),

@@ -12,15 +12,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flexllm.errors import (
+    AllEndpointsFailed,
     ApiStatusError,
     AuthenticationFailed,
     BadRequest,
     ConfigError,
     ConnectionFailed,
+    ContentFiltered,
+    ContextTooLong,
+    FlexLLMError,
+    InputError,
     MalformedResponse,
+    NotFound,
     Overloaded,
+    PermissionDenied,
     QuotaExhausted,
     RateLimited,
+    ReplyTruncated,
     RequestCancelled,
     RequestError,
     RequestTimeout,
@@ -33,6 +41,7 @@ from flexllm.retry import (
     MAX_BACKOFF,
     MAX_RETRY_AFTER,
     RetryPolicy,
+    blame,
     is_retryable,
     parse_retry_after,
     parse_should_retry,
@@ -165,6 +174,47 @@ def test_no_word_of_the_server_makes_an_empty_account_worth_a_retry() -> None:
     assert not is_retryable(QuotaExhausted("x", status=429, should_retry=True, retry_after=1.0))
 
 
+# --- what is to blame -------------------------------------------------------------------------------------------------
+
+BLAMES: list[tuple[FlexLLMError, str]] = [
+    (AuthenticationFailed("x", status=401), "endpoint"),
+    (QuotaExhausted("x", status=402), "endpoint"),
+    (QuotaExhausted("x", status=429), "endpoint"),
+    (QuotaExhausted("x", status=402, retry_after=2.0), "moment"),
+    (PermissionDenied("x", status=403), "endpoint"),
+    (NotFound("x", status=404), "endpoint"),
+    (NotFound("x", status=404, should_retry=True), "moment"),
+    (NotFound("x", status=404, should_retry=False), "endpoint"),
+    (NotFound("x", status=308), "endpoint"),
+    (TlsFailed("x"), "endpoint"),
+    (RateLimited("x", status=429), "moment"),
+    (RateLimited("x", status=429, retry_after=MAX_RETRY_AFTER), "moment"),
+    (RateLimited("x", status=429, retry_after=MAX_RETRY_AFTER + 1.0), "endpoint"),
+    (Overloaded("x", status=529), "moment"),
+    (ServerError("x", status=500), "moment"),
+    (ServerError("x", status=500, should_retry=False), "request"),
+    (ConnectionFailed("x"), "moment"),
+    (RequestTimeout("x"), "moment"),
+    (MalformedResponse("x"), "moment"),
+    (BadRequest("x", status=400), "request"),
+    (ContextTooLong("x", status=400), "request"),
+    (ContentFiltered("x", status=400), "request"),
+    (SchemaMismatch("x"), "request"),
+    (ReplyTruncated("x"), "request"),
+    (StreamBroken("x"), "request"),
+    (InputError("x"), "request"),
+    (ConfigError("x"), "request"),
+    (AllEndpointsFailed("x"), "moment"),
+    (AllEndpointsFailed("x", errors=[AuthenticationFailed("x", status=401), TlsFailed("x")]), "endpoint"),
+    (AllEndpointsFailed("x", errors=[AuthenticationFailed("x", status=401), ServerError("x", status=500)]), "moment"),
+]
+
+
+@pytest.mark.parametrize(("error", "to_blame"), BLAMES, ids=[repr(error) for error, _ in BLAMES])
+def test_each_failure_is_blamed_on_what_must_change(error: FlexLLMError, to_blame: str) -> None:
+    assert blame(error) == to_blame
+
+
 # --- and when ---------------------------------------------------------------------------------------------------------
 
 
@@ -270,6 +320,12 @@ def test_the_default_is_three_retries_that_start_at_a_second() -> None:
     assert (RetryPolicy().retry_times, RetryPolicy().retry_delay) == (3, 1.0)
 
 
+def test_all_attempts_of_a_row_have_ten_minutes_unless_another_time_is_given() -> None:
+    assert RetryPolicy().total_timeout == 600.0
+    assert RetryPolicy(total_timeout=None).total_timeout is None
+    assert RetryPolicy(total_timeout=1).total_timeout == 1
+
+
 @pytest.mark.parametrize(
     ("options", "name"),
     [
@@ -281,6 +337,10 @@ def test_the_default_is_three_retries_that_start_at_a_second() -> None:
         ({"retry_delay": float("nan")}, "retry_delay=nan"),
         ({"retry_delay": "1"}, "retry_delay='1'"),
         ({"retry_delay": None}, "retry_delay=None"),
+        ({"total_timeout": 0}, "total_timeout=0"),
+        ({"total_timeout": -1.0}, "total_timeout=-1.0"),
+        ({"total_timeout": float("nan")}, "total_timeout=nan"),
+        ({"total_timeout": "60"}, "total_timeout='60'"),
     ],
 )
 def test_a_wrong_policy_is_refused_by_name(options: dict[str, Any], name: str) -> None:

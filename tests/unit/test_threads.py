@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from fakes import FakeBackend
+from fakes import FakeBackend, FakeClock, eventually
 
 from flexllm.batch.items import BatchItem
 from flexllm.cancel import CancelToken
@@ -385,6 +385,106 @@ def test_exchanges_that_do_not_end_when_they_are_broken_off_are_left_behind(monk
 
     assert indices(engine(WaitingBackend(answer), 1, cancel, grace=0.0).run(items(5))) == []
     over.set()
+
+
+# --- a time for the whole
+
+
+def test_when_the_time_is_over_nothing_new_is_asked_and_what_is_under_way_comes_back() -> None:
+    clock = FakeClock()
+    cancel, together = CancelToken(clock=clock), threading.Barrier(3, lambda: clock.advance(60.0))
+    cancel.stop_after(60.0)
+
+    def answer(number: int, cancel: CancelToken) -> str:
+        if number >= 3:
+            together.wait(LONG)
+        return "ok"
+
+    backend = WaitingBackend(answer)
+    came = indices(engine(backend, 3, cancel).run(item(index) for index in itertools.count()))
+    assert sorted(came) == [0, 1, 2, 3, 4, 5]
+    assert len(backend.requests) == 6
+    assert (cancel.timed_out, cancel.aborted) == (True, False)
+
+
+def test_a_time_is_over_also_where_no_result_comes() -> None:
+    clock = FakeClock()
+    cancel, together = CancelToken(clock=clock), threading.Barrier(3, lambda: clock.advance(60.0))
+    cancel.stop_after(0.01)
+
+    def answer(number: int, cancel: CancelToken) -> str:
+        together.wait(LONG)
+        assert cancel.wait(LONG)  # as in a back-off, or at the gate
+        return "just in time"
+
+    came = flat(engine(WaitingBackend(answer), 3, cancel).run(items(100)))
+    assert sorted(each.index for each in came) == [0, 1, 2]
+    assert all(isinstance(each.outcome, ChatCompletionResult) for each in came)
+    assert cancel.timed_out
+
+
+def test_a_time_is_over_also_where_the_input_waits() -> None:
+    clock, left = FakeClock(), threading.Event()
+    cancel = CancelToken(clock=clock)
+    cancel.stop_after(0.01)
+
+    def stuck_input() -> Iterator[BatchItem]:
+        yield item(0)
+        assert left.wait(LONG)
+
+    came = []
+    for group in engine(FakeBackend(), 2, cancel).run(stuck_input()):
+        came += [each.index for each in group]
+        clock.advance(60.0)
+    left.set()
+    assert (came, cancel.timed_out) == ([0], True)
+
+
+def test_what_hangs_when_the_time_and_the_grace_are_over_is_broken_off() -> None:
+    clock = FakeClock()
+    cancel, together = CancelToken(clock=clock), threading.Barrier(3, lambda: clock.advance(60.0))
+    cancel.stop_after(0.01)
+
+    def answer(number: int, cancel: CancelToken) -> str:
+        together.wait(LONG)
+        if number:
+            until_aborted(cancel)
+        return "ok"
+
+    assert indices(engine(WaitingBackend(answer), 3, cancel, grace=0.01).run(items(10))) == [0]
+    assert (cancel.timed_out, cancel.aborted) == (True, True)
+
+
+def test_a_time_is_over_also_while_nobody_takes_the_results() -> None:
+    clock = FakeClock()
+    cancel = CancelToken(clock=clock)
+    cancel.stop_after(60.0)
+    taken = threading.Event()
+
+    def answer(number: int, _: CancelToken) -> str:
+        if number == 1:
+            assert taken.wait(LONG)
+            clock.advance(60.0)
+        return "ok"
+
+    backend = WaitingBackend(answer)
+    run = engine(backend, 1, cancel).run(items(100))
+    assert [each.index for each in next(run)] == [0]
+    taken.set()
+    assert eventually(lambda: cancel.stopped)  # by a worker
+    assert indices(run) == [1]
+    assert len(backend.requests) == 2
+
+
+def test_a_time_that_is_not_over_ends_nothing() -> None:
+    for seconds in (LONG, float("inf")):
+        cancel = CancelToken()
+        cancel.stop_after(seconds)
+        assert sorted(indices(engine(FakeBackend(), 3, cancel).run(items(50)))) == list(range(50))
+        assert not cancel.stopped
+
+
+# --- closing
 
 
 def test_closing_cancels_what_has_not_started() -> None:

@@ -11,8 +11,10 @@ from ..common import (
     add_endpoint_options,
     add_request_options,
     add_talk_options,
+    asks_pool,
     find_endpoint,
     make_client,
+    make_pool,
     request_params,
     set_up_logging,
 )
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
     from ...batch.job import BatchJob
-    from ...config import BatchSettings
+    from ...client import LLMClient
+    from ...config import BatchSettings, ResolvedEndpoint
 
 SWITCH_INTERVAL = 0.1
 """Seconds that a thread may keep the interpreter. In a process of our own, hundreds of workers that mostly wait do better
@@ -46,6 +49,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("input", nargs="?", metavar="INPUT", help="the questions; - or a pipe reads standard input")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the answers; a name that ends in .jsonl")
     _add_run_options(parser)
+    _add_limit_options(parser)
     _add_resume_options(parser)
     add_request_options(parser)
     add_endpoint_options(parser)
@@ -55,8 +59,6 @@ def add_parser(subparsers: Any) -> None:
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("run")
-    group.add_argument("-c", "--concurrency", type=int, metavar="N", help="requests under way at the same time (10)")
-    group.add_argument("--max-qps", type=float, metavar="N", help="requests a second at most, retries included")
     group.add_argument("-n", "--limit", type=int, metavar="N", help="take only the first N rows")
     group.add_argument(
         "--format", default="auto", choices=("auto", "openai_chat", "alpaca", "simple"),
@@ -68,6 +70,22 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         help="how long requests under way may finish after Ctrl-C or SIGTERM; a second signal ends it at once (10)",
     )  # fmt: skip
     group.add_argument(
+        "--max-time", type=float, metavar="SECONDS",
+        help="for the run: then nothing new is asked, and what is under way has --grace. The same command goes on later",
+    )  # fmt: skip
+    group.add_argument(
+        "--fail-over", type=float, metavar="SHARE", help="stop when more than this share of the rows failed: 0 to 1"
+    )
+    group.add_argument(
+        "--on-truncated", choices=("keep", "error", "retry"),
+        help="an answer that was cut at a token limit: keep it, count it as failed, or ask once more with more tokens "
+        "(keep)",
+    )  # fmt: skip
+    group.add_argument(
+        "--on-invalid", choices=("keep", "error", "retry"),
+        help="an answer that is not of the form that response_format asks for (error)",
+    )  # fmt: skip
+    group.add_argument(
         "--track-cost",
         action=argparse.BooleanOptionalAction,
         default=None,
@@ -76,6 +94,27 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--return-usage", action=argparse.BooleanOptionalAction, default=None, help="show the tokens used"
     )
+
+
+def _add_limit_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "limits", "Of each endpoint, retries included. They are kept, and may be combined."
+    )
+    group.add_argument("-c", "--concurrency", type=int, metavar="N", help="requests under way at the same time (10)")
+    group.add_argument("--max-qps", type=float, metavar="N", help="requests a second at most")
+    group.add_argument("--max-rpm", type=float, metavar="N", help="requests a minute at most")
+    group.add_argument("--max-tpm", type=float, metavar="N", help="tokens a minute at most, in and out together")
+    group.add_argument("--max-input-tpm", type=float, metavar="N", help="tokens of the requests a minute at most")
+    group.add_argument("--max-output-tpm", type=float, metavar="N", help="tokens of the answers a minute at most")
+    group.add_argument(
+        "--adaptive", action=argparse.BooleanOptionalAction, default=None,
+        help="find the rate that the server accepts, from its refusals and what its headers say (on)",
+    )  # fmt: skip
+    group.add_argument("--min-qps", type=float, metavar="N", help="requests a second that --adaptive never goes below")
+    group.add_argument(
+        "--hedge", type=float, metavar="QUANTILE",
+        help="send a row once more when it takes longer than this share of the others, 0.95 say; the first answer counts",
+    )  # fmt: skip
 
 
 def _add_resume_options(parser: argparse.ArgumentParser) -> None:
@@ -109,14 +148,19 @@ def run(args: argparse.Namespace) -> int:
     from ...batch.signals import StopSignals
     from ...cancel import CancelToken
     from ...client import jsonl_path
+    from ...config import load_config
 
     set_up_logging(args)
     output = jsonl_path(args.output)
-    config, endpoint = find_endpoint(args)
+    config = load_config(args.config)
     settings = config.batch
+    endpoint = None if asks_pool(args, config) else find_endpoint(args, config)[1]
     source, name, total = _open_input(args.input, args.output)
-    reader = RowReader(source, name, shape=args.format, system=args.system or endpoint.system)
-    rows = FileRows(reader, endpoint.model, request_params(args, endpoint.params), total)
+    client = _client(args, endpoint, settings)
+    system = args.system or (endpoint.system if endpoint is not None else None)
+    reader = RowReader(source, name, shape=args.format, system=system)
+    params = request_params(args, endpoint.params if endpoint is not None else {})
+    rows = FileRows(reader, client.model or "", params, total)
     options = BatchOptions(
         output=output,
         checkpoint=CheckpointOptions(
@@ -132,12 +176,14 @@ def run(args: argparse.Namespace) -> int:
             cost=_first(args.track_cost, settings.track_cost, True),
         ),
         grace=args.grace,
+        max_time=_first(args.max_time, settings.max_time),
+        fail_over=_first(args.fail_over, settings.fail_over),
         limit=args.limit,
         give_resumed=False,
     )
     cancel = CancelToken()
     sys.setswitchinterval(SWITCH_INTERVAL)
-    with _client(args, endpoint, settings) as client:
+    with client:
         job = client.batch_job(options, cancel)
         with StopSignals(cancel) as signals:
             for _ in job.run(rows):
@@ -149,13 +195,22 @@ def run(args: argparse.Namespace) -> int:
     return _exit_code(job)
 
 
-def _client(args: argparse.Namespace, endpoint: Any, settings: BatchSettings) -> Any:
-    return make_client(
-        args,
-        endpoint,
+def _client(args: argparse.Namespace, endpoint: ResolvedEndpoint | None, settings: BatchSettings) -> LLMClient:
+    """Return a client for one endpoint, or for those of the configuration."""
+    rates = ("max_qps", "min_qps", "max_rpm", "max_tpm", "max_input_tpm", "max_output_tpm", "adaptive")
+    options = {name: _first(getattr(args, name), getattr(settings, name)) for name in rates}
+    options.update(
         concurrency_limit=_first(args.concurrency, settings.concurrency),
-        max_qps=_first(args.max_qps, settings.max_qps),
         timeout=settings.timeout,
+        total_timeout=settings.total_timeout,
+        on_truncated=args.on_truncated,
+        on_invalid=args.on_invalid,
+        hedge=args.hedge,
+    )
+    if endpoint is not None:
+        return make_client(args, endpoint, **options)
+    return make_pool(
+        args, settings.endpoints, fallback=settings.fallback, load_balance=settings.load_balance, **options
     )
 
 
@@ -219,6 +274,11 @@ def _sentence(summary: dict[str, Any], args: argparse.Namespace) -> str:
     parts.append(f"{summary['elapsed']:.1f} s")
     if summary["total_tokens"]:
         parts.append(f"{short_number(summary['total_tokens'])} tokens")
+    for endpoint in summary["endpoints"]:
+        if endpoint["learned"] is not None and endpoint["rate"] is not None:
+            parts.append(f"{endpoint['place']} accepts about {endpoint['rate']:.1f} requests a second")
+        if endpoint["state"] in ("cooling", "probing"):
+            parts.append(f"{endpoint['place']} was left alone at the end ({endpoint['last_error']})")
     return f"{', '.join(parts)}; see {args.output}"
 
 
@@ -234,12 +294,16 @@ def _how_to_go_on(args: argparse.Namespace, job: BatchJob) -> str:
 
 
 def _exit_code(job: BatchJob) -> int:
-    """Return 0 if every row is answered; else 1, or what all failures have in common if nothing was answered at all."""
+    """Return 0 if every row is answered; else why the run stopped, or what all failures have in common."""
     import flexllm.errors as errors
 
-    from ..exits import AUTHENTICATION, DONE, FAILED, UNREACHED, exit_code
+    from ..exits import AUTHENTICATION, DEADLINE, DONE, FAILED, UNREACHED, exit_code
 
-    tally = job.tally
+    tally, stopped = job.tally, job.stopped
+    if stopped is not None and stopped.reason == "max_time":
+        return DEADLINE
+    if stopped is not None and stopped.reason == "fatal" and stopped.error is not None:
+        return exit_code(stopped.error)
     if not tally.failed:
         return DONE
     codes = {exit_code(getattr(errors, kind)("")) for kind in tally.errors_by_class}

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import FakeBackend
+from fake_endpoint import PlainProvider, Reply, Setup, events, ok
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flexllm.backends.media import MediaBackend
+from flexllm.backends.turn import Turn
 from flexllm.cancel import CancelToken
-from flexllm.chat import ChatCompletionResult, ChatRequest, Chunk
+from flexllm.chat import ChatRequest
 from flexllm.errors import ConnectionFailed, InputError
 from flexllm.media.inline import has_parts, inline_messages
 from flexllm.media.load import MediaStore
@@ -253,64 +253,104 @@ def test_without_local_files_base64_is_still_base64(folder: Path) -> None:
         inlined(audio("a.wav"), {"local_files": False})
 
 
-# The backend around all this.
+# On the way of a request, around all this.
 
 
 def request(content: Any) -> ChatRequest:
     return ChatRequest([{"role": "system", "content": "brief"}, {"role": "user", "content": content}], "m", {"n": 1})
 
 
-def backend(**wants: Any) -> tuple[MediaBackend, FakeBackend]:
-    below = FakeBackend("fine")
-    return MediaBackend(below, store(), MediaWants(**wants)), below
+class Reading:
+    """Attempts at an endpoint that reads media, and what became of a request."""
+
+    def __init__(self, *answers: Any, media: MediaStore | None = None, wants: Any = None, **options: Any) -> None:
+        self.provider = PlainProvider(**(wants or {}))
+        self.setup = Setup(*answers, media=media or store(), provider=self.provider, **options)
+        self.ask = self.setup.attempts.complete
+        self.stream = self.setup.attempts.stream
+        self.asked = self.provider.asked
+
+
+def noted(*failures: Exception) -> tuple[MediaStore, list[str]]:
+    """A store whose downloads fail first, and the URLs that it was asked for."""
+    urls: list[str] = []
+    to_come = list(failures)
+
+    def note(url: str, **limits: Any) -> tuple[bytes, str]:
+        urls.append(url)
+        if to_come:
+            raise to_come.pop(0)
+        return PNG, ""
+
+    return MediaStore(MediaOptions(), download=note), urls
 
 
 def test_a_plain_conversation_goes_down_as_the_same_object() -> None:
-    media, below = backend(inline_remote=ALL)
+    reading = Reading(ok(), Reply(events("END")), ok(), wants={"inline_remote": ALL})
     plain, parts = request("a.png"), request([{"type": "text", "text": "a.png"}])
-    media.complete(plain)
-    list(media.stream(plain))
-    media.complete(parts)
-    assert all(seen is given for seen, given in zip(below.requests, (plain, plain, parts), strict=True))
+    reading.ask(plain)
+    list(reading.stream(plain))
+    reading.ask(parts)
+    assert all(seen is given for seen, given in zip(reading.asked, (plain, plain, parts), strict=True))
     assert not has_parts(plain.messages)
     assert has_parts(parts.messages)
 
 
 def test_a_message_without_content_is_no_obstacle() -> None:
-    media, below = backend()
-    asked = ChatRequest([{"role": "assistant", "tool_calls": []}, {"role": "user", "content": [image(b64(PNG))]}], "m")
-    media.complete(asked)
-    assert below.requests[0].messages[1] == {"role": "user", "content": [image(URIS["png"])]}
+    reading = Reading(ok())
+    reading.ask(
+        ChatRequest([{"role": "assistant", "tool_calls": []}, {"role": "user", "content": [image(b64(PNG))]}], "m")
+    )
+    assert reading.asked[0].messages[1] == {"role": "user", "content": [image(URIS["png"])]}
 
 
 def test_media_stand_inline_below_and_the_rest_of_the_request_is_kept(folder: Path) -> None:
-    media, below = backend()
+    reading = Reading(ok("fine"), Reply(events("fine", "END")))
     asked = request([image("a.png")])
-    assert media.complete(asked).content == "fine"
-    assert list(media.stream(asked)) == [Chunk(content="fine"), ChatCompletionResult("fine")]
-    for seen in below.requests:
+    assert reading.ask(asked).content == "fine"
+    assert [piece.content for piece in reading.stream(asked)] == ["fine", "fine"]
+    for seen in reading.asked:
         assert seen.messages[1]["content"] == [image(URIS["png"])]
         assert seen.messages[0] is asked.messages[0]
         assert (seen.model, seen.params) == ("m", {"n": 1})
     assert asked.messages[1]["content"] == [image("a.png")]
 
 
-def test_a_medium_that_cannot_be_read_asks_nobody_below() -> None:
-    media, below = backend()
-    with pytest.raises(InputError):
-        media.complete(request([image("missing.png")]))
-    with pytest.raises(InputError):
-        media.stream(request([image("missing.png")]))
-    assert below.requests == []
+def test_an_endpoint_without_a_store_hands_media_on_as_they_are() -> None:
+    setup = Setup(ok())
+    asked = request([image("a.png")])
+    setup.attempts.complete(asked)
+    assert setup.endpoint._provider.asked[0] is asked  # type: ignore[attr-defined]
 
 
-def test_a_failed_download_is_not_dressed_as_a_wrong_input() -> None:
-    def fail(url: str, **limits: Any) -> tuple[bytes, str]:
-        raise ConnectionFailed("it answered 503")
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_a_medium_that_cannot_be_read_asks_nobody(folder: Path, streamed: bool) -> None:
+    reading = Reading(ok())
+    with pytest.raises(InputError, match=r"missing\.png"):
+        if streamed:
+            next(reading.stream(request([image("missing.png")])))
+        else:
+            reading.ask(request([image("missing.png")]))
+    assert (reading.asked, reading.setup.gate.taken) == ([], 0)
 
-    media = MediaBackend(FakeBackend(), MediaStore(MediaOptions(), download=fail), MediaWants(inline_remote=ALL))
-    with pytest.raises(ConnectionFailed, match="it answered 503"):
-        media.complete(request([image("https://example.org/a.png")]))
+
+def test_media_are_read_once_for_all_attempts_of_a_row() -> None:
+    media, urls = noted()
+    reading = Reading(ok("x", 500), ok("x", 500), ok(), media=media, wants={"inline_remote": ALL})
+    assert reading.ask(request([image("https://example.org/a.png")])).attempts == 3
+    assert urls == ["https://example.org/a.png"]
+    assert reading.asked[0].messages is reading.asked[1].messages is reading.asked[2].messages
+
+
+def test_a_failed_download_is_neither_tried_again_nor_blamed_on_the_endpoint() -> None:
+    media, urls = noted(ConnectionFailed("it answered 503", endpoint="http://pictures"))
+    reading = Reading(ok(), media=media, wants={"inline_remote": ALL})
+    with pytest.raises(ConnectionFailed, match="it answered 503") as caught:
+        reading.ask(request([image("https://example.org/a.png")]))
+    assert (caught.value.attempts, caught.value.endpoint, len(urls)) == (0, "http://pictures", 1)
+    assert (reading.asked, reading.setup.gate.taken, reading.setup.sleeps) == ([], 0, [])
+    health = reading.setup.endpoint.health()
+    assert (health.sent, health.failed, health.last_error) == (0, 0, None)
 
 
 def test_the_token_reaches_the_download() -> None:
@@ -320,25 +360,32 @@ def test_the_token_reaches_the_download() -> None:
         seen.append(limits["cancel"])
         return PNG, ""
 
-    media = MediaBackend(FakeBackend(), MediaStore(MediaOptions(), download=note), MediaWants(inline_remote=ALL))
+    media = MediaStore(MediaOptions(), download=note)
+    reading = Reading(ok(), Reply(events("END")), media=media, wants={"inline_remote": ALL})
     cancel = CancelToken()
-    media.complete(request([image("https://example.org/a.png")]), cancel)
-    list(media.stream(request([image("https://example.org/b.png")]), cancel))
+    reading.ask(request([image("https://example.org/a.png")]), cancel)
+    list(reading.stream(request([image("https://example.org/b.png")]), cancel))
     assert seen == [cancel, cancel]
 
 
-def test_closing_closes_what_is_below() -> None:
-    media, below = backend()
-    media.close()
-    assert below.closed
+def test_each_endpoint_of_a_row_has_media_as_its_provider_wants_them() -> None:
+    media, urls = noted()
+    remote, inline = PlainProvider(), PlainProvider(inline_remote=ALL)
+    one, other = (Setup(ok(), media=media, provider=provider) for provider in (remote, inline))
+    turn, asked = Turn(None), request([image("https://example.org/a.png")])
+    one.endpoint.complete(asked, turn)
+    other.endpoint.complete(asked, turn)
+    assert remote.asked[0] is asked
+    assert inline.asked[0].messages[1]["content"] == [image(URIS["png"])]
+    assert len(urls) == 1
 
 
 def test_both_steps_together(folder: Path) -> None:
-    media, below = backend(inline_remote=ALL)
+    reading = Reading(ok(), wants={"inline_remote": ALL})
     given = [{"role": "user", "content": ["look", Path("a.png"), PNG, {"type": "audio", "audio": WAV}, Path("a.pdf")]}]
     messages = json.loads(json.dumps(as_messages(given)))  # as a row of a batch would come
-    media.complete(ChatRequest(messages, "m"))
-    assert below.requests[0].messages[0]["content"] == [
+    reading.ask(ChatRequest(messages, "m"))
+    assert reading.asked[0].messages[0]["content"] == [
         {"type": "text", "text": "look"},
         image(URIS["png"]),
         image(URIS["png"]),

@@ -1,0 +1,356 @@
+"""The only retry loop of the house: choose an endpoint, let it try, judge what came of it, pause, and again."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from types import TracebackType
+
+from ..cancel import CancelToken
+from ..chat import ChatCompletionResult, ChatRequest, Chunk
+from ..errors import (
+    AllEndpointsFailed,
+    FlexLLMError,
+    NotFound,
+    PermissionDenied,
+    RequestCancelled,
+    RequestError,
+    StreamBroken,
+)
+from ..health import EndpointHealth
+from ..limits import GateClosed, is_refusal
+from ..retry import RetryPolicy, blame
+from .choice import Choice, OneEndpoint
+from .endpoint import MOST_PAGES, Endpoint
+from .hedge import Hedged, HedgePolicy, Hedging, Leg
+from .turn import Turn
+
+log = logging.getLogger(__name__)
+
+
+class Attempts:
+    """Answers each row with as many attempts as its budget allows, at one endpoint or at several. A backend.
+
+    Args:
+        choice: Says whom to ask.
+        retry: How often, after what pause, and for how long.
+        model: What stands for an endpoint's own model in requests to a pool; None sends every name as it is.
+        hedge: Which requests are sent once more because they are slow; None for none.
+        distribute: See `Choice.take`.
+        sleep: Used for pauses when there is no token to wait on.
+    """
+
+    def __init__(
+        self,
+        choice: Choice,
+        retry: RetryPolicy,
+        *,
+        model: str | None = None,
+        hedge: HedgePolicy | None = None,
+        distribute: bool = True,
+        rng: random.Random | None = None,
+        sleep: Callable[[float], object] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.choice = choice
+        self.only = choice.endpoints[0] if isinstance(choice, OneEndpoint) else None  # then nobody need be asked whom
+        self.retry = retry
+        self.rng = rng or random.Random()
+        self.sleep = sleep
+        self.clock = clock
+        self.distributes = distribute
+        self._model = model
+        self._hedging = Hedging(hedge) if hedge is not None else None
+
+    def complete(self, request: ChatRequest, cancel: CancelToken | None = None) -> ChatCompletionResult:
+        """Return the answer.
+
+        Raises:
+            RequestError: The last attempt's, or one that no further attempt can change.
+            AllEndpointsFailed: Every attempt at several endpoints failed.
+        """
+        row = _Row(self, request.model, cancel)
+        for endpoint in row:
+            with row:
+                if self._hedging is None:
+                    result = endpoint.complete(self._for(endpoint, request), row)
+                else:
+                    result = self._hedged(self._hedging, endpoint, request, row)
+        return result if row.requests == 1 else replace(result, attempts=row.requests)
+
+    def stream(self, request: ChatRequest, cancel: CancelToken | None = None) -> Iterator[Chunk | ChatCompletionResult]:
+        """Yield pieces, then the whole. Until the first piece is handed on, failed attempts are repeated."""
+        row = _Row(self, request.model, cancel)
+        for endpoint in row:
+            with row:
+                yield from endpoint.stream(self._for(endpoint, request), row)
+
+    def models(self, cancel: CancelToken | None = None) -> list[str]:
+        """Return the ids of the models that the endpoints offer, each once.
+
+        Raises:
+            RequestError: No endpoint told; the first one's error.
+        """
+        ids: dict[str, None] = {}
+        errors: list[FlexLLMError] = []
+        for endpoint in self.choice.endpoints:
+            try:
+                ids.update(dict.fromkeys(self._models_of(endpoint, cancel)))
+            except RequestError as error:
+                if isinstance(error, RequestCancelled):
+                    raise
+                errors.append(error)
+        if len(errors) == len(self.choice.endpoints):
+            raise errors[0]
+        return list(ids)
+
+    def health(self) -> tuple[EndpointHealth, ...]:
+        """Return how each endpoint does."""
+        return self.choice.health()
+
+    def close(self) -> None:
+        """Close idle connections."""
+        if self._hedging is not None:
+            self._hedging.close()
+        for endpoint in self.choice.endpoints:
+            endpoint.close()
+
+    def _hedged(self, hedging: Hedging, endpoint: Endpoint, request: ChatRequest, row: _Row) -> ChatCompletionResult:
+        """Make one attempt, of two requests if the first is slow."""
+        outer = row.cancel
+        legs: list[Leg] = []
+
+        def first(leg: Leg) -> ChatCompletionResult:
+            row.cancel, row.on_sent = leg, leg.sent
+            try:
+                return endpoint.complete(self._for(endpoint, request), row)
+            finally:
+                row.cancel, row.on_sent = outer, None
+
+        def second() -> Callable[[Leg], ChatCompletionResult] | None:
+            other = self.choice.spare(endpoint)
+            if other is None:
+                return None
+
+            def ask(leg: Leg) -> ChatCompletionResult:
+                legs.append(leg)
+                return self._second(other, request, row, leg)
+
+            return ask
+
+        try:
+            hedged = hedging.run(first, second, outer)
+        except FlexLLMError:
+            if legs and legs[0].sent_at is not None:
+                row.hedged(None)
+            raise
+        if hedged.requests > 1:
+            row.hedged(hedged)
+        return hedged.answer
+
+    def _second(self, endpoint: Endpoint, request: ChatRequest, row: _Row, leg: Leg) -> ChatCompletionResult:
+        turn = row.beside(leg)
+        turn.on_sent = leg.sent
+        ended: BaseException | None = None
+        try:
+            return endpoint.complete(self._for(endpoint, request), turn)
+        except RequestError as error:
+            ended = endpoint.told(error, request.model, turn.number)
+            raise
+        except BaseException as error:
+            ended = error
+            raise
+        finally:
+            self.choice.give(endpoint, ended)
+
+    def _models_of(self, endpoint: Endpoint, cancel: CancelToken | None) -> list[str]:
+        """Return what one server offers, all pages of it."""
+        ids: list[str] = []
+        page: str | None = None
+        pages: set[str | None] = set()
+        while page not in pages and len(pages) < MOST_PAGES:
+            pages.add(page)
+            row = _Row(self, None, cancel, only=endpoint)
+            for _ in row:
+                with row:
+                    found, page = endpoint.models(row, page)
+            ids += found
+            if page is None:
+                break
+        return ids
+
+    def is_own_model(self, model: str | None) -> bool:
+        """Return whether a request asks each endpoint for its own model, and not for one that its caller names."""
+        return model is None or self._model is None or model == self._model
+
+    def _for(self, endpoint: Endpoint, request: ChatRequest) -> ChatRequest:
+        if endpoint.model is None or request.model != self._model or request.model == endpoint.model:
+            return request
+        return replace(request, model=endpoint.model)
+
+
+class _Row(Turn):
+    """A row in its loop. Iterating gives an endpoint for each attempt; each is made inside `with row`, which ends the
+    loop when it brings an answer, and raises when there is to be no further attempt."""
+
+    requests = 0  # attempts, and what was sent beside them
+    _endpoint: Endpoint
+    _errors: tuple[RequestError, ...] = ()
+    _failed: tuple[Endpoint, ...] = ()
+    _pause = 0.0
+    _is_over = False
+    _lost: BaseException | None = None  # what the first request ended in where the second one answered
+
+    def __init__(
+        self, attempts: Attempts, model: str | None, cancel: CancelToken | None, *, only: Endpoint | None = None
+    ) -> None:
+        super().__init__(cancel, attempts.retry.total_timeout, attempts.clock)
+        self._attempts = attempts
+        self._model = model
+        self._only = only or attempts.only
+        self.may_leave = self._only is None
+        self.backoff = attempts.retry.retry_delay
+
+    def hedged(self, hedged: Hedged[ChatCompletionResult] | None) -> None:
+        """Count a second request that was sent beside the attempt's own; None if neither brought an answer."""
+        self.requests += 1
+        self._endpoint.count_hedged()
+        if hedged is not None and hedged.winner == "second":
+            # An endpoint whose request was cut off has proved nothing, one that failed has.
+            self._lost = hedged.failed or RequestCancelled("cut off, for the second was quicker", attempts=0)
+
+    def __iter__(self) -> _Row:
+        return self
+
+    def __next__(self) -> Endpoint:
+        if self._is_over:
+            raise StopIteration
+        if self._pause:
+            self._wait()
+        self._endpoint = self._only or self._take()
+        if self._only is None:
+            self.shares = max(1, self._attempts.choice.attempts_at_least - len({*self._failed}))
+        self.number += 1
+        self.requests += 1
+        return self._endpoint
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        if error is None:
+            self._is_over = True
+            if self._only is None:
+                self._give(self._lost)
+            return False
+        if self._only is None:
+            self._give(error)
+        if isinstance(error, GateClosed):  # it was not sent: the choice finds another, or waits
+            self.number -= 1
+            self.requests -= 1
+            return True
+        if not isinstance(error, RequestError):
+            return False
+        final = self._judge(error)
+        if final is not None and final is not error:
+            raise final from error
+        return final is None
+
+    def _take(self) -> Endpoint:
+        try:
+            attempts = self._attempts
+            return attempts.choice.take(self._failed, self.cancel, self._patience(), attempts.distributes)
+        except AllEndpointsFailed as error:
+            error.attempts, error.errors = self.requests, list(self._errors) or error.errors
+            raise
+        except RequestCancelled as error:
+            error.attempts, error.model = self.requests, self._model
+            raise
+        except RequestError as error:  # it had to wait for too long
+            if not self._errors:
+                raise
+            raise self._out_of_time() from error
+
+    def _give(self, ended: BaseException | None) -> None:
+        if isinstance(ended, RequestError):
+            self._endpoint.mask(ended)  # before anybody notes it down
+        if isinstance(ended, (NotFound, PermissionDenied)) and not self._attempts.is_own_model(self._model):
+            ended = RequestCancelled("the caller's model is not there", attempts=0)  # which is no fault of the endpoint
+        self._attempts.choice.give(self._endpoint, ended)
+
+    def _judge(self, error: RequestError) -> FlexLLMError | None:
+        """Return what the row fails with, or None after setting the pause before the next attempt."""
+        if not error.attempts and not isinstance(error, RequestCancelled):
+            # It was not sent, and neither the server nor the moment is to blame; or the time was over in the gate.
+            if not self._errors:
+                return error
+            is_late = self.until is not None and self._attempts.clock() >= self.until
+            return self._out_of_time() if is_late else self._verdict()
+        error.request_id = error.request_id or self.request_id
+        self._endpoint.told(error, self._model, self.requests)
+        if isinstance(error, RequestCancelled):
+            return error
+        if self.has_begun:
+            return self._broken(error)
+        self._errors += (error,)
+        self._failed += (self._endpoint,)
+        pause = self._pause_after(error)
+        if pause is None:
+            return self._verdict()
+        if self.until is not None and self._attempts.clock() + pause >= self.until:
+            return self._out_of_time()
+        log.info(
+            "attempt %d at %s failed (%s); the next in %.1f s (request id %s)",
+            self.number, self._endpoint.place, error, pause, error.request_id,
+        )  # fmt: skip
+        self._pause = 0.0 if is_refusal(error) else pause  # its gate waits, and keeps the order
+        return None
+
+    def _pause_after(self, error: RequestError) -> float | None:
+        """Return the seconds until the next attempt, None if there is to be none."""
+        attempts, kind = self._attempts, blame(error)
+        choice, retry = attempts.choice, attempts.retry
+        if kind == "request" or self.number >= max(retry.retry_times + 1, choice.attempts_at_least):
+            return None
+        if self._only is None and choice.has_other(self._failed, self._patience() if kind == "endpoint" else None):
+            return 0.0
+        return retry.delay(error, self.number, attempts.rng)
+
+    def _verdict(self) -> FlexLLMError:
+        return (
+            self._errors[-1] if self._only is not None else self._attempts.choice.verdict(self._errors, self.requests)
+        )
+
+    def _out_of_time(self) -> FlexLLMError:
+        last, total = self._errors[-1], self._attempts.retry.total_timeout
+        last.args = (f"{last}; no time is left of the {total:g} s for all attempts (total_timeout)",)
+        return self._verdict()
+
+    def _patience(self) -> float | None:
+        """Return when to give up waiting for an endpoint; the row's time has not begun before it is first sent."""
+        total = self._attempts.retry.total_timeout
+        return self._attempts.clock() + total if self.until is None and total is not None else self.until
+
+    def _wait(self) -> None:
+        pause, self._pause = self._pause, 0.0
+        if self.cancel is None:
+            self._attempts.sleep(pause)
+        elif self.cancel.wait(pause):
+            stopped = RequestCancelled(f"stopped before attempt {self.number + 1}")
+            raise self._endpoint.told(stopped, self._model, self.requests) from self._errors[-1]
+
+    def _broken(self, error: RequestError) -> StreamBroken:
+        arrived = self.arrived()
+        broken = StreamBroken(
+            f"the stream ended early, after {len(arrived.content)} characters: {error}",
+            partial=arrived.content,
+            result=arrived,
+            request_id=error.request_id or arrived.request_id,
+        )
+        self._endpoint.told(broken, self._model, self.requests)
+        return broken

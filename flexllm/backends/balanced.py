@@ -1,0 +1,376 @@
+"""Several endpoints as one: who is asked next, who is left alone for a while, and who waits for whom.
+
+Whether an endpoint is well is the router's matter, which applications may use by itself; how many requests it may have
+under way, and who waits for a place, is this room's.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from ..cancel import CancelToken
+from ..errors import (
+    AllEndpointsFailed,
+    ApiStatusError,
+    FlexLLMError,
+    RequestCancelled,
+    RequestError,
+)
+from ..fork import forget_in_child
+from ..health import EndpointHealth
+from ..limits import Gate, RateLimit, is_refusal
+from ..limits.line import Line, Turn
+from ..retry import MAX_RETRY_AFTER, blame
+from ..router import ProviderRouter
+from .choice import PoolOptions
+from .endpoint import Endpoint
+
+log = logging.getLogger(__name__)
+
+LONG_COOLING = 3600.0
+"""Seconds for which an endpoint is left alone that refuses the key, the account or the model: somebody has to mend it."""
+
+
+class Balancer:
+    """Chooses among several endpoints. May be shared by threads; those that wait are served in order.
+
+    Args:
+        endpoints: At least one.
+        router: Holds their health; made of the same endpoints.
+        options: The strategy is the router's.
+        sleep: Sleeps for `Turn.seconds` at most, and less if the turn is woken.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        options: PoolOptions,
+        *,
+        router: ProviderRouter[Endpoint] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[Turn], object] = Turn.sleep,
+    ) -> None:
+        self.endpoints = tuple(endpoints)
+        self.options = options
+        self.router = router or ProviderRouter(
+            endpoints,
+            options.load_balance,
+            failure_threshold=options.failure_threshold,
+            recovery_time=options.recovery_time,
+            load=self._load,
+            clock=clock,
+        )
+        self._takes_first = options.load_balance == "fallback"
+        self._most = options.total_concurrency_limit or sum(one.gate.limit.concurrency for one in endpoints)
+        self._pace = None
+        if options.total_max_qps is not None:
+            # It holds nobody back but by the rate: places are counted here.
+            limit = RateLimit(concurrency=1_000_000, max_qps=options.total_max_qps, adaptive=False)
+            self._pace = Gate(limit, clock=clock, sleep=sleep)
+        self._errors: dict[Endpoint, RequestError] = {}  # the last failure of each that was not well since
+        self._clock, self._sleep = clock, sleep
+        self._after_fork_in_child()
+        forget_in_child(self)
+
+    def _after_fork_in_child(self) -> None:
+        self._lock = threading.Lock()
+        self._line = Line()
+        self._waiting: dict[Turn, _Wish] = {}
+        self._taken = dict.fromkeys(self.endpoints, 0)
+        self._taken_in_all = 0
+
+    @property
+    def attempts_at_least(self) -> int:
+        """One at each endpoint, where rows may go on to others."""
+        return len(self.endpoints) if self.options.fallback else 1
+
+    def take(
+        self, failed: Sequence[Endpoint], cancel: CancelToken | None, until: float | None, distribute: bool = True
+    ) -> Endpoint:
+        """Return whom to ask now; see `Choice.take`. While all cool, the first to return is waited for."""
+        spreads = distribute and not self._takes_first
+        while True:
+            endpoint = self._place(_Wish(failed, until, self._clock(), spreads), cancel)
+            if self._pace is None:
+                return endpoint
+            try:
+                # The time of a row that was never sent has not begun.
+                with self._pace.permit(cancel, again=bool(failed), until=until if failed else None):
+                    pass
+            except BaseException:
+                self._give_back(endpoint)
+                raise
+            if self._may_return_in(endpoint) <= 0.0:
+                return endpoint
+            self._give_back(endpoint)  # it has failed other rows while this one waited for the rate
+
+    def _place(self, wish: _Wish, cancel: CancelToken | None) -> Endpoint:
+        with self._lock:
+            if not self._line:
+                endpoint = self._choose(wish)
+                if endpoint is not None:
+                    return self._reserve(endpoint)
+            turn = Turn(again=bool(wish.failed))
+            self._line.join(turn)
+            self._waiting[turn] = wish
+            if self._line.first is not turn:
+                self._serve()  # those before it may wait for an endpoint that it does not need
+        return self._stand_in_line(turn, wish, cancel)
+
+    def _give_back(self, endpoint: Endpoint) -> None:
+        self.give(endpoint, RequestCancelled("not sent", attempts=0))
+
+    def give(self, endpoint: Endpoint, error: BaseException | None) -> None:
+        """Take note of how an attempt ended, and let in who waits for a place."""
+        self._mark(endpoint, error)
+        with self._lock:
+            self._taken[endpoint] -= 1
+            self._taken_in_all -= 1
+            if self._line:
+                self._serve()
+                if self._line and self._has_places(endpoint):
+                    self._line.wake_first()  # nobody could use the place: it may have to wait for another moment now
+
+    def has_other(self, failed: Sequence[Endpoint], until: float | None) -> bool:
+        """Return whether an endpoint that has not failed the row can be asked now, or by `until`."""
+        if not self.options.fallback:
+            return False
+        patience = 0.0 if until is None else max(0.0, until - self._clock())
+        return any(self._returns_in(one) <= patience for one in self.endpoints if one not in failed)
+
+    def spare(self, busy: Endpoint) -> Endpoint | None:
+        """Return, and reserve, another endpoint that is well and has room; the same one if it is the only one."""
+        with self._lock:
+            if self._taken_in_all >= self._most:
+                return None
+            others = [one for one in self.endpoints if one is not busy] or [busy]
+            found = self.router.choose(
+                lambda one: one in others and self._has_room(one) and self.router.state(one) == "ready"
+            )
+            return None if found is None else self._reserve(found)
+
+    def verdict(self, errors: Sequence[RequestError], attempts: int) -> FlexLLMError:
+        """Return the last error where it decides, or was the only endpoint's; else all of them as one."""
+        last = errors[-1]
+        places = list(dict.fromkeys(str(one.endpoint) for one in errors))
+        if blame(last) == "request" or (len(places) == 1 and (len(self.endpoints) == 1 or not self.options.fallback)):
+            return last
+        latest = {str(one.endpoint): one for one in errors}
+        said = [f"{place}: {_short(_said(latest[place], place))}" for place in places]
+        said += [self._absence(one) for one in self.endpoints if one.place not in places and self._returns_in(one)]
+        which = "all" if len(places) == len(self.endpoints) else f"{len(places)} of"
+        return AllEndpointsFailed(
+            f"{which} {len(self.endpoints)} endpoints failed, after {attempts} attempts: {'; '.join(said)}",
+            errors=errors,
+            attempts=attempts,
+        )
+
+    def health(self) -> tuple[EndpointHealth, ...]:
+        """Return how each endpoint does."""
+        return tuple(one.health(self.router.state(one), self.router.returns_in(one)) for one in self.endpoints)
+
+    # --- health
+
+    def _mark(self, endpoint: Endpoint, error: BaseException | None) -> None:
+        router = self.router
+        if error is None:
+            if router.mark_success(endpoint):
+                log.warning("%s answers again", endpoint.place)
+            if self._errors:
+                self._errors.pop(endpoint, None)
+        elif not isinstance(error, RequestError) or not error.attempts or isinstance(error, RequestCancelled):
+            router.release_probe(endpoint)
+        elif (kind := blame(error)) == "request":  # it answered, and is well
+            router.mark_success(endpoint)
+        else:
+            self._errors[endpoint] = error
+            if is_refusal(error) and kind == "moment":  # which closes its gate, and is no failure
+                router.release_probe(endpoint)
+            elif router.mark_failed(endpoint, cool_for=_cools_for(error) if kind == "endpoint" else None):
+                log.warning("%s is left alone for %.0f s: %s", endpoint.place, router.returns_in(endpoint), error)
+
+    def _load(self, endpoint: Endpoint) -> float:
+        """Return how long a new request would take there, by its latency and the places that are taken."""
+        return (self._taken[endpoint] + 1) / endpoint.gate.limit.concurrency * (endpoint.passages.latency or 0.001)
+
+    def _returns_in(self, endpoint: Endpoint) -> float:
+        return max(self.router.returns_in(endpoint), endpoint.gate.closed_for())
+
+    def _may_return_in(self, endpoint: Endpoint) -> float:
+        """The same, but 0.0 for one that is being tried: the answer to that may come at any moment."""
+        return endpoint.gate.closed_for() if self.router.state(endpoint) == "probing" else self._returns_in(endpoint)
+
+    # --- under the lock
+
+    def _has_places(self, endpoint: Endpoint) -> bool:
+        return self._taken[endpoint] < endpoint.gate.limit.concurrency
+
+    def _has_room(self, endpoint: Endpoint) -> bool:
+        return self._has_places(endpoint) and not endpoint.gate.closed_for()
+
+    def _choose(self, wish: _Wish) -> Endpoint | None:
+        """Return whom a row may be sent to at once, None if it has to wait."""
+        if self._taken_in_all >= self._most:
+            return None
+        wanted = self._wanted(wish)
+        if wish.spreads:
+            return self.router.choose(lambda one: one in wanted and self._has_room(one))
+        # Its place is waited for here and not in its gate: should it fail meanwhile, the row can still go elsewhere.
+        if self._takes_first or not self._is_ready(wish.choice):
+            wish.choice = self.router.choose(lambda one: one in wanted and (self._is_ready(one) or self._has_room(one)))
+        return wish.choice if wish.choice is not None and self._has_room(wish.choice) else None
+
+    def _is_ready(self, endpoint: Endpoint | None) -> bool:
+        return endpoint is not None and self.router.state(endpoint) == "ready" and not endpoint.gate.closed_for()
+
+    def _wanted(self, wish: _Wish) -> Sequence[Endpoint]:
+        """Return the endpoints to which a row may go: those that have not failed it, if any of them is well."""
+        if not wish.failed:
+            return self.endpoints
+        if not self.options.fallback:
+            return wish.failed[-1:]
+        fresh = [one for one in self.endpoints if one not in wish.failed]
+        if any(self._returns_in(one) <= 0.0 for one in fresh):
+            return fresh
+        return self.endpoints
+
+    def _reserve(self, endpoint: Endpoint) -> Endpoint:
+        self._taken[endpoint] += 1
+        self._taken_in_all += 1
+        return endpoint
+
+    def _serve(self) -> None:
+        """Give places to those that wait, in their order, as far as there are any for them."""
+        if not any(self._has_room(one) for one in self.endpoints):
+            return
+        first = self._line.first
+        for turn in self._line:
+            if self._taken_in_all >= self._most:
+                break
+            wish = self._waiting[turn]
+            endpoint = self._choose(wish)
+            if endpoint is not None:
+                wish.given = self._reserve(endpoint)
+                self._leave(turn)
+                turn.wake()
+            elif wish.spreads and not wish.failed:
+                break  # it would take any, and so would all behind it
+        if self._line and self._line.first is not first:
+            self._line.first.wake()  # whoever is first keeps an eye on the clock
+
+    def _leave(self, turn: Turn) -> None:
+        self._line.leave(turn)
+        del self._waiting[turn]
+
+    # --- in line
+
+    def _stand_in_line(self, turn: Turn, wish: _Wish, cancel: CancelToken | None) -> Endpoint:
+        def give_up() -> None:
+            with self._lock:
+                turn.stop()
+
+        if cancel is not None:
+            cancel.on_stop(give_up)
+        try:
+            while (endpoint := self._look(turn, wish)) is None:
+                self._sleep(turn)
+            return endpoint
+        except BaseException:  # the end of the wait, also by Ctrl-C: nobody else may lose his place by it
+            with self._lock:
+                if turn in self._line:
+                    self._leave(turn)
+                elif wish.given is not None:
+                    self._taken[wish.given] -= 1
+                    self._taken_in_all -= 1
+                    self.router.release_probe(wish.given)
+                if self._line:
+                    self._serve()
+                    self._line.wake_first()
+            raise
+        finally:
+            if cancel is not None:
+                cancel.off_stop(give_up)
+
+    def _look(self, turn: Turn, wish: _Wish) -> Endpoint | None:
+        """Return what somebody gave this turn; else say how long it is to sleep, and return None."""
+        with self._lock:
+            if wish.given is None and turn.is_over:
+                raise RequestCancelled("stopped while waiting for its turn; it was not sent", attempts=0)
+            is_first = wish.given is None and self._line.first is turn
+            if is_first:
+                self._serve()
+            if wish.given is not None:
+                return wish.given
+            now = self._clock()
+            soonest = min(self._may_return_in(one) for one in self._wanted(wish))
+            patience = wish.patience(now, is_for_room=soonest <= 0.0)
+            if patience <= 0.0 or soonest > patience:
+                raise self._out_of_service(patience)
+            returns = [seconds for one in self.endpoints if (seconds := self._returns_in(one)) > 0.0]
+            turn.prepare(min([patience, *returns]) if is_first else patience)
+            return None
+
+    def _out_of_service(self, patience: float) -> AllEndpointsFailed:
+        told = "; ".join(self._absence(one) for one in self.endpoints)
+        return AllEndpointsFailed(
+            f"no endpoint can be asked within {max(0.0, patience):.0f} s: {told}",
+            errors=list(self._errors.values()),
+            attempts=0,
+        )
+
+    def _absence(self, endpoint: Endpoint) -> str:
+        """Return why an endpoint cannot be asked, for people."""
+        seconds, error = self._returns_in(endpoint), self._errors.get(endpoint)
+        when = f"is left alone for {seconds:.0f} s" if seconds else "is busy"
+        return f"{endpoint.place} {when}{f' ({_short(_said(error, endpoint.place))})' if error is not None else ''}"
+
+
+class _Wish:
+    """What a row that waits needs, and what it was given.
+
+    Attributes:
+        failed: The endpoints that have failed it.
+        spreads: It goes where there is room.
+        choice: The endpoint that the strategy names for it, where rows do not go where there is room.
+    """
+
+    __slots__ = ("_total", "_until", "choice", "failed", "given", "spreads")
+
+    def __init__(self, failed: Sequence[Endpoint], until: float | None, now: float, spreads: bool) -> None:
+        self.failed = failed
+        self.spreads = spreads
+        self.choice: Endpoint | None = None
+        self.given: Endpoint | None = None
+        self._until = until
+        self._total = math.inf if until is None else until - now
+
+    def patience(self, now: float, *, is_for_room: bool) -> float:
+        """Return how long it may still wait.
+
+        Args:
+            is_for_room: Some endpoint is well and full. Waiting for that does not count for a row that was never sent:
+                its time has not begun, however many are before it.
+        """
+        if self._until is None:
+            return math.inf
+        if is_for_room and not self.failed:
+            self._until = now + self._total
+        return self._until - now
+
+
+def _cools_for(error: RequestError) -> float:
+    """Return for how long an endpoint is left alone that will answer nobody."""
+    wish = error.retry_after if isinstance(error, ApiStatusError) else None
+    return wish if wish is not None and wish > MAX_RETRY_AFTER else LONG_COOLING
+
+
+def _said(error: RequestError, place: str) -> str:
+    return str(error).removeprefix(f"{place}: ")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:199]}…"
