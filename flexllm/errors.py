@@ -298,6 +298,16 @@ class OutputLocked(CheckpointError):
     """Another run is writing this output file."""
 
 
+def release_frames(error: BaseException) -> None:
+    """Let go of what an error that is kept, and not raised, would hold in memory: its traceback, and whatever caused it.
+
+    A traceback holds every frame, and so the request and the reply; with a million failed rows that is the memory. And
+    frames mostly hold the error in return: such rings stay until the garbage collector finds them.
+    """
+    for one in (error, *error.errors) if isinstance(error, AllEndpointsFailed) else (error,):
+        one.__cause__ = one.__context__ = one.__traceback__ = None
+
+
 def error_fields(error: BaseException) -> dict[str, Any]:
     """Return an error as JSON-able fields, as an output row stores it.
 

@@ -163,11 +163,12 @@ class ProviderRouter(Generic[P]):
         # Ids stay unique: the members keep the providers alive.
         self._by_id = {id(member.provider): member for member in self._members}
         self._turn = 0
-        self._lock = threading.Lock()
+        # Re-entrant, for the garbage collector may close a stream that was a probe in a thread that holds the lock.
+        self._lock = threading.RLock()
         forget_in_child(self)
 
     def _after_fork_in_child(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         if self._reseeds:  # else all children would choose alike
             self._rng.seed()
         for member in self._members:

@@ -19,6 +19,7 @@ from ..errors import (
     RequestCancelled,
     RequestError,
     StreamBroken,
+    release_frames,
 )
 from ..health import EndpointHealth
 from ..limits import GateClosed, is_refusal
@@ -86,7 +87,8 @@ class Attempts:
         row = _Row(self, request.model, cancel)
         for endpoint in row:
             with row:
-                yield from endpoint.stream(self._for(endpoint, request), row)
+                result = yield from endpoint.stream(self._for(endpoint, request), row)
+        yield result  # who stops reading here has got his answer: the endpoint has been given back, and is well
 
     def models(self, cancel: CancelToken | None = None) -> list[str]:
         """Return the ids of the models that the endpoints offer, each once.
@@ -257,9 +259,16 @@ class _Row(Turn):
         if not isinstance(error, RequestError):
             return False
         final = self._judge(error)
-        if final is not None and final is not error:
+        if final is None:
+            release_frames(error)
+            return True
+        self._errors = ()
+        if final is error:
+            return False
+        try:
             raise final from error
-        return final is None
+        finally:
+            del final, error  # else this frame, which their tracebacks hold, would hold them
 
     def _take(self) -> Endpoint:
         try:
@@ -341,8 +350,9 @@ class _Row(Turn):
         if self.cancel is None:
             self._attempts.sleep(pause)
         elif self.cancel.wait(pause):
-            stopped = RequestCancelled(f"stopped before attempt {self.number + 1}")
-            raise self._endpoint.told(stopped, self._model, self.requests) from self._errors[-1]
+            raise self._endpoint.told(
+                RequestCancelled(f"stopped before attempt {self.number + 1}"), self._model, self.requests
+            ) from self._errors[-1]
 
     def _broken(self, error: RequestError) -> StreamBroken:
         arrived = self.arrived()

@@ -10,6 +10,7 @@ import logging
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from ..cancel import CancelToken
@@ -77,7 +78,8 @@ class Balancer:
         forget_in_child(self)
 
     def _after_fork_in_child(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._given_back: deque[Endpoint] = deque()  # places that nobody has counted as free yet
         self._line = Line()
         self._waiting: dict[Turn, _Wish] = {}
         self._taken = dict.fromkeys(self.endpoints, 0)
@@ -109,31 +111,47 @@ class Balancer:
             self._give_back(endpoint)  # it has failed other rows while this one waited for the rate
 
     def _place(self, wish: _Wish, cancel: CancelToken | None) -> Endpoint:
-        with self._lock:
-            if not self._line:
-                endpoint = self._choose(wish)
-                if endpoint is not None:
-                    return self._reserve(endpoint)
-            turn = Turn(again=bool(wish.failed))
-            self._line.join(turn)
-            self._waiting[turn] = wish
-            if self._line.first is not turn:
-                self._serve()  # those before it may wait for an endpoint that it does not need
-        return self._stand_in_line(turn, wish, cancel)
+        turn = Turn(again=bool(wish.failed))
+        try:
+            with self._lock:
+                if not self._line:
+                    endpoint = self._choose(wish)
+                    if endpoint is not None:
+                        wish.given = self._reserve(endpoint)
+                if wish.given is None:
+                    self._waiting[turn] = wish
+                    self._line.join(turn)
+                    if self._line.first is not turn:
+                        self._serve()  # those before it may wait for an endpoint that it does not need
+            return wish.given or self._stand_in_line(turn, wish, cancel)
+        except BaseException:  # the end of the wait, also by Ctrl-C: nobody else may lose his place by it
+            self._abandon(turn, wish)
+            raise
+        finally:
+            if self._given_back:
+                self._settle()
 
     def _give_back(self, endpoint: Endpoint) -> None:
         self.give(endpoint, RequestCancelled("not sent", attempts=0))
 
     def give(self, endpoint: Endpoint, error: BaseException | None) -> None:
         """Take note of how an attempt ended, and let in who waits for a place."""
-        self._mark(endpoint, error)
-        with self._lock:
-            self._taken[endpoint] -= 1
-            self._taken_in_all -= 1
-            if self._line:
-                self._serve()
-                if self._line and self._has_places(endpoint):
-                    self._line.wake_first()  # nobody could use the place: it may have to wait for another moment now
+        try:
+            self._mark(endpoint, error)
+        finally:
+            self._given_back.append(endpoint)
+            self._settle()
+
+    def _settle(self) -> None:
+        """Free the places that were given back.
+
+        The garbage collector may close a stream that nobody reads any more, and so give its place back, in a thread that
+        holds the lock, in the midst of anything: that thread does this when it has released the lock.
+        """
+        while self._given_back and not self._lock._is_owned():  # as threading.Condition asks any lock
+            with self._lock:
+                if self._given_back:
+                    self._free(self._given_back[0])
 
     def has_other(self, failed: Sequence[Endpoint], until: float | None) -> bool:
         """Return whether an endpoint that has not failed the row can be asked now, or by `until`."""
@@ -151,7 +169,10 @@ class Balancer:
             found = self.router.choose(
                 lambda one: one in others and self._has_room(one) and self.router.state(one) == "ready"
             )
-            return None if found is None else self._reserve(found)
+            if found is not None:
+                self._reserve(found)
+        self._settle()
+        return found
 
     def verdict(self, errors: Sequence[RequestError], attempts: int) -> FlexLLMError:
         """Return the last error where it decides, or was the only endpoint's; else all of them as one."""
@@ -238,6 +259,15 @@ class Balancer:
             return fresh
         return self.endpoints
 
+    def _free(self, endpoint: Endpoint) -> None:
+        self._taken[endpoint] -= 1
+        self._taken_in_all -= 1
+        self._given_back.popleft()
+        if self._line:
+            self._serve()
+            if self._line and self._has_places(endpoint):
+                self._line.wake_first()  # nobody could use the place: it may have to wait for another moment now
+
     def _reserve(self, endpoint: Endpoint) -> Endpoint:
         self._taken[endpoint] += 1
         self._taken_in_all += 1
@@ -269,31 +299,31 @@ class Balancer:
     # --- in line
 
     def _stand_in_line(self, turn: Turn, wish: _Wish, cancel: CancelToken | None) -> Endpoint:
-        def give_up() -> None:
-            with self._lock:
-                turn.stop()
-
-        if cancel is not None:
-            cancel.on_stop(give_up)
         try:
+            if cancel is not None:
+                cancel.on_stop(turn.stop)
             while (endpoint := self._look(turn, wish)) is None:
+                self._settle()
                 self._sleep(turn)
             return endpoint
-        except BaseException:  # the end of the wait, also by Ctrl-C: nobody else may lose his place by it
-            with self._lock:
-                if turn in self._line:
-                    self._leave(turn)
-                elif wish.given is not None:
-                    self._taken[wish.given] -= 1
-                    self._taken_in_all -= 1
-                    self.router.release_probe(wish.given)
-                if self._line:
-                    self._serve()
-                    self._line.wake_first()
-            raise
         finally:
             if cancel is not None:
-                cancel.off_stop(give_up)
+                cancel.off_stop(turn.stop)
+
+    def _abandon(self, turn: Turn, wish: _Wish) -> None:
+        """Undo whatever was done for a row that does not wait any longer."""
+        with self._lock:
+            if turn in self._line:
+                self._line.leave(turn)
+            self._waiting.pop(turn, None)
+            if wish.given is not None:
+                given, wish.given = wish.given, None
+                self._taken[given] -= 1
+                self._taken_in_all -= 1
+                self.router.release_probe(given)
+            if self._line:
+                self._serve()
+                self._line.wake_first()
 
     def _look(self, turn: Turn, wish: _Wish) -> Endpoint | None:
         """Return what somebody gave this turn; else say how long it is to sleep, and return None."""

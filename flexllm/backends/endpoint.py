@@ -6,7 +6,7 @@ import copy
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
 from typing import TypeVar
@@ -99,8 +99,8 @@ class Endpoint:
             self._learn(permit.cost, result.usage)
         return result
 
-    def stream(self, request: ChatRequest, turn: Turn) -> Iterator[Chunk | ChatCompletionResult]:
-        """Yield the pieces of one attempt, then the whole. `turn` is told when the first has come."""
+    def stream(self, request: ChatRequest, turn: Turn) -> Generator[Chunk, None, ChatCompletionResult]:
+        """Yield the pieces of one attempt; return the whole. `turn` is told when the first has come."""
         if has_parts(request.messages):
             request = self._inlined(request, turn)
         http_request = self._provider.build(request, self._target_now(), stream=True)
@@ -122,7 +122,7 @@ class Endpoint:
             permit.accept(result.usage)
         if permit.cost is not None:
             self._learn(permit.cost, result.usage)
-        yield result
+        return result
 
     def models(self, turn: Turn, page: str | None = None) -> tuple[list[str], str | None]:
         """Return a page of the models that the server offers, and what the next one is asked by; None at the last."""

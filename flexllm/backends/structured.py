@@ -79,7 +79,7 @@ class StructuredBackend:
         try:
             return _parsed(result, wanted)
         except SchemaMismatch as error:
-            mismatch = error
+            mismatch = error.with_traceback(None)  # which would hold this frame, as this frame holds it
         if isinstance(wanted, ResponseFormat) and wanted.repair and not was_cut(result):
             return self._repaired(request, result, mismatch, cancel)
         if self._policy.on_invalid == "retry" and not is_second:

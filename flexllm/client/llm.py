@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -227,7 +228,7 @@ class LLMClient(BaseClient):
         with StopSignals(cancel) as signals:
             items = list(job.run(rows))
         signals.raise_received()
-        items += job.unasked_items(items)
+        items += (replace(item, metadata=_at(metadata_list, item.index)) for item in job.unasked_items(items))
         items.sort(key=_index)
         answers = [item.result if return_usage else item.content for item in items]
         result: BatchResult[Any] = BatchResult(answers, items, job.summary())
@@ -319,6 +320,10 @@ def jsonl_path(name: str | os.PathLike[str]) -> Path:
     if path.suffix != ".jsonl":
         raise ConfigError(f"output_file={str(name)!r} must end in .jsonl: one JSON object is written a line")
     return path
+
+
+def _at(values: Sequence[Any] | None, index: int) -> Any:
+    return None if values is None else values[index]
 
 
 def _until_stopped(job: BatchJob, rows: ListRows) -> Iterator[BatchResultItem]:

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ..backends import Backend
 from ..batch.items import BatchItem
 from ..cancel import CancelToken
-from ..errors import ConfigError, FlexLLMError, RequestCancelled, RequestError
+from ..errors import ConfigError, FlexLLMError, RequestCancelled, RequestError, release_frames
 from ..transport import allow_connections
 
 log = logging.getLogger(__name__)
@@ -220,8 +220,7 @@ def _answer(backend: Backend, item: BatchItem, cancel: CancelToken) -> None:
     except RequestCancelled:
         pass
     except FlexLLMError as error:
-        # Its traceback would keep every frame, and so every request and reply, of a failed row alive.
-        error.__cause__ = error.__context__ = None
-        item.outcome = error.with_traceback(None)
-    except Exception as error:  # a defect below must cost one row, not the run, and must not hide
+        release_frames(error)
+        item.outcome = error
+    except BaseException as error:  # a defect below, or a caller's `sys.exit`, must cost one row, not the run; nor hide
         item.outcome = RequestError(f"unexpected {type(error).__name__}: {error}; please report it")

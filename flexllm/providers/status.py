@@ -39,6 +39,9 @@ QUOTA_CODES = frozenset(
 """Codes of a 4xx that waiting does not cure. Source: provider documentation."""
 
 FILTER_CODES = frozenset({"content_policy_violation", "data_inspection_failed", "DataInspectionFailed"})
+MODEL_CODES = frozenset({"model_not_found"})
+"""Codes of a model that is not there, which some compatible servers send as a 400. Source: OpenAI's error codes."""
+
 CONTEXT_CODES = frozenset({"context_length_exceeded"})
 CONTEXT_WORDS = (
     "maximum context length",
@@ -121,6 +124,8 @@ def _family(status: int, code: str | None, message: str) -> type[ApiStatusError]
         return ContextTooLong
     if code in FILTER_CODES:
         return ContentFiltered
+    if code in MODEL_CODES and 400 <= status < 500:
+        return NotFound
     exact = {401: AuthenticationFailed, 403: PermissionDenied, 404: NotFound, 429: RateLimited}
     if status in exact:
         return exact[status]

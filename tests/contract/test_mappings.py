@@ -246,6 +246,7 @@ ERRORS: list[tuple[str, int, Any, str, bool]] = [
     ("openai", 400, openai_error("Please reduce the length of the messages"), "ContextTooLong", False),
     ("openai", 400, openai_error(), "BadRequest", False),
     ("openai", 404, openai_error(code="model_not_found"), "NotFound", False),
+    ("openai", 400, openai_error(code="model_not_found"), "NotFound", False),
     ("openai", 413, openai_error(), "BadRequest", False),
     ("openai", 422, openai_error(), "BadRequest", False),
     ("openai", 400, openai_error(code="content_policy_violation"), "ContentFiltered", False),

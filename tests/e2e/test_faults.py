@@ -6,7 +6,8 @@ it was sent, and what the other rows felt of it; the mock's own counts are the w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ ALL = RETRIES + 1
 WAIT = 0.1
 """Seconds that a 429 asks to wait."""
 
-PATIENCE: dict[str, Any] = {"timeout": 0.6, "total_timeout": 2.4}
+PATIENCE: dict[str, Any] = {"timeout": 1.0, "total_timeout": 4.0}
 """For what hangs or drips: both limits are reached within seconds."""
 
 MODELS = {"openai": "gpt-4o", "claude": "claude-sonnet-5-5", "gemini": "gemini-3.8-flash"}
@@ -141,9 +142,7 @@ def streamed(client: LLMClient, prompt: str) -> Any:
     return list(client.stream_chunks_sync(prompt))[-1]
 
 
-@pytest.mark.parametrize("provider", MODELS)
-@pytest.mark.parametrize("fault", FATES)
-def test_a_single_call(fault: str, provider: str) -> None:
+def meet_single(fault: str, provider: str) -> None:
     fate = fate_of(fault, "single", provider)
     with one_of(fault, provider) as (server, client):
         ended = ending(lambda: client.chat_completions_sync(STRUCK, return_usage=True))
@@ -154,9 +153,7 @@ def test_a_single_call(fault: str, provider: str) -> None:
         assert (other.finish_reason, other.attempts) == ("stop", 1)
 
 
-@pytest.mark.parametrize("provider", MODELS)
-@pytest.mark.parametrize("fault", FATES)
-def test_a_stream(fault: str, provider: str) -> None:
+def meet_stream(fault: str, provider: str) -> None:
     fate = fate_of(fault, "stream", provider)
     with one_of(fault, provider) as (server, client):
         ended = ending(lambda: streamed(client, STRUCK))
@@ -166,8 +163,7 @@ def test_a_stream(fault: str, provider: str) -> None:
         assert (other.finish_reason, other.attempts) == ("stop", 1)
 
 
-@pytest.mark.parametrize("fault", FATES)
-def test_a_batch(fault: str) -> None:
+def meet_batch(fault: str) -> None:
     fate = FATES[fault]
     prompts = [f"row {number}" for number in range(6)]
     prompts[3] = STRUCK
@@ -188,9 +184,7 @@ def test_a_batch(fault: str) -> None:
         assert (kind, told["count"], told["examples"][0]["row"]) == (fate.ends_in, 1, 3)
 
 
-@pytest.mark.parametrize("way", ["single", "stream", "batch"])
-@pytest.mark.parametrize("fault", FATES)
-def test_a_pool(fault: str, way: str) -> None:
+def meet_pool(fault: str, way: str) -> None:
     fate = fate_of(fault, way)
     with struck(fault) as server, MockServer() as sound:
         endpoints = [at(server, "openai"), at(sound, "openai")]
@@ -213,6 +207,49 @@ def result_of(pool: LLMClient) -> Any:
     if item.error is not None:
         raise item.error
     return item.result
+
+
+MEETINGS: dict[str, Callable[..., None]] = {
+    "test_a_single_call": meet_single,
+    "test_a_stream": meet_stream,
+    "test_a_batch": meet_batch,
+    "test_a_pool": meet_pool,
+}
+
+
+@pytest.fixture(scope="module")
+def met(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[None]]]:
+    """The meetings of this run by the names of their tests. They begin side by side, for most of the time they wait."""
+    with ThreadPoolExecutor(12) as threads:
+        yield {
+            item.name: threads.submit(MEETINGS[item.originalname], **item.callspec.params)
+            for item in request.session.items
+            if isinstance(item, pytest.Function) and item.module is request.module and item.originalname in MEETINGS
+        }
+        threads.shutdown(cancel_futures=True)
+
+
+@pytest.mark.parametrize("provider", MODELS)
+@pytest.mark.parametrize("fault", FATES)
+def test_a_single_call(fault: str, provider: str, met: dict[str, Future[None]], request: pytest.FixtureRequest) -> None:
+    met[request.node.name].result()
+
+
+@pytest.mark.parametrize("provider", MODELS)
+@pytest.mark.parametrize("fault", FATES)
+def test_a_stream(fault: str, provider: str, met: dict[str, Future[None]], request: pytest.FixtureRequest) -> None:
+    met[request.node.name].result()
+
+
+@pytest.mark.parametrize("fault", FATES)
+def test_a_batch(fault: str, met: dict[str, Future[None]], request: pytest.FixtureRequest) -> None:
+    met[request.node.name].result()
+
+
+@pytest.mark.parametrize("way", ["single", "stream", "batch"])
+@pytest.mark.parametrize("fault", FATES)
+def test_a_pool(fault: str, way: str, met: dict[str, Future[None]], request: pytest.FixtureRequest) -> None:
+    met[request.node.name].result()
 
 
 def test_every_failure_of_the_mock_stands_in_the_table() -> None:
