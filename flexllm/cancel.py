@@ -37,16 +37,20 @@ class CancelToken:
         self._wakers: list[Breaker] = []
         self._clock = clock
         self._stopped_at = 0.0
+        self._all_told = False
         self._ends_at: float | None = None
 
     def stop(self) -> None:
         """Let nothing new start, and end every wait. Not for signal handlers: it takes a lock."""
+        if self._all_told:
+            return
         if not self.stopped:
             self._stopped_at = self._clock()
             self._event.set()  # first: should Ctrl-C come in between, the next call does all of it again
             self.stopped = True
-            for listener in list(self._listeners):
-                listener()
+        for listener in list(self._listeners):
+            listener()
+        self._all_told = True  # last, for the same reason: else those that were not told would wait for ever
 
     def abort(self) -> None:
         """Stop, and break off what is on the wire."""

@@ -116,7 +116,9 @@ class ChatCompletionResult:
         latency: Seconds from sending to the last byte, of the attempt that succeeded.
         cached: The answer came from the response cache.
         body: The untouched body as it came; None for a stream, and for a row read back from a file that does not keep it.
-        attempts: How many times the request was sent until it was answered.
+        attempts: How many times the request was sent until it was answered; hedged ones are counted.
+        hedged: How many of these were sent beside another, which was slow, and billed. `usage` is that of the answer alone:
+            what the other took is not told, and is about as much again.
         native_finish_reason: The finish reason in the provider's own word.
         native: What the provider demands back unchanged when the conversation goes on (signed thinking, say), by the
             provider's name; None where there is no such thing.
@@ -137,6 +139,7 @@ class ChatCompletionResult:
     native_finish_reason: str | None = None
     native: Mapping[str, Any] | None = field(default=None, repr=False)
     parsed: Any = None
+    hedged: int = 0
 
     @property
     def assistant_message(self) -> Message:

@@ -97,6 +97,7 @@ def added(
         usage=Usage(usage) if usage is not None else None,
         latency=_sum(first.latency, second.latency),
         attempts=first.attempts + second.attempts,
+        hedged=first.hedged + second.hedged,
         cached=first.cached and second.cached,
     )
 

@@ -80,7 +80,7 @@ class Attempts:
                     result = endpoint.complete(self._for(endpoint, request), row)
                 else:
                     result = self._hedged(self._hedging, endpoint, request, row)
-        return result if row.requests == 1 else replace(result, attempts=row.requests)
+        return result if row.requests == 1 else replace(result, attempts=row.requests, hedged=row.billed_twice)
 
     def stream(self, request: ChatRequest, cancel: CancelToken | None = None) -> Iterator[Chunk | ChatCompletionResult]:
         """Yield pieces, then the whole. Until the first piece is handed on, failed attempts are repeated."""
@@ -199,6 +199,7 @@ class _Row(Turn):
     loop when it brings an answer, and raises when there is to be no further attempt."""
 
     requests = 0  # attempts, and what was sent beside them
+    billed_twice = 0  # of these, what was sent beside an attempt and took tokens as well
     _endpoint: Endpoint
     _errors: tuple[RequestError, ...] = ()
     _failed: tuple[Endpoint, ...] = ()
@@ -219,6 +220,7 @@ class _Row(Turn):
     def hedged(self, hedged: Hedged[ChatCompletionResult] | None) -> None:
         """Count a second request that was sent beside the attempt's own; None if neither brought an answer."""
         self.requests += 1
+        self.billed_twice += hedged is not None and hedged.failed is None
         self._endpoint.count_hedged()
         if hedged is not None and hedged.winner == "second":
             # An endpoint whose request was cut off has proved nothing, one that failed has.

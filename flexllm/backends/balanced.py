@@ -14,13 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from ..cancel import CancelToken
-from ..errors import (
-    AllEndpointsFailed,
-    ApiStatusError,
-    FlexLLMError,
-    RequestCancelled,
-    RequestError,
-)
+from ..errors import AllEndpointsFailed, ApiStatusError, FlexLLMError, RequestCancelled, RequestError
 from ..fork import forget_in_child
 from ..health import EndpointHealth
 from ..limits import Gate, RateLimit, is_refusal
@@ -111,25 +105,24 @@ class Balancer:
             self._give_back(endpoint)  # it has failed other rows while this one waited for the rate
 
     def _place(self, wish: _Wish, cancel: CancelToken | None) -> Endpoint:
-        turn = Turn(again=bool(wish.failed))
+        turn: Turn | None = None
         try:
             with self._lock:
-                if not self._line:
-                    endpoint = self._choose(wish)
-                    if endpoint is not None:
-                        wish.given = self._reserve(endpoint)
-                if wish.given is None:
-                    self._waiting[turn] = wish
-                    self._line.join(turn)
-                    if self._line.first is not turn:
-                        self._serve()  # those before it may wait for an endpoint that it does not need
-            return wish.given or self._stand_in_line(turn, wish, cancel)
+                endpoint = None if self._line else self._choose(wish)
+                if endpoint is not None:
+                    wish.given = self._reserve(endpoint)
+                    return endpoint
+                turn = Turn(again=bool(wish.failed))
+                self._waiting[turn] = wish
+                self._line.join(turn)
+                if self._line.first is not turn:
+                    self._serve()  # those before it may wait for an endpoint that it does not need
+            return self._stand_in_line(turn, wish, cancel)
         except BaseException:  # the end of the wait, also by Ctrl-C: nobody else may lose his place by it
             self._abandon(turn, wish)
             raise
         finally:
-            if self._given_back:
-                self._settle()
+            self._settle()
 
     def _give_back(self, endpoint: Endpoint) -> None:
         self.give(endpoint, RequestCancelled("not sent", attempts=0))
@@ -148,7 +141,7 @@ class Balancer:
         The garbage collector may close a stream that nobody reads any more, and so give its place back, in a thread that
         holds the lock, in the midst of anything: that thread does this when it has released the lock.
         """
-        while self._given_back and not self._lock._is_owned():  # as threading.Condition asks any lock
+        while self._given_back and not self._lock._is_owned():  # type: ignore[attr-defined]  # Condition asks that too
             with self._lock:
                 if self._given_back:
                     self._free(self._given_back[0])
@@ -184,11 +177,8 @@ class Balancer:
         said = [f"{place}: {_short(_said(latest[place], place))}" for place in places]
         said += [self._absence(one) for one in self.endpoints if one.place not in places and self._returns_in(one)]
         which = "all" if len(places) == len(self.endpoints) else f"{len(places)} of"
-        return AllEndpointsFailed(
-            f"{which} {len(self.endpoints)} endpoints failed, after {attempts} attempts: {'; '.join(said)}",
-            errors=errors,
-            attempts=attempts,
-        )
+        why = f"{which} {len(self.endpoints)} endpoints failed, after {attempts} attempts: {'; '.join(said)}"
+        return AllEndpointsFailed(why, errors=errors, attempts=attempts)
 
     def health(self) -> tuple[EndpointHealth, ...]:
         """Return how each endpoint does."""
@@ -310,12 +300,13 @@ class Balancer:
             if cancel is not None:
                 cancel.off_stop(turn.stop)
 
-    def _abandon(self, turn: Turn, wish: _Wish) -> None:
+    def _abandon(self, turn: Turn | None, wish: _Wish) -> None:
         """Undo whatever was done for a row that does not wait any longer."""
         with self._lock:
-            if turn in self._line:
-                self._line.leave(turn)
-            self._waiting.pop(turn, None)
+            if turn is not None:
+                self._waiting.pop(turn, None)
+                if turn in self._line:
+                    self._line.leave(turn)
             if wish.given is not None:
                 given, wish.given = wish.given, None
                 self._taken[given] -= 1

@@ -194,6 +194,7 @@ class BatchJob:
             "cached": tally.cached,
             "resumed": tally.resumed,
             "retries": tally.retries,
+            "hedged": tally.hedged,
             "elapsed": round(self._elapsed, 3),
             "requests_per_second": round(tally.asked / self._elapsed, 2) if self._elapsed else 0.0,
             "prompt_tokens": tally.prompt_tokens,
@@ -306,7 +307,7 @@ class BatchJob:
             del self._unwritten[0]
 
     def _answered(self, item: BatchItem) -> BatchResultItem:
-        tally, outcome = self.tally, item.outcome
+        tally, outcome, times = self.tally, item.outcome, 1
         assert outcome is not None
         if isinstance(outcome, FlexLLMError):
             self._count_failed(outcome, item)
@@ -314,11 +315,12 @@ class BatchJob:
         else:
             tally.success += 1
             tally.cached += outcome.cached
-            tally.retries += outcome.attempts - 1
-            usage = outcome.usage
+            tally.retries += outcome.attempts - 1 - outcome.hedged
+            tally.hedged += outcome.hedged
+            usage, times = outcome.usage, 1 + outcome.hedged
         if usage is not None:
-            tally.prompt_tokens += usage["prompt_tokens"]
-            tally.completion_tokens += usage["completion_tokens"]
+            tally.prompt_tokens += usage["prompt_tokens"] * times
+            tally.completion_tokens += usage["completion_tokens"] * times
         return result_item(item.index, outcome, item.metadata)
 
     def _resumed(self, item: BatchItem) -> BatchResultItem | None:

@@ -32,6 +32,7 @@ class Tally:
     cached: int = 0
     resumed: int = 0
     retries: int = 0
+    hedged: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     errors_by_class: dict[str, int] = field(default_factory=dict)

@@ -126,6 +126,7 @@ def test_the_summary_counts_what_became_of_the_rows() -> None:
         "cached": 1,
         "resumed": 0,
         "retries": 8,
+        "hedged": 0,
         "elapsed": 2.5,
         "requests_per_second": 2.0,
         "prompt_tokens": 20,

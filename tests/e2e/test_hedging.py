@@ -1,0 +1,64 @@
+"""Slow rows that are sent once more: the first answer counts, both requests are counted, and nothing of it by default."""
+
+from __future__ import annotations
+
+import pytest
+
+from flexllm import HedgePolicy, LLMClient, LLMClientPool
+from flexllm.mock import MockServer, ReceivedRequest, Reply
+
+pytestmark = pytest.mark.slow
+
+ROWS = [f"row {number}" for number in range(60)]
+
+
+def slow_once(prompt: str, seconds: float = 3.0):
+    """Hold up the first request for one row; all others are answered after a moment."""
+    met = []
+
+    def reply(request: ReceivedRequest) -> Reply | None:
+        if request.json()["messages"][-1]["content"] == prompt and not met:
+            met.append(request)
+            return Reply(delay=seconds)
+        return Reply(delay=0.02)
+
+    return reply
+
+
+def test_a_slow_row_is_sent_once_more_and_the_first_answer_counts() -> None:
+    with MockServer(script=slow_once("row 50")) as server:
+        with LLMClient("m", server.base_url, concurrency_limit=4, hedge=0.9) as client:
+            result = client.chat_completions_batch_sync(ROWS, show_progress=False, return_usage=True)
+            health = client.stats["endpoints"][0]
+        prompts = server.stats()["prompts"]
+
+    assert result.summary["success"] == 60
+    assert result.summary["elapsed"] < 2.9  # the slow one was not waited for
+    assert prompts["row 50"] == 2
+    assert (result[50].attempts, result[50].hedged) == (2, 1)
+    hedged = sum(answer.hedged for answer in result)
+    assert result.summary["hedged"] == health["hedged"] == hedged >= 1
+    assert sum(prompts.values()) == 60 + hedged
+    assert result.summary["retries"] == 0
+    # What the other request took is not told; it is counted as much again.
+    assert result.summary["total_tokens"] == sum(one.usage.total_tokens * (1 + one.hedged) for one in result)
+
+
+def test_the_second_request_goes_to_another_endpoint_and_the_first_connection_is_closed() -> None:
+    with MockServer(script=slow_once("row 50", 30.0)) as slow, MockServer(delay=0.02) as sound:
+        endpoints = [{"base_url": slow.base_url}, {"base_url": sound.base_url}]
+        policy = HedgePolicy(quantile=0.9, at_least=10)
+        with LLMClientPool(endpoints, model="m", concurrency_limit=2, hedge=policy) as pool:
+            result = pool.chat_completions_batch_sync(ROWS[:50] + ["row 50"] * 4, show_progress=False)
+            pool.close()
+        stats = slow.stats()
+
+    assert result.summary["success"] == 54
+    assert stats["received"] == stats["answered"] + stats["failed"]  # nothing is under way any more
+    assert stats["failed"] >= 1
+
+
+def test_nothing_is_sent_twice_by_default() -> None:
+    with MockServer(script=slow_once("row 50", 0.5)) as server, LLMClient("m", server.base_url) as client:
+        result = client.chat_completions_batch_sync(ROWS, show_progress=False)
+        assert (result.summary["hedged"], server.stats()["received"]) == (0, 60)
