@@ -195,16 +195,16 @@ class CountingGate(Gate):
         self._count_lock = threading.Lock()
         self.waits: list[float] = []
 
-    def _enter(self, permit: Permit) -> None:
-        super()._enter(permit)
+    def enter(self, permit: Permit) -> None:
+        super().enter(permit)
         with self._count_lock:
             self.taken += 1
             self.held += 1
 
-    def _leave(self, permit: Permit, error: BaseException | None) -> None:
+    def leave(self, permit: Permit, error: BaseException | None) -> None:
         with self._count_lock:
             self.held -= 1
-        super()._leave(permit, error)
+        super().leave(permit, error)
 
     def _pass_time(self, turn: PlaceInLine) -> None:
         assert 0.0 < turn.seconds < math.inf, "it waits for somebody who will not come"

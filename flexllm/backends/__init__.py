@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
@@ -63,11 +63,13 @@ def build_endpoint(
     if authorise is None:
         _check_key(provider, target)
     keys = tuple(value for name, value in target.headers if name.lower() in KEY_HEADERS)
+    # An object that cannot be hashed is alive, and its id its own, as long as the endpoint that holds it and the gate.
+    who = authorise if isinstance(authorise, Hashable) else id(authorise)
     return Endpoint(
         provider,
         target,
         Transport(options.transport, session),
-        shared_gate((target.base_url, target.api_key, keys, authorise), options.rate_limit),
+        shared_gate((target.base_url, target.api_key, keys, who), options.rate_limit),
         media or MediaStore(options.media, options.transport),
         model=model,
         weight=weight,

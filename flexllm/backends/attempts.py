@@ -234,9 +234,9 @@ class _Row(Turn):
             raise StopIteration
         if self._pause:
             self._wait()
-        self._endpoint = self._only or self._take()
         if self._only is None:
             self.shares = max(1, self._attempts.choice.attempts_at_least - len({*self._failed}))
+        self._endpoint = self._only or self._take()  # no call from here on, hence no Ctrl-C: its place would be lost
         self.number += 1
         self.requests += 1
         return self._endpoint
@@ -333,9 +333,9 @@ class _Row(Turn):
         return retry.delay(error, self.number, attempts.rng)
 
     def _verdict(self) -> FlexLLMError:
-        return (
-            self._errors[-1] if self._only is not None else self._attempts.choice.verdict(self._errors, self.requests)
-        )
+        if self._only is not None:
+            return self._errors[-1]
+        return self._attempts.choice.verdict(self._failed, self._errors, self.requests)
 
     def _out_of_time(self) -> FlexLLMError:
         last, total = self._errors[-1], self._attempts.retry.total_timeout

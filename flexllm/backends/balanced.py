@@ -7,27 +7,30 @@ under way, and who waits for a place, is this room's.
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from ..cancel import CancelToken
-from ..errors import AllEndpointsFailed, ApiStatusError, FlexLLMError, RequestCancelled, RequestError
+from ..errors import AllEndpointsFailed, FlexLLMError, RequestCancelled, RequestError
 from ..fork import forget_in_child
 from ..health import EndpointHealth
 from ..limits import Gate, RateLimit, is_refusal
 from ..limits.line import Line, Turn
-from ..retry import MAX_RETRY_AFTER, blame
+from ..retry import blame
 from ..router import ProviderRouter
 from .choice import PoolOptions
 from .endpoint import Endpoint
+from .reasons import absence, cools_for, short_reason, shown_seconds
+from .wish import Wish
 
 log = logging.getLogger(__name__)
 
-LONG_COOLING = 3600.0
-"""Seconds for which an endpoint is left alone that refuses the key, the account or the model: somebody has to mend it."""
+HELD_UP = 1.0
+"""Seconds that a row waits in the line of a gate at most, by what its rates let through. It cannot go elsewhere from there;
+the less it waits there, the fewer are on their way, and their media may have to be read first."""
 
 
 class Balancer:
@@ -75,7 +78,7 @@ class Balancer:
         self._lock = threading.RLock()
         self._given_back: deque[Endpoint] = deque()  # places that nobody has counted as free yet
         self._line = Line()
-        self._waiting: dict[Turn, _Wish] = {}
+        self._waiting: dict[Turn, Wish] = {}
         self._taken = dict.fromkeys(self.endpoints, 0)
         self._taken_in_all = 0
 
@@ -89,12 +92,15 @@ class Balancer:
     ) -> Endpoint:
         """Return whom to ask now; see `Choice.take`. While all cool, the first to return is waited for."""
         spreads = distribute and not self._takes_first
+        patience = None if until is None else until - self._clock()
         while True:
-            endpoint = self._place(_Wish(failed, until, self._clock(), spreads), cancel)
+            now = self._clock()
+            if patience is not None and not failed:
+                until = now + patience  # its time has not begun, however long it has waited for the rate
+            endpoint = self._place(Wish(failed, until, now, spreads), cancel)
             if self._pace is None:
                 return endpoint
             try:
-                # The time of a row that was never sent has not begun.
                 with self._pace.permit(cancel, again=bool(failed), until=until if failed else None):
                     pass
             except BaseException:
@@ -104,7 +110,7 @@ class Balancer:
                 return endpoint
             self._give_back(endpoint)  # it has failed other rows while this one waited for the rate
 
-    def _place(self, wish: _Wish, cancel: CancelToken | None) -> Endpoint:
+    def _place(self, wish: Wish, cancel: CancelToken | None) -> Endpoint:
         turn: Turn | None = None
         try:
             with self._lock:
@@ -122,7 +128,8 @@ class Balancer:
             self._abandon(turn, wish)
             raise
         finally:
-            self._settle()
+            if self._given_back:
+                self._settle()
 
     def _give_back(self, endpoint: Endpoint) -> None:
         self.give(endpoint, RequestCancelled("not sent", attempts=0))
@@ -136,15 +143,21 @@ class Balancer:
             self._settle()
 
     def _settle(self) -> None:
-        """Free the places that were given back.
+        """Free the places that were given back; whoever holds the lock does it when he has released it.
 
-        The garbage collector may close a stream that nobody reads any more, and so give its place back, in a thread that
-        holds the lock, in the midst of anything: that thread does this when it has released the lock.
+        It never waits: the garbage collector may close a stream that nobody reads any more, and so give its place back, in
+        a thread that holds this lock, or another that its holder waits for.
         """
-        while self._given_back and not self._lock._is_owned():  # type: ignore[attr-defined]  # Condition asks that too
-            with self._lock:
+        lock: Any = self._lock
+        while self._given_back and not lock._is_owned():  # as threading.Condition asks locks
+            try:
+                if not lock.acquire(blocking=False):
+                    return
                 if self._given_back:
                     self._free(self._given_back[0])
+            finally:
+                if lock._is_owned():  # also where Ctrl-C came at once
+                    lock.release()
 
     def has_other(self, failed: Sequence[Endpoint], until: float | None) -> bool:
         """Return whether an endpoint that has not failed the row can be asked now, or by `until`."""
@@ -154,29 +167,33 @@ class Balancer:
         return any(self._returns_in(one) <= patience for one in self.endpoints if one not in failed)
 
     def spare(self, busy: Endpoint) -> Endpoint | None:
-        """Return, and reserve, another endpoint that is well and has room; the same one if it is the only one."""
+        """Return, and reserve, another endpoint that is well; the same one if it is the only one.
+
+        One with room if there is any. In a batch there is none, for each row under way has a place: then the second request
+        waits in a gate for the next, unless the places of all endpoints together are limited.
+        """
         with self._lock:
-            if self._taken_in_all >= self._most:
+            is_full = self._taken_in_all >= self._most
+            if is_full and self.options.total_concurrency_limit is not None:
                 return None
             others = [one for one in self.endpoints if one is not busy] or [busy]
-            found = self.router.choose(
-                lambda one: one in others and self._has_room(one) and self.router.state(one) == "ready"
-            )
+            ready = [one for one in others if self._is_ready(one) and not self._is_slow(one)]
+            with_room = [] if is_full else [one for one in ready if self._has_room(one)]
+            found = self.router.choose(lambda one: one in (with_room or ready))
             if found is not None:
                 self._reserve(found)
         self._settle()
         return found
 
-    def verdict(self, errors: Sequence[RequestError], attempts: int) -> FlexLLMError:
+    def verdict(self, failed: Sequence[Endpoint], errors: Sequence[RequestError], attempts: int) -> FlexLLMError:
         """Return the last error where it decides, or was the only endpoint's; else all of them as one."""
-        last = errors[-1]
-        places = list(dict.fromkeys(str(one.endpoint) for one in errors))
-        if blame(last) == "request" or (len(places) == 1 and (len(self.endpoints) == 1 or not self.options.fallback)):
+        last, latest = errors[-1], dict(zip(failed, errors, strict=True))
+        is_alone = len(self.endpoints) == 1 or not self.options.fallback
+        if blame(last) == "request" or (len(latest) == 1 and is_alone):
             return last
-        latest = {str(one.endpoint): one for one in errors}
-        said = [f"{place}: {_short(_said(latest[place], place))}" for place in places]
-        said += [self._absence(one) for one in self.endpoints if one.place not in places and self._returns_in(one)]
-        which = "all" if len(places) == len(self.endpoints) else f"{len(places)} of"
+        said = [f"{one.place}: {short_reason(error, one.place)}" for one, error in latest.items()]
+        said += [self._absence(one) for one in self.endpoints if one not in latest and self._returns_in(one)]
+        which = "all" if len(latest) == len(self.endpoints) else f"{len(latest)} of"
         why = f"{which} {len(self.endpoints)} endpoints failed, after {attempts} attempts: {'; '.join(said)}"
         return AllEndpointsFailed(why, errors=errors, attempts=attempts)
 
@@ -189,6 +206,8 @@ class Balancer:
     def _mark(self, endpoint: Endpoint, error: BaseException | None) -> None:
         router = self.router
         if error is None:
+            if self._is_refused(endpoint):
+                return  # an answer to what was sent before the key, or the account, was refused proves nothing
             if router.mark_success(endpoint):
                 log.warning("%s answers again", endpoint.place)
             if self._errors:
@@ -201,8 +220,17 @@ class Balancer:
             self._errors[endpoint] = error
             if is_refusal(error) and kind == "moment":  # which closes its gate, and is no failure
                 router.release_probe(endpoint)
-            elif router.mark_failed(endpoint, cool_for=_cools_for(error) if kind == "endpoint" else None):
-                log.warning("%s is left alone for %.0f s: %s", endpoint.place, router.returns_in(endpoint), error)
+            else:
+                was = router.state(endpoint)
+                if router.mark_failed(endpoint, cool_for=cools_for(error) if kind == "endpoint" else None):
+                    # Those that were on their way when it began to cool meet the same, and tell nothing new.
+                    level = logging.DEBUG if was == "cooling" else logging.WARNING
+                    seconds = shown_seconds(router.returns_in(endpoint))
+                    log.log(level, "%s is left alone for %s s: %s", endpoint.place, seconds, error)
+
+    def _is_refused(self, endpoint: Endpoint) -> bool:
+        error = self._errors.get(endpoint) if self._errors else None
+        return error is not None and blame(error) == "endpoint" and self.router.state(endpoint) == "cooling"
 
     def _load(self, endpoint: Endpoint) -> float:
         """Return how long a new request would take there, by its latency and the places that are taken."""
@@ -215,15 +243,24 @@ class Balancer:
         """The same, but 0.0 for one that is being tried: the answer to that may come at any moment."""
         return endpoint.gate.closed_for() if self.router.state(endpoint) == "probing" else self._returns_in(endpoint)
 
+    def _opens_in(self, endpoint: Endpoint) -> float:
+        """Return the seconds until it can be asked, as far as that is a matter of time alone."""
+        return max(self._returns_in(endpoint), self._held_up_for(endpoint) if self._has_places(endpoint) else 0.0)
+
     # --- under the lock
 
     def _has_places(self, endpoint: Endpoint) -> bool:
         return self._taken[endpoint] < endpoint.gate.limit.concurrency
 
     def _has_room(self, endpoint: Endpoint) -> bool:
-        return self._has_places(endpoint) and not endpoint.gate.closed_for()
+        return self._has_places(endpoint) and self._held_up_for(endpoint) <= 0.0
 
-    def _choose(self, wish: _Wish) -> Endpoint | None:
+    def _held_up_for(self, endpoint: Endpoint) -> float:
+        """Return the seconds until its gate is no reason to wait here, or to go elsewhere."""
+        ahead = max(0, self._taken[endpoint] - endpoint.passages.in_flight)
+        return max(endpoint.gate.closed_for(), endpoint.gate.passes_in(ahead) - HELD_UP)
+
+    def _choose(self, wish: Wish) -> Endpoint | None:
         """Return whom a row may be sent to at once, None if it has to wait."""
         if self._taken_in_all >= self._most:
             return None
@@ -232,13 +269,19 @@ class Balancer:
             return self.router.choose(lambda one: one in wanted and self._has_room(one))
         # Its place is waited for here and not in its gate: should it fail meanwhile, the row can still go elsewhere.
         if self._takes_first or not self._is_ready(wish.choice):
-            wish.choice = self.router.choose(lambda one: one in wanted and (self._is_ready(one) or self._has_room(one)))
+            wish.choice = self.router.choose(
+                lambda one: one in wanted and ((self._is_ready(one) and not self._is_slow(one)) or self._has_room(one))
+            )
         return wish.choice if wish.choice is not None and self._has_room(wish.choice) else None
 
     def _is_ready(self, endpoint: Endpoint | None) -> bool:
         return endpoint is not None and self.router.state(endpoint) == "ready" and not endpoint.gate.closed_for()
 
-    def _wanted(self, wish: _Wish) -> Sequence[Endpoint]:
+    def _is_slow(self, endpoint: Endpoint) -> bool:
+        """Return whether what it refused has taught so low a rate that waiting for it is worse than going elsewhere."""
+        return endpoint.gate.learned() is not None and endpoint.gate.passes_in(0) > HELD_UP
+
+    def _wanted(self, wish: Wish) -> Sequence[Endpoint]:
         """Return the endpoints to which a row may go: those that have not failed it, if any of them is well."""
         if not wish.failed:
             return self.endpoints
@@ -288,7 +331,7 @@ class Balancer:
 
     # --- in line
 
-    def _stand_in_line(self, turn: Turn, wish: _Wish, cancel: CancelToken | None) -> Endpoint:
+    def _stand_in_line(self, turn: Turn, wish: Wish, cancel: CancelToken | None) -> Endpoint:
         try:
             if cancel is not None:
                 cancel.on_stop(turn.stop)
@@ -300,7 +343,7 @@ class Balancer:
             if cancel is not None:
                 cancel.off_stop(turn.stop)
 
-    def _abandon(self, turn: Turn | None, wish: _Wish) -> None:
+    def _abandon(self, turn: Turn | None, wish: Wish) -> None:
         """Undo whatever was done for a row that does not wait any longer."""
         with self._lock:
             if turn is not None:
@@ -316,7 +359,7 @@ class Balancer:
                 self._serve()
                 self._line.wake_first()
 
-    def _look(self, turn: Turn, wish: _Wish) -> Endpoint | None:
+    def _look(self, turn: Turn, wish: Wish) -> Endpoint | None:
         """Return what somebody gave this turn; else say how long it is to sleep, and return None."""
         with self._lock:
             if wish.given is None and turn.is_over:
@@ -331,7 +374,7 @@ class Balancer:
             patience = wish.patience(now, is_for_room=soonest <= 0.0)
             if patience <= 0.0 or soonest > patience:
                 raise self._out_of_service(patience)
-            returns = [seconds for one in self.endpoints if (seconds := self._returns_in(one)) > 0.0]
+            returns = [seconds for one in self.endpoints if (seconds := self._opens_in(one)) > 0.0]
             turn.prepare(min([patience, *returns]) if is_first else patience)
             return None
 
@@ -345,53 +388,4 @@ class Balancer:
 
     def _absence(self, endpoint: Endpoint) -> str:
         """Return why an endpoint cannot be asked, for people."""
-        seconds, error = self._returns_in(endpoint), self._errors.get(endpoint)
-        when = f"is left alone for {seconds:.0f} s" if seconds else "is busy"
-        return f"{endpoint.place} {when}{f' ({_short(_said(error, endpoint.place))})' if error is not None else ''}"
-
-
-class _Wish:
-    """What a row that waits needs, and what it was given.
-
-    Attributes:
-        failed: The endpoints that have failed it.
-        spreads: It goes where there is room.
-        choice: The endpoint that the strategy names for it, where rows do not go where there is room.
-    """
-
-    __slots__ = ("_total", "_until", "choice", "failed", "given", "spreads")
-
-    def __init__(self, failed: Sequence[Endpoint], until: float | None, now: float, spreads: bool) -> None:
-        self.failed = failed
-        self.spreads = spreads
-        self.choice: Endpoint | None = None
-        self.given: Endpoint | None = None
-        self._until = until
-        self._total = math.inf if until is None else until - now
-
-    def patience(self, now: float, *, is_for_room: bool) -> float:
-        """Return how long it may still wait.
-
-        Args:
-            is_for_room: Some endpoint is well and full. Waiting for that does not count for a row that was never sent:
-                its time has not begun, however many are before it.
-        """
-        if self._until is None:
-            return math.inf
-        if is_for_room and not self.failed:
-            self._until = now + self._total
-        return self._until - now
-
-
-def _cools_for(error: RequestError) -> float:
-    """Return for how long an endpoint is left alone that will answer nobody."""
-    wish = error.retry_after if isinstance(error, ApiStatusError) else None
-    return wish if wish is not None and wish > MAX_RETRY_AFTER else LONG_COOLING
-
-
-def _said(error: RequestError, place: str) -> str:
-    return str(error).removeprefix(f"{place}: ")
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 200 else f"{text[:199]}…"
+        return absence(endpoint.place, self._returns_in(endpoint), self._errors.get(endpoint))

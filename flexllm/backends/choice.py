@@ -9,6 +9,7 @@ from typing import Protocol
 from ..cancel import CancelToken
 from ..errors import ConfigError, FlexLLMError, RequestError
 from ..health import EndpointHealth
+from ..router import STRATEGIES
 from .endpoint import Endpoint
 
 
@@ -33,6 +34,8 @@ class PoolOptions:
     total_max_qps: float | None = None
 
     def __post_init__(self) -> None:
+        if self.load_balance not in STRATEGIES:
+            raise ConfigError(f"load_balance={self.load_balance!r} is not known; it can be {', '.join(STRATEGIES)}")
         if not isinstance(self.fallback, bool):
             raise ConfigError(f"fallback={self.fallback!r} must be True or False")
         total, rate = self.total_concurrency_limit, self.total_max_qps
@@ -85,8 +88,8 @@ class Choice(Protocol):
     def spare(self, busy: Endpoint) -> Endpoint | None:
         """Return, and reserve, an endpoint for a second request beside the one at `busy`; None if there is no room."""
 
-    def verdict(self, errors: Sequence[RequestError], attempts: int) -> FlexLLMError:
-        """Return what the row fails with, after attempts that ended in these."""
+    def verdict(self, failed: Sequence[Endpoint], errors: Sequence[RequestError], attempts: int) -> FlexLLMError:
+        """Return what the row fails with, after attempts at these endpoints that ended in these errors."""
 
     def health(self) -> tuple[EndpointHealth, ...]:
         """Return how each endpoint does."""
@@ -118,7 +121,7 @@ class OneEndpoint:
         """Return it: the same server may be quicker with a second request."""
         return self._endpoint
 
-    def verdict(self, errors: Sequence[RequestError], attempts: int) -> FlexLLMError:
+    def verdict(self, failed: Sequence[Endpoint], errors: Sequence[RequestError], attempts: int) -> FlexLLMError:
         """Return the last error."""
         return errors[-1]
 

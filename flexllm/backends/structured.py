@@ -79,14 +79,17 @@ class StructuredBackend:
         try:
             return _parsed(result, wanted)
         except SchemaMismatch as error:
-            mismatch = error.with_traceback(None)  # which would hold this frame, as this frame holds it
-        if isinstance(wanted, ResponseFormat) and wanted.repair and not was_cut(result):
-            return self._repaired(request, result, mismatch, cancel)
-        if self._policy.on_invalid == "retry" and not is_second:
-            return self._retried(request, result, mismatch, cancel)
-        if is_second:
-            mismatch.args = (f"{mismatch} (after one retry)",)
-        return self._invalid(mismatch, request, result)
+            mismatch = error
+        try:
+            if isinstance(wanted, ResponseFormat) and wanted.repair and not was_cut(result):
+                return self._repaired(request, result, mismatch, cancel)
+            if self._policy.on_invalid == "retry" and not is_second:
+                return self._retried(request, result, mismatch, cancel)
+            if is_second:
+                mismatch.args = (f"{mismatch} (after one retry)",)
+            return self._invalid(mismatch, request, result)
+        finally:
+            del mismatch  # its traceback holds this frame, and all that is in it
 
     def stream(self, request: ChatRequest, cancel: CancelToken | None = None) -> Iterator[Chunk | ChatCompletionResult]:
         """Yield the pieces, then the whole with its value in `parsed`. A policy of "retry" sends no second request here.

@@ -168,7 +168,10 @@ class BatchJob:
             if self._checkpoint is not None:
                 self._checkpoint.close()
             self._endpoints = [one.as_dict() for one in self._health()]
-            log.info("the batch ends after %.1f s: %s", self._elapsed, self.tally)
+            log.info(
+                "the batch ends after %.1f s: %d rows answered, %d failed, %d of them by earlier runs",
+                self._elapsed, self.tally.success, self.tally.failed, self.tally.resumed,
+            )  # fmt: skip
 
     def unasked_items(self, given: Iterable[BatchResultItem]) -> Iterator[BatchResultItem]:
         """Yield, in input order, an item with the error `stopped` for each row that has none because the job ended itself.

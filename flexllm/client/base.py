@@ -116,7 +116,7 @@ class BaseClient:
         self._endpoints: Sequence[Endpoint]
         if endpoints is None and clients is None:
             _check_alone(pool)
-            self._endpoints = (build_endpoint(self._options, session=session, authorise=auth),)
+            self._endpoints = (build_endpoint(self._options, session=session, authorise=auth, model=model),)
             self.model = model
         else:
             if auth is not None:
@@ -204,7 +204,7 @@ class BaseClient:
     # --- the end
 
     def close(self) -> None:
-        """Close connections and threads. What is under way in other threads ends first."""
+        """Close idle connections, and threads that have nothing to do. What is under way goes on to its end."""
         with self._lock:
             executor, self._executor = self._executor, None
         if executor is not None:
@@ -260,7 +260,7 @@ class BaseClient:
 def _hedge_policy(hedge: float | HedgePolicy | None) -> HedgePolicy | None:
     if hedge is None or isinstance(hedge, HedgePolicy):
         return hedge
-    if isinstance(hedge, bool) or not isinstance(hedge, (int, float)):
+    if isinstance(hedge, bool) or not isinstance(hedge, (int, float)) or not 0 < hedge < 1:
         raise ConfigError(f"hedge={hedge!r} must be a quantile between 0 and 1, such as 0.95, or a HedgePolicy")
     return HedgePolicy(quantile=hedge)
 

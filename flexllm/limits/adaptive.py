@@ -20,7 +20,8 @@ PROBE   The pace creeps up to the ceiling and, if the server lets it, beyond, th
 
 But for that first guess, a refusal lowers the pace to just below the one that was refused. The sooner it comes after the
 last one, the deeper the fall, down to half. All refusals of requests that were sent before a fall belong to that fall:
-they are one episode.
+they are one episode. One that comes in HOLD after seconds of acceptances is bad luck: the ceiling stays where it was
+met, and the distance from it grows a little.
 
 Growth is counted in accepted traffic: a request stands for the time that it had to itself at the pace at which it was
 sent. So an idle client learns nothing, and a slow server slows the learning down.
@@ -62,9 +63,10 @@ WIDEST_MARGIN = 0.2
 SOON = 5.0
 """Seconds of accepted traffic: a refusal after fewer is not bad luck."""
 
-STRAY_FALL = 0.01
+STRAY_FALL, STRAY_PATIENCE = 0.015, 25.0
 """The fall after bad luck, which is all that a pace can have that was accepted for seconds: a request that was held up on
-its way comes too close to the next. Its pause costs more; but where strays go on, the distance has to grow."""
+its way comes too close to the next. Its pause costs more than the fall, so it is made good only in so many seconds: where
+strays go on the distance grows, until they come no more often than that."""
 
 DEEPEST_FALL = 0.5
 """The fall if nothing was accepted since the last one."""
@@ -79,9 +81,9 @@ a hundred and fifty, there is next to nothing to win by going slower."""
 RETURN_TIME = 2.0
 """Seconds in which the pace makes good two thirds of a fall: a stray refusal costs no more than its own pause."""
 
-FIRST_QUIET, LONGEST_QUIET = 40.0, 120.0
+FIRST_QUIET, LONGEST_QUIET = 60.0, 120.0
 """Seconds of accepted traffic before the ceiling is tried. A failed try costs a pause of about a second, one part in
-forty at first; a limit that was raised is still found within a minute or two."""
+sixty at first; a limit that was raised is still found within a minute or two."""
 
 SHAKEN, SHORT_QUIET = 0.1, 10.0
 """A margin, and the quiet time once refusals that came soon have widened it so far: after several falls in a row, a busy
@@ -138,6 +140,8 @@ class AdaptiveRate:
         self._proofs = 0  # acceptances since the fall
         self._margin = MARGIN
         self._quiet = 0.0
+        self._shaken = 0.0  # the distance that strays taught
+        self._was_calm = False  # the last fall came after a long time without one
         self._patience = FIRST_QUIET
         self._hint, self._hint_until = math.inf, -math.inf
         self._meter = _Meter()
@@ -238,7 +242,8 @@ class AdaptiveRate:
         nervous = max(0.0, 1 - self._quiet / self._patience)
         if not nervous:
             self._phase = _Phase.PROBE
-        calm = min(self._margin, WIDER_MARGIN)
+        self._shaken = max(self._shaken - STRAY_FALL * step / STRAY_PATIENCE, 0.0)
+        calm = min(self._margin, max(WIDER_MARGIN, self._shaken))
         target = self.learned * (1 - calm - (self._margin - calm) * nervous)
         return max(0.0, target - self._own) * min(step / RETURN_TIME, 1 / DOUBLING_STEPS)
 
@@ -284,12 +289,14 @@ class AdaptiveRate:
 
     def _is_stray(self, pace: float, proofs: float) -> bool:
         """Return whether a refusal is bad luck, and yield a little if it is: the ceiling stays where it was met."""
+        was_calm, self._was_calm = self._was_calm, proofs >= max(SOON * pace, ENOUGH)
         if self._phase is not _Phase.HOLD or self.learned is None or pace > self.learned:
             return False
-        if proofs < max(SOON * pace, ENOUGH) or self._resumed - self._fell_at > LONG_CLOSURE:
+        if not (self._was_calm or (was_calm and proofs >= FEW)) or self._resumed - self._fell_at > LONG_CLOSURE:
             return False
-        self._own = max(pace * (1 - STRAY_FALL), MIN_RATE)
-        self._margin = min(max(self._margin, 1 - self._own / self.learned), WIDEST_MARGIN)
+        self._shaken = min(max(self._shaken, 1 - pace / self.learned) + STRAY_FALL, WIDEST_MARGIN)
+        self._margin = max(self._margin, self._shaken)
+        self._own = max(min(pace, self.learned * (1 - self._shaken)), MIN_RATE)
         return True
 
     def _learn_from(self, pace: float, *, soon: bool) -> None:
@@ -299,8 +306,9 @@ class AdaptiveRate:
             if soon and self._margin > SHAKEN:
                 self._patience = min(self._patience, SHORT_QUIET)
             return
-        self._margin = MARGIN
-        self._patience = FIRST_QUIET if pace > self.learned * PASSED else min(2 * self._patience, LONGEST_QUIET)
+        self._margin = max(MARGIN, self._shaken)
+        is_news = pace > self.learned * PASSED or self._patience < FIRST_QUIET
+        self._patience = FIRST_QUIET if is_news else min(2 * self._patience, LONGEST_QUIET)
 
 
 class _Meter:

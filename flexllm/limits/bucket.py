@@ -36,6 +36,10 @@ class TokenBucket:
         """Return the seconds until the next may pass; not above 0.0 if it may pass now."""
         return self._paid_at - self._tolerance - now
 
+    def wait_behind(self, now: float, units: float) -> float:
+        """Return the same for who comes after others that will take so many units."""
+        return max(self._paid_at, now) + units * self.interval - self._tolerance - now
+
     def take(self, now: float, units: float = 1.0, *, since: float | None = None) -> None:
         """Let units pass.
 

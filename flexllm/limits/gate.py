@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Any
+from collections.abc import Callable
 
 from ..cancel import CancelToken
 from ..errors import RequestCancelled, RequestTimeout
 from ..fork import forget_in_child
 from ..retry import MAX_RETRY_AFTER
 from .bucket import LATE_SECONDS, MANY
-from .hints import HEAR_EVERY, RateHint, parse_rate_hint
 from .line import Line, Turn
-from .options import RateLimit
+from .options import RateLimit, per_second
 from .passages import Cost, GateClosed, Passages, is_refusal
-from .traffic import FIRST_BACKOFF, Traffic
+from .permit import Permit
+from .traffic import Traffic
 
 WORTH_WAKING = 0.001
 """Seconds that a thread must gain by it: a learned rate that rises shortens its sleep a little with every reply."""
@@ -45,20 +43,20 @@ class Gate:
         self.limit = limit
         self._clock = clock
         self._sleep = sleep
-        self._traffic = traffic or Traffic()
-        self._learned = self._traffic.learned if limit.adaptive else None
-        self._floor, self._ceiling = limit.min_qps or 0.0, limit.max_qps or math.inf
+        self.traffic = traffic or Traffic()
+        self._learned = self.traffic.learned if limit.adaptive else None
+        self._floor, self.ceiling = limit.min_qps or 0.0, limit.max_qps or math.inf
         self._requests = [
-            self._traffic.bucket(kind, rate, limit.burst)
-            for kind, rate in (("qps", limit.max_qps), ("rpm", _per_second(limit.max_rpm)))
+            self.traffic.bucket(kind, rate, limit.burst)
+            for kind, rate in (("qps", limit.max_qps), ("rpm", per_second(limit.max_rpm)))
             if rate is not None
         ]
         self._tokens = [
-            (kind, self._traffic.bucket(kind, rate))
+            (kind, self.traffic.bucket(kind, rate))
             for kind, rate in (
-                ("total", _per_second(limit.max_tpm)),
-                ("input", _per_second(limit.max_input_tpm)),
-                ("output", _per_second(limit.max_output_tpm)),
+                ("total", per_second(limit.max_tpm)),
+                ("input", per_second(limit.max_input_tpm)),
+                ("output", per_second(limit.max_output_tpm)),
             )
             if rate is not None
         ]
@@ -105,14 +103,28 @@ class Gate:
 
     def closed_for(self) -> float:
         """Return the seconds for which nothing passes because the server asked for it; 0.0 if it is open."""
-        return max(0.0, self._traffic.closed_until - self._clock())
+        return max(0.0, self.traffic.closed_until - self._clock())
+
+    def passes_in(self, ahead: int) -> float:
+        """Return the seconds until its rates let one more request pass, after as many as are `ahead` of it."""
+        if self._is_free():
+            return 0.0
+        with self.traffic.lock:
+            now = self._clock()
+            learned = math.inf if self._learned is None else max(self._learned.at(now), self._floor)
+            waits = [max(0.0, self._wait(now)) + ahead / learned]
+            waits += [bucket.wait_behind(now, ahead) for bucket in self._requests]
+            waits += [bucket.wait_behind(now, ahead * self.traffic.mean_tokens) for _, bucket in self._tokens]
+            return max(waits)
+
+    def _is_free(self) -> bool:
+        is_paced = self._buckets or (self._learned is not None and self._learned.rate < math.inf)
+        return not is_paced and self.traffic.closed_until <= self._clock()
 
     def rate(self) -> float | None:
         """Return how many requests a second may start now, as set or as learned; None is not limited."""
-        with self._traffic.lock:
-            rate = self._pace(self._clock())
-        for bucket in self._requests:
-            rate = min(rate, 1.0 / bucket.interval)
+        with self.traffic.lock:
+            rate = min([self._pace(self._clock()), *(1.0 / bucket.interval for bucket in self._requests)])
         return None if rate == math.inf else rate
 
     def learned(self) -> float | None:
@@ -121,15 +133,15 @@ class Gate:
 
     def count_hedged(self, passages: Passages) -> None:
         """Count a request that was sent a second time."""
-        with self._traffic.lock:
+        with self.traffic.lock:
             passages.hedged += 1
 
     # --- for permits
 
-    def _enter(self, permit: Permit) -> None:
+    def enter(self, permit: Permit) -> None:
         turn = None
         try:
-            with self._traffic.lock:
+            with self.traffic.lock:
                 now = self._clock()
                 if self._free > 0 and not self._line and self._wait(now) <= 0.0:
                     self._admit(permit, now)
@@ -140,8 +152,8 @@ class Gate:
             self._abandon(turn, permit)
             raise
 
-    def _leave(self, permit: Permit, error: BaseException | None) -> None:
-        traffic = self._traffic
+    def leave(self, permit: Permit, error: BaseException | None) -> None:
+        traffic = self.traffic
         with traffic.lock:
             now = self._clock()
             # No call among these three, hence no Ctrl-C.
@@ -155,13 +167,12 @@ class Gate:
                 elif error is not None:
                     self._note_failure(permit, error, now)
             finally:
-                if traffic.waiting:
-                    for rouse in traffic.waiting:
-                        rouse(now)
+                for rouse in traffic.waiting:
+                    rouse(now)
 
-    def _space(self, permit: Permit) -> None:
+    def space(self, permit: Permit) -> None:
         """Count the learned rate from now: a request that was held up on its way to the wire lets the next not bunch."""
-        traffic = self._traffic
+        traffic = self.traffic
         with traffic.lock:
             departed = min(self._clock(), permit.sent_at + LATE_SECONDS)  # connecting takes all of them longer
             traffic.sent_at = max(traffic.sent_at, departed)
@@ -174,11 +185,11 @@ class Gate:
             permit.passages.note_answer(now - permit.sent_at)
         if self._tokens:
             self._correct(permit)
-        self._traffic.accept(permit.sent_at, permit.usage)
+        self.traffic.accept(permit.sent_at, permit.usage)
         if self._learned is not None:
             self._learned.accepted(now, permit.sent_at, permit.pace)
             if permit.hint is not None:
-                self._traffic.hint(now, permit.hint)
+                self.traffic.hint(now, permit.hint)
 
     def _note_failure(self, permit: Permit, error: BaseException, now: float) -> None:
         if permit.passages is not None:
@@ -192,22 +203,22 @@ class Gate:
             return  # nobody waits for so long; each row fails with what the server said
         if not wish and permit.hint is not None:
             wish = permit.hint.wait
-        self._traffic.refuse(now, permit.sent_at, permit.pace, wish, permit.backoff)
+        self.traffic.refuse(now, permit.sent_at, permit.pace, wish, permit.backoff)
         if permit.hint is not None:
-            self._traffic.hint(now, permit.hint)
+            self.traffic.hint(now, permit.hint)
 
     def _pace(self, now: float) -> float:
         """Return the requests a second that may start, as set or as learned within its bounds; inf is not limited."""
         learned = self._learned
-        if learned is None or learned.rate >= self._ceiling:
-            return self._ceiling
-        return min(max(learned.at(now), self._floor), self._ceiling)
+        if learned is None or learned.rate >= self.ceiling:
+            return self.ceiling
+        return min(max(learned.at(now), self._floor), self.ceiling)
 
     def _wait(self, now: float) -> float:
         """Return the seconds until the next request may start; not above 0.0 if it may start now."""
-        traffic = self._traffic
+        traffic = self.traffic
         wait = traffic.closed_until - now
-        if self._learned is not None and self._learned.rate < self._ceiling:
+        if self._learned is not None and self._learned.rate < self.ceiling:
             # The rate may have risen since `next_at` was said, and gates with another floor go by other rates.
             gap = min(traffic.next_at, traffic.sent_at + 1.0 / self._pace(now)) - now
             if gap > wait:
@@ -223,15 +234,15 @@ class Gate:
         if permit.passages is not None:
             permit.passages.in_flight += 1
             permit.passages.sent += 1
-        permit.sent_at, permit.pace = now, self._ceiling
-        since = self._traffic.closed_until if waited else now
-        if self._learned is not None and self._learned.rate < self._ceiling:
+        permit.sent_at, permit.pace = now, self.ceiling
+        since = self.traffic.closed_until if waited else now
+        if self._learned is not None and self._learned.rate < self.ceiling:
             permit.pace = pace = self._pace(now)
-            if pace < self._ceiling:  # else the bucket of `max_qps` sees to it
+            if pace < self.ceiling:  # else the bucket of `max_qps` sees to it
                 start = now
                 if waited and pace >= MANY:
-                    start = min(max(self._traffic.next_at, since, now - LATE_SECONDS), now)
-                self._traffic.sent_at, self._traffic.next_at = start, start + 1.0 / pace
+                    start = min(max(self.traffic.next_at, since, now - LATE_SECONDS), now)
+                self.traffic.sent_at, self.traffic.next_at = start, start + 1.0 / pace
         for bucket in self._requests:
             bucket.take(now, since=since)
         if self._tokens and permit.cost is not None:
@@ -257,8 +268,8 @@ class Gate:
 
     def _stand_in_line(self, turn: Turn, permit: Permit) -> None:
         cancel = permit.cancel
-        with self._traffic.lock:
-            self._traffic.waiting.add(self._rouse)
+        with self.traffic.lock:
+            self.traffic.waiting.add(self._rouse)
             self._line.join(turn)
         try:
             if cancel is not None:
@@ -271,7 +282,7 @@ class Gate:
 
     def _is_let_in(self, turn: Turn, permit: Permit) -> bool:
         """Let the first in line in if it may pass; else tell it how long to sleep."""
-        with self._traffic.lock:
+        with self.traffic.lock:
             now = self._clock()
             if turn.is_over:
                 self._part(turn)
@@ -279,7 +290,7 @@ class Gate:
             if permit.until is not None and now >= permit.until:
                 self._part(turn)
                 raise RequestTimeout("its time was over before its turn came; it was not sent", attempts=0)
-            if permit.may_leave and self._traffic.closed_until > now:
+            if permit.may_leave and self.traffic.closed_until > now:
                 self._part(turn)
                 raise GateClosed
             seconds = math.inf if permit.until is None else permit.until - now
@@ -300,11 +311,11 @@ class Gate:
             self._line.leave(turn)
         self._line.wake_first()
         if not self._line:
-            self._traffic.waiting.discard(self._rouse)
+            self.traffic.waiting.discard(self._rouse)
 
     def _abandon(self, turn: Turn | None, permit: Permit) -> None:
         """Undo whatever was done for a permit, so that nobody else waits for it in vain."""
-        with self._traffic.lock:
+        with self.traffic.lock:
             if permit.is_held:  # it was let in at the last moment
                 self._free, permit.is_held = self._free + 1, False
                 if permit.passages is not None:
@@ -314,84 +325,3 @@ class Gate:
                 self._part(turn)
             else:
                 self._line.wake_first()
-
-
-class Permit:
-    """One passage through a gate. A class, not a generator: it stands on the way of every request.
-
-    Attributes:
-        may_leave: Waiting for it ends with `GateClosed` when the server closes the gate.
-        sent_at: When it was let in, on the gate's clock.
-        pace: Requests a second that were let in then; `math.inf` if not limited.
-        is_accepted: The server took the request, and answered.
-        hint: What the reply's headers say of the server's limits.
-        usage: Tokens that it took.
-    """
-
-    __slots__ = (
-        "again", "backoff", "cancel", "cost", "gate", "hint", "is_accepted", "is_held", "may_leave", "pace", "passages",
-        "sent_at", "until", "usage",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        gate: Gate,
-        cancel: CancelToken | None,
-        cost: Cost | None,
-        again: bool,
-        until: float | None,
-        passages: Passages | None,
-        backoff: float = FIRST_BACKOFF,
-        may_leave: bool = False,
-    ) -> None:
-        self.gate = gate
-        self.may_leave = may_leave
-        self.cancel = cancel
-        self.cost = cost
-        self.again = again
-        self.until = until
-        self.passages = passages
-        self.backoff = backoff
-        self.is_held = self.is_accepted = False
-        self.sent_at = 0.0
-        self.pace = math.inf
-        self.hint: RateHint | None = None
-        self.usage: Mapping[str, Any] | None = None
-
-    def hear(self, headers: Mapping[str, str], status: int = 200) -> None:
-        """Take note of a reply's headers, names in lower case."""
-        traffic = self.gate._traffic
-        if self.gate.limit.adaptive and (self.sent_at >= traffic.hear_from or status != 200):
-            traffic.hear_from = self.sent_at + HEAR_EVERY
-            self.hint = parse_rate_hint(headers, time.time())
-
-    @property
-    def departure(self) -> Callable[[], None] | None:
-        """What to call when the request is on the wire; None if nobody needs to know."""
-        return self._depart if self.pace < min(self.gate._ceiling, MANY) else None
-
-    def _depart(self) -> None:
-        self.gate._space(self)
-
-    def accept(self, usage: Mapping[str, Any] | None) -> None:
-        """Say that the request was answered, and what it took. Leaving the block without it says that it was not."""
-        self.is_accepted = True
-        self.usage = usage
-
-    def __enter__(self) -> Permit:
-        self.gate._enter(self)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            self.gate._leave(self, error)
-        except BaseException:
-            if self.is_held:  # Ctrl-C came before it was given back
-                self.gate._leave(self, error)
-            raise
-
-
-def _per_second(per_minute: float | None) -> float | None:
-    return None if per_minute is None else per_minute / 60.0

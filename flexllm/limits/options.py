@@ -61,3 +61,8 @@ class RateLimit:
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def per_second(per_minute: float | None) -> float | None:
+    """Return a limit as its bucket takes it; None is not limited."""
+    return None if per_minute is None else per_minute / 60.0

@@ -29,6 +29,7 @@ class Traffic:
         sent_at: When the learned rate let a request start last.
         next_at: When it lets the next start, as it was then.
         hear_from: Only what a request from then on brings back is searched for hints.
+        mean_tokens: Running mean of what a request takes; 0.0 before the first.
         waiting: Of each gate at which somebody waits, what wakes the first if it may go sooner than it thinks.
     """
 
@@ -40,7 +41,7 @@ class Traffic:
         self._refused_at = -math.inf
         self._refusals_in_a_row = 0
         self._buckets: weakref.WeakValueDictionary[Hashable, TokenBucket] = weakref.WeakValueDictionary()
-        self._mean_tokens = 0.0
+        self.mean_tokens = 0.0
         forget_in_child(self)
 
     def _after_fork_in_child(self) -> None:
@@ -60,7 +61,7 @@ class Traffic:
             self._refusals_in_a_row = 0
         if usage:
             tokens = usage.get("total_tokens") or 0
-            self._mean_tokens += (tokens - self._mean_tokens) * (0.1 if self._mean_tokens else 1.0)
+            self.mean_tokens += (tokens - self.mean_tokens) * (0.1 if self.mean_tokens else 1.0)
 
     def refuse(
         self, now: float, sent_at: float, pace: float, wish: float | None, backoff: float = FIRST_BACKOFF
@@ -83,7 +84,7 @@ class Traffic:
     def hint(self, now: float, hint: RateHint) -> None:
         """Take note of what the server says of its limits in a reply."""
         rate = hint.requests_per_second or math.inf
-        if hint.tokens_per_second and self._mean_tokens:
-            rate = min(rate, hint.tokens_per_second / self._mean_tokens)
+        if hint.tokens_per_second and self.mean_tokens:
+            rate = min(rate, hint.tokens_per_second / self.mean_tokens)
         if rate < math.inf:
             self.learned.hint(now, rate, now + hint.good_for)

@@ -46,8 +46,10 @@ def find_provider(name: str, base_url: str | None, model: str | None = None) -> 
         model: The client's model, if it has one.
 
     Raises:
-        ConfigError: There is no provider of that name.
+        ConfigError: There is no provider of that name, or the base URL is no text.
     """
+    if base_url is not None and not isinstance(base_url, str):
+        raise ConfigError(f"base_url must be a URL, not of type {type(base_url).__name__}")
     found = _PROVIDERS.get(_guess(base_url, model or "") if name == "auto" else name)
     if found is None:
         raise ConfigError(f"provider={name!r} is not known; there are: auto, {', '.join(sorted(_PROVIDERS))}")

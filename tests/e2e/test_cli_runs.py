@@ -198,7 +198,7 @@ def test_a_model_on_the_command_line_beats_the_endpoints_of_the_configuration(se
     [
         (("--max-time", "0"), "max_time=0"),
         (("--fail-over", "2"), "fail_over=2"),
-        (("--hedge", "95"), "quantile=95"),
+        (("--hedge", "95"), "hedge=95"),
         (("--max-tpm", "0"), "max_tpm=0"),
         (("--min-qps", "5", "--max-qps", "2"), "min_qps=5"),
         (("--total-timeout", "-1"), "total_timeout=-1"),

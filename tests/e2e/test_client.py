@@ -536,7 +536,7 @@ def locks():
     while hasattr(backend, "_below"):
         backend = backend._below
     endpoint, = backend.choice.endpoints
-    return [client._lock, endpoint.gate._traffic.lock, endpoint._transport._lock]
+    return [client._lock, endpoint.gate.traffic.lock, endpoint._transport._lock]
 
 if "held" in sys.argv:
     held, done = threading.Event(), threading.Event()

@@ -58,6 +58,17 @@ def test_the_second_request_goes_to_another_endpoint_and_the_first_connection_is
     assert stats["failed"] >= 1
 
 
+def test_a_pool_whose_places_are_all_taken_sends_slow_rows_once_more_too() -> None:
+    with MockServer(script=slow_once("row 50", 30.0)) as slow, MockServer(delay=0.02) as sound:
+        endpoints = [{"base_url": slow.base_url}, {"base_url": sound.base_url}]
+        prompts = [*ROWS[:50], *["row 50"] * 4, *(f"later {number}" for number in range(300))]
+        with LLMClientPool(endpoints, model="m", concurrency_limit=2, hedge=0.9) as pool:
+            result = pool.chat_completions_batch_sync(prompts, show_progress=False)
+
+    assert result.summary["success"] == 354
+    assert result.summary["elapsed"] < 20.0  # nobody waited for the one that was held up
+
+
 def test_nothing_is_sent_twice_by_default() -> None:
     with MockServer(script=slow_once("row 50", 0.5)) as server, LLMClient("m", server.base_url) as client:
         result = client.chat_completions_batch_sync(ROWS, show_progress=False)

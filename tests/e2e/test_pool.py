@@ -582,3 +582,15 @@ def test_whatever_fails_every_row_has_an_outcome_and_no_place_stays_taken(
 
     assert not result.errors
     assert set(answered(*servers)) == set(rows(300))
+
+
+def test_fallback_does_not_wait_for_a_first_endpoint_that_takes_next_to_nothing(
+    serve: Callable[..., MockServer],
+) -> None:
+    busy, free = serve(faults={"rate_limited": 1.0}, retry_after=0.1), serve()
+    with pool_of(busy, free, load_balance="fallback") as pool:
+        results = batch(pool, 60)
+
+    assert not results.errors
+    assert answered(free) == Counter(rows(60))
+    assert sum(received(busy)) < 60

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,8 +17,10 @@ from flexllm.backends.attempts import Attempts
 from flexllm.backends.choice import OneEndpoint
 from flexllm.backends.endpoint import Endpoint
 from flexllm.backends.hedge import HedgePolicy, Hedging
+from flexllm.batch.items import BatchItem
 from flexllm.cancel import CancelToken
 from flexllm.chat import ChatCompletionResult, Chunk
+from flexllm.engines.threads import _answer
 from flexllm.errors import (
     AllEndpointsFailed,
     ApiStatusError,
@@ -180,9 +184,9 @@ def test_a_row_that_was_refused_goes_before_those_that_were_never_sent() -> None
     seen: list[bool] = []
 
     class Noting(CountingGate):
-        def _enter(self, permit: Permit) -> None:
+        def enter(self, permit: Permit) -> None:
             seen.append(permit.again)
-            super()._enter(permit)
+            super().enter(permit)
 
     setup = Setup(ok("busy", 429), ok())
     setup.endpoint.gate = Noting(setup.clock)
@@ -355,7 +359,7 @@ def test_a_stop_while_waiting_for_a_permit_counts_the_attempts_before() -> None:
     token = CancelToken()
 
     def stop_before_the_second_permit() -> None:
-        setup.gate._enter = enter  # type: ignore[method-assign]
+        setup.gate.enter = enter  # type: ignore[method-assign]
 
     def enter(permit: Permit) -> None:
         raise RequestCancelled("stopped while waiting for its turn", attempts=0)
@@ -501,7 +505,7 @@ class Turns:
     def spare(self, busy: Endpoint) -> Endpoint | None:
         return self._next.pop(0) if self._next else None
 
-    def verdict(self, errors: Sequence[RequestError], attempts: int) -> FlexLLMError:
+    def verdict(self, failed: Sequence[Endpoint], errors: Sequence[RequestError], attempts: int) -> FlexLLMError:
         return AllEndpointsFailed("all", errors=errors, attempts=attempts)
 
     def health(self) -> tuple[EndpointHealth, ...]:
@@ -690,13 +694,13 @@ def test_an_endpoint_that_failed_is_blamed_though_the_second_answered() -> None:
         return ok("second")
 
     hedged = Hedged(ok("x", 500), late, elsewhere=True)
-    judged = hedged.one.gate._leave
+    judged = hedged.one.gate.leave
 
     def leave(permit: Permit, error: BaseException | None) -> None:
         judged(permit, error)
         answered.set()
 
-    hedged.one.gate._leave = leave  # type: ignore[method-assign]
+    hedged.one.gate.leave = leave  # type: ignore[method-assign]
     assert hedged.run().content == "second"
     assert isinstance(dict(hedged.choice.ended[1:])[hedged.one.endpoint], ServerError)
 
@@ -723,6 +727,38 @@ def test_an_abort_breaks_off_both_requests() -> None:
     with pytest.raises(RequestCancelled) as caught:
         hedged.run(token)
     assert caught.value.attempts == 2
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_pool", [False, True])
+@pytest.mark.parametrize("last", [ok("x", 500), ok("x", 400), None], ids=["in vain", "refused", "answered"])
+def test_a_row_with_failed_attempts_is_free_as_soon_as_it_has_ended(last: Any, is_pool: bool) -> None:
+    """Without rings of errors, tracebacks and frames, which only the garbage collector would find."""
+
+    class Params(dict[str, Any]):
+        """A dictionary that can be watched."""
+
+    setup = Setup(ConnectionFailed("gone"), ok("x", 500), last or ok(), retries=2, delay=0.0)
+    backend = through(Turns(*[setup.endpoint] * 3), setup) if is_pool else setup.attempts
+    row = BatchItem(0, replace(REQUEST, params=Params()))
+    params = weakref.ref(row.request.params)  # type: ignore[union-attr]
+    gc.disable()
+    try:
+        _answer(backend, row, CancelToken())
+        row.request = None
+        setup.endpoint._provider.asked.clear()
+        assert isinstance(row.outcome, ChatCompletionResult) == (last is None)
+        assert params() is None
+    finally:
+        gc.enable()
+
+
+def test_an_error_that_is_raised_still_shows_where_it_came_from() -> None:
+    error = Setup(ConnectionFailed("first"), ok("x", 500), retries=1).fail()
+    assert error.__traceback__ is not None
+    assert error.__context__ is None
 
 
 # --- who is asking ----------------------------------------------------------------------------------------------------

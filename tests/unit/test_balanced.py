@@ -23,7 +23,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flexllm.backends import Attempts, Endpoint, PoolOptions
-from flexllm.backends.balanced import LONG_COOLING, Balancer
+from flexllm.backends.balanced import Balancer
+from flexllm.backends.reasons import LONG_COOLING
 from flexllm.cancel import CancelToken
 from flexllm.chat import ChatCompletionResult, ChatRequest, Chunk
 from flexllm.errors import (
@@ -383,6 +384,46 @@ def test_the_total_rate_is_exact(patience: Patience) -> None:
     assert sorted(bench.sent) == [5, 5]
 
 
+def slow(bench: Bench, patience: Patience, position: int, **limits: Any) -> None:
+    """Give an endpoint a gate that lets requests through at a rate."""
+    limit = RateLimit(concurrency=4, **{"adaptive": False, **limits})
+    bench.endpoints[position].gate = Gate(limit, clock=bench.clock, sleep=patience.sleep)
+
+
+def test_a_row_does_not_wait_for_the_rate_of_one_endpoint_while_another_is_free(patience: Patience) -> None:
+    bench = patience.of(Bench(None, None, sleep=patience.sleep))
+    slow(bench, patience, 0, max_qps=0.1)
+    for _ in range(6):
+        bench.complete()
+    assert bench.sent == [1, 5]
+
+    bench.clock.advance(10.0)
+    for _ in range(2):
+        bench.complete()
+    assert bench.sent == [2, 6]
+    assert patience.waits == []
+
+
+def test_no_more_rows_go_to_a_slow_endpoint_than_its_rate_lets_through_soon(patience: Patience) -> None:
+    bench = patience.of(Bench(None, None, concurrency=4, sleep=patience.sleep))
+    slow(bench, patience, 0, max_qps=1.0)
+
+    assert "".join(bench.name(bench.take()) for _ in range(6)) == "ababbb"
+
+
+def test_rows_that_all_rates_hold_up_keep_to_them(patience: Patience) -> None:
+    bench = patience.of(Bench(None, None, sleep=patience.sleep))
+    for position in (0, 1):
+        slow(bench, patience, position, max_qps=0.1)
+    start = bench.clock.now
+    for _ in range(6):
+        bench.complete()
+
+    assert bench.clock.now - start == pytest.approx(20.0)
+    assert bench.sent == [3, 3]
+    assert bench.is_idle()
+
+
 def test_a_row_that_waited_for_the_rate_does_not_go_to_an_endpoint_that_failed_meanwhile(patience: Patience) -> None:
     bench = patience.of(Bench(None, None, total_max_qps=0.1, failure_threshold=1, sleep=patience.sleep))
     bench.complete()  # at a
@@ -401,6 +442,15 @@ def test_a_row_that_was_never_sent_waits_for_the_rate_as_long_as_it_takes(patien
         bench.complete()
 
     assert bench.sent == [3]
+
+
+def test_the_wait_for_the_rate_is_not_taken_from_the_time_of_a_row_that_was_never_sent(patience: Patience) -> None:
+    bench = patience.of(Bench(None, concurrency=5, total_max_qps=0.01, sleep=patience.sleep))
+    endpoint = bench.take()
+    patience.meanwhile = lambda: bench.balancer.router.mark_failed(endpoint, cool_for=103.0)
+    assert (
+        bench.take(until=bench.clock() + 10.0) is endpoint
+    )  # after 100 s for the rate, and 3 s until it is well again
 
 
 def test_a_cancel_while_waiting_for_the_rate_frees_the_place(patience: Patience) -> None:
@@ -605,6 +655,28 @@ def test_an_endpoint_is_left_alone_for_as_long_as_it_asks_if_nobody_would_wait_s
 
     assert bench.balancer.health()[0].returns_in == 86400
     assert bench.turns(3) == "bbb"
+
+
+def test_that_an_endpoint_is_left_alone_is_said_once_for_all_that_were_on_their_way(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench = Bench(None, None, failure_threshold=1, recovery_time=0.5)
+    under_way = [bench.take() for _ in range(4)]
+    for endpoint in under_way:
+        bench.balancer.give(endpoint, AuthenticationFailed("wrong key", status=401))
+
+    said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert said == [f"http://{name}/v1 is left alone for 3600 s: wrong key" for name in "ab"]
+
+
+def test_a_probe_that_fails_is_said_and_a_short_time_is_not_rounded_away(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench(None, failure_threshold=1, recovery_time=0.5)
+    for _ in range(2):
+        bench.balancer.give(bench.take(), broken())
+        bench.clock.advance(0.5)
+
+    said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert said == ["http://a/v1 is left alone for 0.5 s: nothing came back"] * 2
 
 
 def test_no_key_is_logged_that_a_server_repeats(caplog: pytest.LogCaptureFixture) -> None:
@@ -912,6 +984,76 @@ def test_a_token_that_is_stopped_already_does_not_wait() -> None:
     assert bench.is_idle()
 
 
+def test_a_stop_needs_no_lock_and_so_never_waits_for_one(threads: Threads) -> None:
+    """A batch that nobody reads any more is stopped by the garbage collector, in any thread."""
+    bench, cancel = Bench(None, concurrency=1), CancelToken()
+    held = bench.take()
+    waiting = threads.submit(bench.take, cancel=cancel)
+    assert bench.waiting(1)
+    with bench.balancer._lock:
+        threads.submit(cancel.stop).result(LONGEST_WAIT)
+    assert isinstance(waiting.exception(LONGEST_WAIT), RequestCancelled)
+    bench.balancer.give(held, None)
+    assert bench.is_idle()
+
+
+def test_a_stream_that_the_garbage_collector_closes_under_a_lock_gives_its_place_back(threads: Threads) -> None:
+    bench = Bench(None, None, concurrency=1)
+    balancer, router = bench.balancer, bench.balancer.router
+    for endpoint in bench.endpoints:
+        router.mark_failed(endpoint, cool_for=1.0)
+    bench.clock.advance(2.0)  # both are due: each stream is a probe
+
+    def collected_under_the_lock() -> None:
+        for lock in (balancer._lock, router._lock):
+            pieces = bench.attempts.stream(REQUEST)
+            next(pieces)
+            with lock:
+                pieces.close()  # type: ignore[attr-defined]
+
+    threads.submit(collected_under_the_lock).result(LONGEST_WAIT)
+    balancer._settle()  # as the thread does that held the lock
+    assert bench.is_idle()
+    assert bench.states() == ["cooling", "cooling"], "due, and no longer probing"
+
+
+def test_a_stream_that_the_garbage_collector_closes_waits_for_no_lock_of_another_thread(threads: Threads) -> None:
+    """Who holds it may wait for one that the collecting thread holds."""
+    bench = Bench(None, concurrency=1)
+    pieces = bench.attempts.stream(REQUEST)
+    next(pieces)
+    with bench.balancer._lock:
+        threads.submit(pieces.close).result(LONGEST_WAIT)  # type: ignore[attr-defined]
+    bench.balancer._settle()  # as the thread does that held the lock
+    assert bench.is_idle()
+
+
+def test_who_waits_gets_the_place_of_a_stream_that_was_closed_while_he_looked(threads: Threads) -> None:
+    bench = Bench(None, concurrency=1)
+    pieces = bench.attempts.stream(REQUEST)
+    next(pieces)
+    serve = bench.balancer._serve
+
+    def collected_meanwhile() -> None:
+        serve()
+        pieces.close()  # type: ignore[attr-defined]
+
+    bench.balancer._serve = collected_meanwhile  # type: ignore[method-assign]
+    endpoint = threads.submit(bench.take).result(LONGEST_WAIT)
+    bench.balancer.give(endpoint, None)
+    assert bench.is_idle()
+
+
+def test_a_stream_that_is_left_at_its_result_has_freed_its_place_and_counts_as_answered() -> None:
+    bench = Bench(None, concurrency=1, failure_threshold=2)
+    bench.balancer.router.mark_failed(bench.endpoints[0])
+    pieces = bench.attempts.stream(REQUEST)
+    assert next(piece for piece in pieces if isinstance(piece, ChatCompletionResult)).content == "Hello"
+    assert bench.is_idle()
+    bench.balancer.router.mark_failed(bench.endpoints[0])
+    assert bench.states() == ["ready"], "the failures were not in a row"
+
+
 @pytest.mark.parametrize("is_served", [False, True])
 def test_ctrl_c_ends_the_wait_and_frees_what_was_given(patience: Patience, is_served: bool) -> None:
     bench = patience.of(Bench(None, concurrency=1, sleep=patience.sleep))
@@ -961,7 +1103,17 @@ def test_a_second_request_goes_to_another_endpoint_with_room() -> None:
     others = {bench.balancer.spare(busy), bench.balancer.spare(busy)}
 
     assert others == set(bench.endpoints) - {busy}
-    assert bench.balancer.spare(busy) is None
+
+
+def test_where_all_are_full_a_second_request_waits_in_the_gate_of_another() -> None:
+    bench = Bench(None, None, concurrency=1)
+    busy, other = bench.take(), bench.take()
+
+    assert bench.balancer.spare(busy) is other
+    bench.balancer.give(other, None)
+    bench.balancer.give(other, None)
+    bench.balancer.give(busy, None)
+    assert bench.turns(4).count("a") == 2
 
 
 def test_a_second_request_is_no_probe() -> None:
@@ -972,18 +1124,37 @@ def test_a_second_request_is_no_probe() -> None:
     assert bench.balancer.spare(bench.endpoints[0]) is None
 
 
-def test_the_only_endpoint_gets_the_second_request_too_if_it_has_room() -> None:
+def test_the_only_endpoint_gets_the_second_request_too() -> None:
     bench = Bench(None, concurrency=2)
     busy = bench.take()
 
     assert bench.balancer.spare(busy) is busy
-    assert bench.balancer.spare(busy) is None
 
 
 def test_a_second_request_respects_the_total_limit() -> None:
     bench = Bench(None, None, total_concurrency_limit=1)
 
     assert bench.balancer.spare(bench.take()) is None
+
+
+def test_an_answer_to_what_was_sent_before_a_key_was_refused_brings_nothing_back() -> None:
+    bench = Bench(None, None)
+    a = bench.endpoints[0]
+    bench.balancer.give(bench.take(), None)
+    taken = [bench.balancer.take((), None, None) for _ in range(4)]
+    asked = [one for one in taken if one is a]
+    bench.balancer.give(asked[0], AuthenticationFailed("no", status=401))
+    bench.balancer.give(asked[1], None)
+
+    assert bench.balancer.router.state(a) == "cooling"
+
+
+def test_two_endpoints_of_one_place_that_fail_are_two() -> None:
+    bench = Bench(status(401, "no"), status(401, "no"))
+    twins = [bench.endpoints[0], bench.endpoints[0].lent(None)]
+    attempts = Attempts(Balancer(twins, PoolOptions(), clock=bench.clock), RetryPolicy(retry_times=0), clock=bench.clock)
+    with pytest.raises(AllEndpointsFailed, match="all 2 endpoints failed, after 2 attempts"):
+        attempts.complete(ChatRequest([{"role": "user", "content": "hi"}], "m"))
 
 
 # --- odd pools

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextvars
 import threading
+from functools import partial
 
+import pytest
 from fakes import FakeClock
 
 from flexllm.cancel import CancelToken, current, under
@@ -54,6 +56,24 @@ def test_the_time_since_stop_counts_from_the_first_call() -> None:
     token.abort()
     clock.advance(1.0)
     assert token.stopped_for() == 3.0
+
+
+def test_a_stop_that_ctrl_c_cuts_short_is_done_again_by_the_abort_that_follows() -> None:
+    token = CancelToken()
+    heard: list[int] = []
+
+    def listener(number: int) -> None:
+        heard.append(number)
+        if len(heard) == 1:
+            raise KeyboardInterrupt
+
+    for number in range(3):
+        token.on_stop(partial(listener, number))
+    with pytest.raises(KeyboardInterrupt):
+        token.stop()
+    assert (token.stopped, len(heard)) == (True, 1)
+    token.abort()
+    assert set(heard) == {0, 1, 2}
 
 
 def test_listeners_hear_of_stop_once() -> None:

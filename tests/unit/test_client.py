@@ -8,6 +8,7 @@ import io
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -427,3 +428,17 @@ def test_a_session_of_the_caller_is_not_closed() -> None:
 
     assert not closed
     assert session.get_adapter("http://llm.test") is adapter
+
+
+def test_what_says_who_asks_need_not_be_hashable() -> None:
+    @dataclass
+    class Token:
+        text: str
+
+        def __call__(self) -> dict[str, str]:
+            return {"Authorization": self.text}
+
+    one, other = Token("a"), Token("a")
+    clients = [LLMClient("m", "http://localhost:1/v1", auth=auth) for auth in (one, one, other)]
+    gates = [client._endpoints[0].gate for client in clients]
+    assert gates[0] is gates[1] is not gates[2]

@@ -109,13 +109,13 @@ def test_tokens_are_estimated_before_a_request_and_put_right_by_its_reply() -> N
             return ChatCompletionResult("Hi", usage=Usage(prompt_tokens=40, completion_tokens=7))
 
     setup = Setup(ok(), ok(), provider=Counting(), limit=RateLimit(concurrency=1, max_tpm=1e6, adaptive=False))
-    enter = setup.gate._enter
+    enter = setup.gate.enter
 
     def note(permit: Permit) -> None:
         costs.append(permit.cost)
         enter(permit)
 
-    setup.gate._enter = note  # type: ignore[method-assign]
+    setup.gate.enter = note  # type: ignore[method-assign]
     for _ in range(2):
         setup.attempts.complete(replace(REQUEST, params={"max_tokens": 100}))
     first, second = costs

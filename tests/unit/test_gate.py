@@ -61,7 +61,7 @@ class Setup:
         """Another gate of the same account."""
         other = Setup.__new__(Setup)
         other.clock, other.late = self.clock, self.late
-        traffic = self.gate._traffic
+        traffic = self.gate.traffic
         other.gate = Gate(RateLimit(**limits), traffic=traffic, clock=self.clock, sleep=other.sleep)
         return other
 
@@ -130,6 +130,34 @@ def test_starts_are_spread_evenly() -> None:
 def test_a_burst_is_for_requests_and_comes_before_the_rate() -> None:
     setup = Setup(max_qps=2, burst=3)
     assert setup.passes(5) == pytest.approx([0.0, 0.0, 0.0, 0.5, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("limits", "ahead", "seconds"),
+    [
+        ({}, 1000, 0.0),
+        ({"max_qps": 2}, 0, 0.5),
+        ({"max_qps": 2}, 3, 2.0),
+        ({"max_qps": 2, "burst": 4}, 2, 0.0),
+        ({"max_qps": 2, "burst": 4}, 4, 1.0),
+        ({"max_qps": 2, "max_rpm": 60}, 3, 4.0),
+        ({"max_tpm": 600}, 2, 30.0),
+        ({"max_input_tpm": 600}, 0, 5.0),
+    ],
+)
+def test_a_gate_tells_when_its_rates_let_one_more_pass(limits: dict[str, Any], ahead: int, seconds: float) -> None:
+    setup = Setup(adaptive=False, **limits)
+    setup.passes(tokens=(50, 50))
+
+    assert setup.gate.passes_in(ahead) == pytest.approx(seconds)
+
+
+def test_a_learned_rate_tells_when_one_more_may_pass() -> None:
+    setup = Setup()
+    setup.fails(refusal(7.0))
+
+    assert setup.gate.passes_in(0) == 7.0
+    assert setup.gate.passes_in(6) == pytest.approx(7.0 + 6 / setup.gate.traffic.learned.rate)
 
 
 def test_without_limits_nobody_sleeps() -> None:
@@ -382,7 +410,7 @@ def test_late_wake_ups_are_made_up_for_where_a_learned_rate_is_high(rate: int, i
 def test_a_learned_rate_does_not_bunch_after_a_closure(rate: int) -> None:
     setup = Setup()
     hinted(setup, rate)
-    setup.gate._traffic.closed_until = setup.clock.now + 5.0  # as a refusal has it, which would lower the rate too
+    setup.gate.traffic.closed_until = setup.clock.now + 5.0  # as a refusal has it, which would lower the rate too
     starts = setup.passes(4)
     assert [later - one for one, later in itertools.pairwise(starts)] == pytest.approx([1 / rate] * 3, rel=1e-3)
 

@@ -43,7 +43,7 @@ def finish(threads: list[threading.Thread]) -> None:
 def assert_whole(gate: Gate, *passages: Passages) -> None:
     assert (gate.free, gate.waiting) == (gate.limit.concurrency, 0)
     assert gate._line._again == 0
-    assert not gate._traffic.waiting
+    assert not gate.traffic.waiting
     assert [one.in_flight for one in passages] == [0] * len(passages)
 
 
@@ -186,7 +186,7 @@ def test_a_stop_needs_no_lock_and_so_never_waits_for_one() -> None:
     gate, cancel = Gate(RateLimit(concurrency=1)), CancelToken()
     with gate.permit():
         waiter = Waiter(gate, cancel=cancel)
-        with gate._traffic.lock:
+        with gate.traffic.lock:
             finish([start(cancel.stop)])
         assert waiter.ends() == "RequestCancelled 0"
 
@@ -201,7 +201,7 @@ def test_a_stream_that_the_garbage_collector_closes_under_the_lock_gives_its_per
     def collected_under_the_lock() -> None:
         pieces = stream()
         next(pieces)
-        with gate._traffic.lock:
+        with gate.traffic.lock:
             pieces.close()  # type: ignore[attr-defined]
 
     finish([start(collected_under_the_lock)])

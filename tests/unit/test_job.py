@@ -475,7 +475,7 @@ def test_the_log_tells_when_a_run_begins_is_stopped_and_ends(path: Path, caplog:
     assert (logging.DEBUG, "row 2 failed (request req_1): HTTP 401: no such key") in told
     assert told[-2][0] == told[-1][0] == logging.INFO
     assert told[-2][1].startswith("the batch is stopped: every further row would fail")
-    assert told[-1][1].startswith("the batch ends after 0.0 s: Tally(total=8, success=0, failed=3")
+    assert told[-1][1].startswith("the batch ends after 0.0 s: 0 rows answered, 3 failed")
 
 
 # --- leaving early

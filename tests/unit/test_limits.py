@@ -107,7 +107,7 @@ def test_a_refusal_closes_every_gate_of_the_account_and_no_other() -> None:
     assert other.closed_for() > 200.0
     assert stranger.closed_for() == 0.0
     assert one.learned() is None  # a first refusal is not yet a ceiling
-    assert one._traffic is other._traffic is not stranger._traffic
+    assert one.traffic is other.traffic is not stranger.traffic
 
 
 def test_gates_of_an_account_keep_to_their_own_limits() -> None:
@@ -123,7 +123,7 @@ def test_gates_of_an_account_keep_to_their_own_limits() -> None:
 def test_gates_and_what_they_learned_go_when_nobody_holds_them() -> None:
     gate = shared_gate("fleeting", RateLimit(max_qps=5))
     refuse(gate, 300.0)
-    seen = [weakref.ref(gate), weakref.ref(gate._traffic), weakref.ref(gate._requests[0])]
+    seen = [weakref.ref(gate), weakref.ref(gate.traffic), weakref.ref(gate._requests[0])]
     del gate
     gc.collect()
     assert [one() for one in seen] == [None, None, None]
@@ -192,7 +192,7 @@ def fork_while_held(gate: Gate, question: Callable[[], bool]) -> bool:
     is_held, is_over = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with gate._traffic.lock:
+        with gate.traffic.lock:
             is_held.set()
             is_over.wait(LONG)
 

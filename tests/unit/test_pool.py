@@ -80,6 +80,7 @@ def test_a_client_with_no_endpoints_in_its_list_is_refused() -> None:
         ({"endpoints": [{"base_url": A, "weight": float("nan")}]}, r"endpoints\[0\]: weight=nan"),
         ({"endpoints": [{"base_url": A, "weight": float("inf")}]}, r"endpoints\[0\]: weight=inf"),
         ({"endpoints": [{"base_url": A, "model": 3}]}, r"endpoints\[0\]: model=3"),
+        ({"endpoints": [{"base_url": 5}]}, r"endpoints\[0\]: base_url must be a URL"),
         ({"endpoints": [{"base_url": A, "headers": "X: y"}]}, r"endpoints\[0\]: headers"),
         ({"endpoints": [{"base_url": A}, {"base_url": B, "concurrency_limit": 0}]}, r"endpoints\[1\]: concurrency"),
         ({"endpoints": [{"base_url": A, "max_qps": 0}]}, r"endpoints\[0\]: max_qps=0"),
@@ -95,13 +96,15 @@ def test_a_client_with_no_endpoints_in_its_list_is_refused() -> None:
         ({"endpoints": [{"base_url": A}], "base_url": A}, "base_url and api_key belong to one endpoint"),
         ({"endpoints": [{"base_url": A}], "api_key": KEY}, "base_url and api_key belong to one endpoint"),
         ({"endpoints": [{"base_url": A}], "auth": dict}, "auth belongs to one endpoint"),
-        ({"endpoints": [{"base_url": A}], "load_balance": "fastest"}, "fastest"),
+        ({"endpoints": [{"base_url": A}], "load_balance": "fastest"}, "load_balance='fastest'"),
         ({"endpoints": [{"base_url": A}], "load_balance": ["random"]}, "random"),
         ({"endpoints": [{"base_url": A}], "fallback": None}, "fallback=None"),
         ({"endpoints": [{"base_url": A}], "failure_threshold": 0}, "failure_threshold=0"),
         ({"endpoints": [{"base_url": A}], "recovery_time": -1}, "recovery_time=-1"),
         ({"endpoints": [{"base_url": A}], "total_concurrency_limit": 0}, "total_concurrency_limit=0"),
         ({"endpoints": [{"base_url": A}], "total_max_qps": -2}, "total_max_qps=-2"),
+        ({"endpoints": [{"base_url": A}], "hedge": 2}, "hedge=2"),
+        ({"endpoints": [{"base_url": A}], "hedge": float("nan")}, "hedge=nan"),
     ],
 )
 def test_what_is_wrong_is_named_by_its_place(arguments: dict[str, Any], named: str) -> None:
@@ -266,3 +269,8 @@ def test_a_config_is_a_value() -> None:
 def test_an_unknown_option_is_refused() -> None:
     with pytest.raises(TypeError):
         LLMClientPool([{"base_url": A}], unknown=1)
+
+
+def test_the_state_of_a_lone_endpoint_names_its_model() -> None:
+    with LLMClient("m", A) as client:
+        assert [one["model"] for one in client.stats["endpoints"]] == ["m"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import pickle
+import weakref
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +16,7 @@ from flexllm.backends.structured import StructuredBackend
 from flexllm.cancel import CancelToken
 from flexllm.chat import ChatCompletionResult, ChatRequest, Chunk, ToolCall, Usage
 from flexllm.errors import ConfigError, RateLimited, RequestCancelled, SchemaMismatch
+from flexllm.replies import ReplyPolicy
 from flexllm.schema import ResponseFormat, as_response_format
 
 PLACE = "http://127.0.0.1:8000/v1"
@@ -337,3 +340,25 @@ def test_a_result_with_its_value_pickles() -> None:
     answer = StructuredBackend(FakeBackend(GOOD)).complete(request())
     assert pickle.loads(pickle.dumps(answer)) == answer
     assert isinstance(pickle.loads(pickle.dumps(request())).params["response_format"], ResponseFormat)
+
+
+@pytest.mark.parametrize("on_invalid", ["keep", "retry"])
+def test_a_reply_that_did_not_fit_is_free_as_soon_as_its_row_has_ended(on_invalid: Any) -> None:
+    """Without rings of errors, tracebacks and frames, which only the garbage collector would find."""
+
+    class Params(dict[str, Any]):
+        """A dictionary that can be watched."""
+
+    below = FakeBackend(result("no JSON"), result(GOOD))
+    backend = StructuredBackend(below, policy=ReplyPolicy(on_invalid=on_invalid))
+    params = Params(response_format={"type": "json_object"})
+    forgotten = weakref.ref(params)
+    gc.disable()
+    try:
+        answer = backend.complete(ChatRequest([{"role": "user", "content": "hi"}], "m", params))
+        below.requests.clear()
+        del params
+        assert answer.parsed == (None if on_invalid == "keep" else {"n": 1})
+        assert forgotten() is None
+    finally:
+        gc.enable()

@@ -263,6 +263,17 @@ def test_a_defect_below_costs_one_row_and_is_told() -> None:
     assert "ZeroDivisionError: division by zero" in str(came[1].outcome)
 
 
+def test_a_callers_own_code_that_exits_in_a_worker_costs_one_row_and_no_standstill() -> None:
+    def answer(request: ChatRequest) -> Any:
+        if number(request) == 1:
+            sys.exit(3)
+        return "ok"
+
+    came = sorted(flat(engine(FakeBackend(answer), 1).run(items(3))), key=lambda each: each.index)
+    assert "unexpected SystemExit: 3" in str(came[1].outcome)
+    assert [isinstance(each.outcome, ChatCompletionResult) for each in came] == [True, False, True]
+
+
 def test_a_failed_row_keeps_no_traceback_alive() -> None:
     def answer(request: ChatRequest) -> Any:
         error = ConnectionFailed("nobody there")
