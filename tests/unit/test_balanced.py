@@ -1152,7 +1152,9 @@ def test_an_answer_to_what_was_sent_before_a_key_was_refused_brings_nothing_back
 def test_two_endpoints_of_one_place_that_fail_are_two() -> None:
     bench = Bench(status(401, "no"), status(401, "no"))
     twins = [bench.endpoints[0], bench.endpoints[0].lent(None)]
-    attempts = Attempts(Balancer(twins, PoolOptions(), clock=bench.clock), RetryPolicy(retry_times=0), clock=bench.clock)
+    attempts = Attempts(
+        Balancer(twins, PoolOptions(), clock=bench.clock), RetryPolicy(retry_times=0), clock=bench.clock
+    )
     with pytest.raises(AllEndpointsFailed, match="all 2 endpoints failed, after 2 attempts"):
         attempts.complete(ChatRequest([{"role": "user", "content": "hi"}], "m"))
 
