@@ -30,10 +30,11 @@ def test_a_slow_row_is_sent_once_more_and_the_first_answer_counts() -> None:
         with LLMClient("m", server.base_url, concurrency_limit=4, hedge=0.9) as client:
             result = client.chat_completions_batch_sync(ROWS, show_progress=False, return_usage=True)
             health = client.stats["endpoints"][0]
-        prompts = server.stats()["prompts"]
+        stats = server.stats()
 
+    prompts = stats["prompts"]
+    assert stats["failed"] >= 1  # the slow one was broken off, and not waited for
     assert result.summary["success"] == 60
-    assert result.summary["elapsed"] < 2.9  # the slow one was not waited for
     assert prompts["row 50"] == 2
     assert (result[50].attempts, result[50].hedged) == (2, 1)
     hedged = sum(answer.hedged for answer in result)
@@ -65,8 +66,10 @@ def test_a_pool_whose_places_are_all_taken_sends_slow_rows_once_more_too() -> No
         with LLMClientPool(endpoints, model="m", concurrency_limit=2, hedge=0.9) as pool:
             result = pool.chat_completions_batch_sync(prompts, show_progress=False)
 
+        stats = slow.stats()
+
     assert result.summary["success"] == 354
-    assert result.summary["elapsed"] < 20.0  # nobody waited for the one that was held up
+    assert stats["failed"] >= 1  # the one that was held up was broken off, and not waited for
 
 
 def test_nothing_is_sent_twice_by_default() -> None:

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from fakes import FakeClock
+from fakes import WatchClock
 
 from flexllm.backends import hedge
 from flexllm.backends.hedge import IDLE_SECONDS, Hedged, Hedging, Leg
@@ -28,51 +28,6 @@ from flexllm.limits.slowness import HedgePolicy
 
 LONG = 10.0
 """Seconds that nothing takes unless a test fails."""
-
-
-class WatchClock(FakeClock):
-    """A clock whose waits end when `advance` passes their time, and which tells when the watcher sleeps again."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._state = threading.Condition()
-        self._sleeper: tuple[threading.Condition, float] | None = None
-        self.waits: list[float] = []
-
-    def wait(self, condition: threading.Condition, seconds: float) -> bool:
-        until = self.now + seconds
-        with self._state:
-            self._sleeper = (condition, until)
-            self.waits.append(seconds)
-            self._state.notify_all()
-        assert condition.wait(LONG), "nobody moved the clock"
-        with self._state:
-            self._sleeper = None
-        return self.now < until
-
-    def advance(self, seconds: float) -> None:
-        """Move on, and wake the watcher if its time has come."""
-        with self._state:
-            self.now += seconds
-            sleeper = self._sleeper
-        if sleeper is not None and sleeper[1] <= self.now:
-            with sleeper[0]:
-                sleeper[0].notify_all()
-
-    def until_asleep(self) -> None:
-        """Wait until the watcher has seen what there is, and sleeps until a time that has not come."""
-        seen = 0
-        while True:
-            with self._state:
-                assert self._state.wait_for(lambda seen=seen: self._sleeps() and len(self.waits) > seen, LONG)
-                assert self._sleeper is not None
-                condition, seen = self._sleeper[0], len(self.waits)
-            with condition:  # which is free only while the watcher waits
-                if condition._waiters:  # type: ignore[attr-defined]  # or it was woken, and has not come to it yet
-                    return
-
-    def _sleeps(self) -> bool:
-        return self._sleeper is not None and self._sleeper[1] > self.now
 
 
 class Bench:

@@ -27,6 +27,13 @@ def add_parser(subparsers: Any) -> None:
         ),
         epilog="Example: flexllm mock --delay 0.2 --faults rate_limited:0.05,reset:0.01",
     )
+    _add_answer_options(parser)
+    _add_failure_options(parser)
+    _add_limit_options(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_answer_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (127.0.0.1: this machine alone)")
     parser.add_argument("-p", "--port", type=int, default=8000, help="the port; 0 takes a free one (8000)")
     parser.add_argument(
@@ -37,6 +44,18 @@ def add_parser(subparsers: Any) -> None:
         help="before each answer; or a range such as 0.1-0.5 (0)",
     )
     parser.add_argument("--token-delay", type=float, default=0.0, metavar="SECONDS", help="between streamed pieces (0)")
+    parser.add_argument("--model", default="mock-model", metavar="NAME", help="the model it offers (mock-model)")
+    parser.add_argument("--require-key", metavar="KEY", help="answer 401 to every other key")
+    parser.add_argument(
+        "--openai-dialect",
+        choices=("any", "openai"),
+        default="any",
+        help="what is taken in OpenAI's format: what any known server takes (any), or what OpenAI itself does",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the failures, faults and delays (0)")
+
+
+def _add_failure_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--error-rate", type=float, default=0.0, metavar="SHARE", help="of requests that fail: 0 to 1 (0)"
     )
@@ -53,6 +72,9 @@ def add_parser(subparsers: Any) -> None:
             "empty, refusal, length and slow_close."
         ),
     )
+
+
+def _add_limit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rate-limit", type=float, metavar="N", help="requests a second; what comes faster gets a 429 with Retry-After"
     )
@@ -81,16 +103,6 @@ def add_parser(subparsers: Any) -> None:
         metavar="SECONDS",
         help="What a 429 asks to wait (1); with none it gives no hint at all.",
     )
-    parser.add_argument("--model", default="mock-model", metavar="NAME", help="the model it offers (mock-model)")
-    parser.add_argument("--require-key", metavar="KEY", help="answer 401 to every other key")
-    parser.add_argument(
-        "--openai-dialect",
-        choices=("any", "openai"),
-        default="any",
-        help="what is taken in OpenAI's format: what any known server takes (any), or what OpenAI itself does",
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the failures, faults and delays (0)")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
