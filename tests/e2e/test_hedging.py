@@ -36,7 +36,7 @@ def test_a_slow_row_is_sent_once_more_and_the_first_answer_counts() -> None:
         with LLMClient("m", server.base_url, concurrency_limit=4, hedge=0.9) as client:
             result = client.chat_completions_batch_sync(ROWS, show_progress=False, return_usage=True)
             health = client.stats["endpoints"][0]
-        eventually(lambda: server.stats()["failed"] >= 1)  # the slow one was broken off, and not waited for
+        assert eventually(lambda: server.stats()["failed"] >= 1)  # the slow one was broken off, and not waited for
         prompts = server.stats()["prompts"]
 
     assert result.summary["success"] == 60
@@ -57,7 +57,7 @@ def test_the_second_request_goes_to_another_endpoint_and_the_first_connection_is
         with LLMClientPool(endpoints, model="m", concurrency_limit=2, hedge=policy) as pool:
             result = pool.chat_completions_batch_sync(ROWS[:50] + ["row 50"] * 4, show_progress=False)
         assert result.summary["success"] == 54
-        eventually(
+        assert eventually(
             lambda: is_idle(slow) and slow.stats()["failed"] >= 1
         )  # the server sees the end of a connection late
 
@@ -70,7 +70,9 @@ def test_a_pool_whose_places_are_all_taken_sends_slow_rows_once_more_too() -> No
             result = pool.chat_completions_batch_sync(prompts, show_progress=False)
 
         assert result.summary["success"] == 354
-        eventually(lambda: slow.stats()["failed"] >= 1)  # the one that was held up was broken off, and not waited for
+        assert eventually(
+            lambda: slow.stats()["failed"] >= 1
+        )  # the one that was held up was broken off, and not waited for
 
 
 def test_nothing_is_sent_twice_by_default() -> None:
