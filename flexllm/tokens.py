@@ -96,17 +96,11 @@ class PromptEstimate:
     def __init__(self) -> None:
         self._estimated = 0.0
         self._actual = 0.0
-
-    @property
-    def ratio(self) -> float:
-        """Tokens that a server counts for each one estimated; 1.0 before any reply."""
-        if not self._estimated:
-            return 1.0
-        return min(max(self._actual / self._estimated, self.LEAST_RATIO), self.MOST_RATIO)
+        self.ratio = 1.0  # tokens that a server counts for each one estimated
 
     def expect(self, estimated: int) -> int:
         """Return a corrected estimate, at least 1."""
-        return max(1, round(min(estimated, _MOST_TOKENS) * self.ratio))
+        return int(min(estimated, _MOST_TOKENS) * self.ratio + 0.5) or 1
 
     def seen(self, estimated: int, actual: int) -> None:
         """Take in what a server counted for a prompt that was estimated, before correction, at `estimated`.
@@ -117,6 +111,7 @@ class PromptEstimate:
         if estimated > 0 and actual > 0:
             self._estimated = self._estimated * _FADING + min(estimated, _MOST_TOKENS)
             self._actual = self._actual * _FADING + min(actual, _MOST_TOKENS)
+            self.ratio = min(max(self._actual / self._estimated, self.LEAST_RATIO), self.MOST_RATIO)
 
 
 class OutputEstimate:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..chat import ChatCompletionResult, ChatRequest, Chunk, Usage, as_chunk
 from ..errors import ApiStatusError, MalformedResponse, RequestCancelled, RequestError
@@ -78,6 +78,7 @@ class Endpoint:
         self._counts_tokens = gate.limit.counts_tokens
         self._clock = clock
         self._prompts, self._outputs = PromptEstimate(), OutputEstimate()
+        self._limited: tuple[Mapping[str, Any] | None, int | None] = None, None
         self._is_lent = False
         self._token: Headers = ()  # the latest that `authorise` gave
 
@@ -210,13 +211,17 @@ class Endpoint:
 
     def _cost_of(self, request: ChatRequest) -> Cost:
         estimated = estimate_prompt_tokens(request)
-        return Cost(self._prompts.expect(estimated), self._outputs.expect(max_tokens_of(request.params)), estimated)
+        params, limit = self._limited
+        if request.params is not params:  # those of the row before, in most batches
+            limit = max_tokens_of(request.params)
+            self._limited = request.params, limit
+        return Cost(self._prompts.expect(estimated), self._outputs.expect(limit), estimated)
 
     def _learn(self, cost: Cost, usage: Usage | None) -> None:
         # Not locked: two replies that meet here may cost one of them its weight in a running mean, and no more.
         if usage is not None:
-            self._prompts.seen(cost.estimated, usage.prompt_tokens)
-            self._outputs.seen(usage.completion_tokens)
+            self._prompts.seen(cost.estimated, usage["prompt_tokens"])
+            self._outputs.seen(usage["completion_tokens"])
 
     def _inlined(self, request: ChatRequest, turn: Turn) -> ChatRequest:
         """Return the request with every medium as this provider wants it: read once for all attempts."""

@@ -143,7 +143,10 @@ class Gate:
         try:
             with self.traffic.lock:
                 now = self._clock()
-                if self._free > 0 and not self._line and self._wait(now) <= 0.0:
+                is_open = self._free > len(self._line) and self._wait(now) <= 0.0
+                if is_open and (not self._line or self.passes_in(len(self._line)) <= WORTH_WAKING):
+                    # Also past a line that nothing holds up any more: its threads are waking up, one after the other, and
+                    # whoever joined it would keep it going for ever.
                     self._admit(permit, now)
                     return
             turn = Turn(permit.again)

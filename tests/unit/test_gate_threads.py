@@ -569,3 +569,31 @@ def test_a_permit_in_a_line_is_not_left_behind_by_ctrl_c_in_front_of_it() -> Non
         if not ctrl_c.struck:
             break
     assert at > 10
+
+
+def test_a_line_that_nothing_holds_up_any_more_is_not_joined() -> None:
+    gate = Gate(RateLimit(concurrency=4, adaptive=False))
+    gate.traffic.closed_until = time.monotonic() + 60.0
+    sleeper = start(lambda: gate.permit().__enter__())
+    assert eventually(lambda: gate.waiting == 1)
+    gate.traffic.closed_until = -math.inf  # and nobody has told the sleeper
+
+    with gate.permit(until=time.monotonic() + 5.0) as permit:
+        assert permit.is_held
+        assert gate.waiting == 1
+    sleeper.join(5.0)
+    assert gate.waiting == 0  # told by the one who left
+
+
+def test_a_line_that_a_rate_holds_up_is_joined() -> None:
+    gate = Gate(RateLimit(concurrency=4, max_qps=20, adaptive=False))
+    with gate.permit():
+        pass
+    first = start(lambda: gate.permit().__enter__())
+    assert eventually(lambda: gate.waiting == 1)
+    second = start(lambda: gate.permit().__enter__())
+
+    assert eventually(lambda: gate.waiting == 2)
+    first.join(5.0)
+    second.join(5.0)
+    assert gate.waiting == 0
