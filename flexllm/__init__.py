@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .batch.items import BatchResult, BatchResultItem
+    from .cache.options import ResponseCacheConfig
     from .chat import ChatCompletionResult, Chunk, ToolCall, ToolCallDelta, Usage
     from .client.llm import LLMClient
     from .client.mllm import MllmClient
     from .client.providers import ClaudeClient, GeminiClient, OpenAIClient
-    from .cost import CostReport
+    from .cost.report import CostReport
     from .errors import (
         AllEndpointsFailed,
         ApiStatusError,
@@ -65,11 +66,12 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "batch.items": "BatchResult BatchResultItem",
+    "cache.options": "ResponseCacheConfig",
     "chat": "ChatCompletionResult Chunk ToolCall ToolCallDelta Usage",
     "client.llm": "LLMClient",
     "client.mllm": "MllmClient",
     "client.providers": "ClaudeClient GeminiClient OpenAIClient",
-    "cost": "CostReport",
+    "cost.report": "CostReport",
     "errors": (
         "AllEndpointsFailed ApiStatusError AuthenticationFailed BadRequest BatchFailed BatchStopped BudgetExceededError "
         "CacheError CheckpointError ConfigError ConnectionFailed ContentFiltered ContextTooLong FlexLLMError InputError "
@@ -130,6 +132,7 @@ __all__ = [
     "RequestCancelled",
     "RequestError",
     "RequestTimeout",
+    "ResponseCacheConfig",
     "SchemaMismatch",
     "ServerError",
     "StreamBroken",

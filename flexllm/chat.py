@@ -123,6 +123,10 @@ class ChatCompletionResult:
         native: What the provider demands back unchanged when the conversation goes on (signed thinking, say), by the
             provider's name; None where there is no such thing.
         parsed: The content as the value that `response_format` asked for; None where none was.
+        endpoint: The base URL that answered; None if unknown.
+        cost: US dollars of all attempts of this row that were billed, as far as that can be known; None where no price is
+            known for the model, and 0.0 for an answer from the cache.
+        cost_estimated: The part of `cost` that no usage bears out: attempts that broke off, replies without usage.
     """
 
     content: str
@@ -140,6 +144,9 @@ class ChatCompletionResult:
     native: Mapping[str, Any] | None = field(default=None, repr=False)
     parsed: Any = None
     hedged: int = 0
+    endpoint: str | None = None
+    cost: float | None = None
+    cost_estimated: float = 0.0
 
     @property
     def assistant_message(self) -> Message:

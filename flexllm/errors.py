@@ -65,7 +65,10 @@ class RequestError(FlexLLMError):
         model: The model that was asked for.
         attempts: How many times the request was sent, or tried to be.
         request_id: The server's own id of the last attempt, for its support; None if it gave none.
+        cost: US dollars that the attempts were probably billed all the same; 0.0 where no price is known.
     """
+
+    cost = 0.0
 
     def __init__(
         self,
@@ -238,7 +241,10 @@ class AllEndpointsFailed(FlexLLMError):
     Attributes:
         errors: The error of each attempt, in the order tried.
         attempts: How many times the request was sent, or tried to be, at all of them together.
+        cost: US dollars that these were probably billed all the same.
     """
+
+    cost = 0.0
 
     def __init__(self, message: str, *, errors: Sequence[RequestError] = (), attempts: int = 1) -> None:
         super().__init__(message)
@@ -262,8 +268,8 @@ class BatchStopped(FlexLLMError):
     """A batch ended before its input did; every answer that came is kept, and the rows that were not asked may be yet.
 
     Attributes:
-        reason: "fatal" (an error that every further row would meet), "failures" (too large a share of the rows failed)
-            or "max_time".
+        reason: "fatal" (an error that every further row would meet), "failures" (too large a share of the rows failed),
+            "budget" or "max_time".
         error: The error that decided, None if none did.
     """
 
@@ -313,8 +319,8 @@ def error_fields(error: BaseException) -> dict[str, Any]:
 
     Returns:
         `class` (the error's class name) and `message`; for a failed request also `attempts` and, where known,
-        `status_code`, `code` and `request_id`; for a rejected reply, which is paid for, `content`
-        and `usage`.
+        `status_code`, `code`, `request_id` and `cost`; for a rejected reply, which is paid for,
+        `content` and `usage`.
     """
     fields: dict[str, Any] = {"class": type(error).__name__, "message": str(error)}
     if isinstance(error, ApiStatusError):
@@ -326,6 +332,8 @@ def error_fields(error: BaseException) -> dict[str, Any]:
         fields["attempts"] = error.attempts
     if isinstance(error, AllEndpointsFailed):
         fields["attempts"] = error.attempts
+    if isinstance(error, (RequestError, AllEndpointsFailed)) and error.cost:
+        fields["cost"] = round(error.cost, 10)
     if isinstance(error, RejectedReply):
         if error.content:
             fields["content"] = error.content
@@ -346,6 +354,7 @@ def error_from_fields(fields: Mapping[str, Any]) -> FlexLLMError:
         ("attempts", "attempts"),
         ("content", "content"),
         ("usage", "usage"),
+        ("cost", "cost"),
     ):
         if stored in fields and hasattr(error, attribute):
             setattr(error, attribute, fields[stored])

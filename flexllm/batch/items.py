@@ -31,6 +31,9 @@ class BatchItem:
         answered: Whether the line at `place` holds an answer; else it holds an error that is to stand.
         outcome: The answer, or why there is none. None while it is open.
         failed_before: An earlier run asked it in vain.
+        digest: Names the request among all requests; 0 where nobody asks.
+        cache_key: What the response cache knows its answer by; "" for none.
+        occurrence: Its number among the equal rows of the input.
     """
 
     index: int
@@ -42,6 +45,9 @@ class BatchItem:
     answered: bool = False
     outcome: Outcome | None = None
     failed_before: bool = False
+    digest: int = 0
+    cache_key: str = ""
+    occurrence: int = 0
 
     @property
     def is_settled(self) -> bool:

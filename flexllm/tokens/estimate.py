@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .chat import ChatRequest
-from .messages import Message
+from ..chat import ChatRequest
+from ..messages import Message
 
 BYTES_PER_TOKEN = 4.0
 """Of a text in UTF-8. English prose has 4 letters a token; Chinese, Japanese and Korean letters are 3 bytes and 0.6 to 0.8
