@@ -15,7 +15,7 @@ _MONDAY = 4 * _DAY  # the first one of Unix time
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tier:
-    """What a whole request costs whose prompt has more than `above` tokens, cached ones included. None: as below it."""
+    """What a whole request costs whose prompt has more than `above` tokens, cached ones included. None: not known."""
 
     above: int
     input: float
@@ -56,12 +56,20 @@ class Price:
                 _check(one.name, getattr(self, one.name), optional=one.default is None)
 
     def for_prompt(self, tokens: int) -> Price:
-        """Return the price of a request whose prompt has so many tokens."""
-        for tier in reversed(self.tiers):
+        """Return the price of a request whose prompt has so many tokens.
+
+        A tier of which no price for cached tokens is known sells them at the same share of `input` as the one below.
+        """
+        if not self.tiers or tokens <= self.tiers[0].above:
+            return self
+        price = self
+        for tier in self.tiers:
             if tokens > tier.above:
-                cached = tier.cached_input if tier.cached_input is not None else self.cached_input
-                return replace(self, input=tier.input, output=tier.output, cached_input=cached, tiers=())
-        return self
+                cached = tier.cached_input
+                if cached is None and price.cached_input is not None:
+                    cached = price.cached_input * (tier.input / price.input) if price.input else price.cached_input
+                price = replace(price, input=tier.input, output=tier.output, cached_input=cached, tiers=())
+        return price
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
