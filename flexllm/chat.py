@@ -178,6 +178,18 @@ class ChatCompletionResult:
         return self.content
 
 
+def set_origin(result: ChatCompletionResult, endpoint: str, cost: float | None, estimated: float) -> None:
+    """Fill in who answered and what it cost, before anybody else has seen the result.
+
+    A copy would take longer than all that the reply is read with; the constructor sets frozen fields in the same way.
+    """
+    object.__setattr__(result, "endpoint", endpoint)
+    if cost is not None:
+        object.__setattr__(result, "cost", cost)
+        if estimated:
+            object.__setattr__(result, "cost_estimated", estimated)
+
+
 @dataclass(frozen=True, slots=True)
 class ToolCallDelta:
     """A piece of a tool call in a stream; pieces with the same `index` belong together. `type` stands in the first."""

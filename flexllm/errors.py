@@ -91,7 +91,13 @@ class RequestCancelled(RequestError):
 
 
 class ConnectionFailed(RequestError):
-    """No reply, or only a part of one, came back."""
+    """No reply, or only a part of one, came back.
+
+    Attributes:
+        was_sent: The server had the whole request and was at work on it, or done with it: it may have billed it.
+    """
+
+    was_sent = False
 
 
 class RequestTimeout(ConnectionFailed):

@@ -1,6 +1,8 @@
 """What requests cost: from usage and prices to dollars, counted, reported and limited."""
 
-from .report import CostReport
+from .bill import Bill, charge, lost
+from .counter import CostCounter
+from .report import CostLine, CostReport, dollars
 from .spend import Spend
 
-__all__ = ["CostReport", "Spend"]
+__all__ = ["Bill", "CostCounter", "CostLine", "CostReport", "Spend", "charge", "dollars", "lost"]

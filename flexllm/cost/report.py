@@ -1,9 +1,30 @@
-"""What a run used. Prices come with a later release; until then a report counts tokens."""
+"""What a run cost and used, for people and for programs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import html
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class CostLine:
+    """The share of one model or one endpoint in a report.
+
+    Attributes:
+        cost: US dollars; None where no price is known.
+        requests: That were answered.
+        input_tokens, output_tokens: Of these, and of replies that were paid for and rejected.
+        unpriced_requests: Of the requests those whose price is not known; they are not in `cost`.
+    """
+
+    cost: float | None
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    unpriced_requests: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,9 +32,18 @@ class CostReport:
     """Tokens and, where prices are known, US dollars of a number of requests.
 
     Attributes:
-        total_cost: US dollars; 0.0 as long as no price is known.
-        request_count: Requests that were answered.
+        total_cost: US dollars of all that was billed, attempts that failed included; 0.0 as long as no price is known.
+        total_input_tokens, total_output_tokens: Bought ones: those of answers from the response cache are not in it.
+        request_count: Requests that a server answered; those from the response cache are not in it.
         model: The model that was asked, "" for several.
+        cached_requests: Answered from the response cache, for nothing.
+        failed_requests: Not answered.
+        unpriced_requests: Of `request_count` those whose price is not known; they are not in `total_cost`.
+        estimated_cost: The part of `total_cost` that no usage bears out: attempts that broke off, replies without usage.
+        cached_tokens, cache_write_tokens: Of the input those that the provider had in its own cache, or put there.
+        reasoning_tokens: Of the output.
+        by_model, by_endpoint: The shares, by the model that was asked and by base URL.
+        price_date: The day, as YYYY-MM-DD, that the table of prices is of; "" if unknown.
     """
 
     total_cost: float = 0.0
@@ -21,6 +51,16 @@ class CostReport:
     total_output_tokens: int = 0
     request_count: int = 0
     model: str = ""
+    cached_requests: int = field(default=0, kw_only=True)
+    failed_requests: int = field(default=0, kw_only=True)
+    unpriced_requests: int = field(default=0, kw_only=True)
+    estimated_cost: float = field(default=0.0, kw_only=True)
+    cached_tokens: int = field(default=0, kw_only=True)
+    cache_write_tokens: int = field(default=0, kw_only=True)
+    reasoning_tokens: int = field(default=0, kw_only=True)
+    by_model: Mapping[str, CostLine] = field(default_factory=dict, kw_only=True, hash=False)
+    by_endpoint: Mapping[str, CostLine] = field(default_factory=dict, kw_only=True, hash=False)
+    price_date: str = field(default="", kw_only=True)
 
     @property
     def total_tokens(self) -> int:
@@ -42,8 +82,13 @@ class CostReport:
         """0.0 when there were no requests."""
         return self.total_output_tokens / self.request_count if self.request_count else 0.0
 
+    @property
+    def is_priced(self) -> bool:
+        """Whether `total_cost` says something: a price was known, or nothing was bought."""
+        return self.total_cost > 0 or self.unpriced_requests < self.request_count or not self.request_count
+
     def summary(self) -> dict[str, Any]:
-        """Return the fields and the sum of tokens."""
+        """Return the fields and the sum of tokens, JSON-able."""
         return {
             "total_cost": self.total_cost,
             "total_input_tokens": self.total_input_tokens,
@@ -51,10 +96,123 @@ class CostReport:
             "total_tokens": self.total_tokens,
             "request_count": self.request_count,
             "model": self.model,
+            "cached_requests": self.cached_requests,
+            "failed_requests": self.failed_requests,
+            "unpriced_requests": self.unpriced_requests,
+            "estimated_cost": self.estimated_cost,
+            "cached_tokens": self.cached_tokens,
+            "cache_write_tokens": self.cache_write_tokens,
+            "reasoning_tokens": self.reasoning_tokens,
+            "by_model": {name: _as_dict(line) for name, line in self.by_model.items()},
+            "by_endpoint": {name: _as_dict(line) for name, line in self.by_endpoint.items()},
+            "price_date": self.price_date,
         }
 
     def __str__(self) -> str:
-        return (
-            f"{self.request_count:,} requests, {self.total_input_tokens:,} input and {self.total_output_tokens:,} output "
-            f"tokens{f' ({self.model})' if self.model else ''}"
+        """Return a few lines for people."""
+        lines = [self._headline(), *self._notes()]
+        for shares in (self.by_model, self.by_endpoint):
+            if len(shares) > 1:
+                lines += [f"{_shown(name)}: {_line_text(line)}" for name, line in shares.items()]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """Return a table of the models and endpoints, for notebooks; it takes the page's own colours."""
+        notes = "".join(f"<br>{html.escape(note)}" for note in self._notes())
+        tables = "".join(
+            _table(name, shares)
+            for name, shares in (("model", self.by_model), ("endpoint", self.by_endpoint))
+            if shares
         )
+        return f"<p><b>{html.escape(self._headline())}</b>{notes}</p>{tables}"
+
+    def _headline(self) -> str:
+        model = f" ({_shown(self.model)})" if self.model else ""
+        cost = f": {dollars(self.total_cost)}" if self.is_priced else ""
+        return (
+            f"{_counted(self.request_count, 'request')}, {self.total_input_tokens:,} input and "
+            f"{self.total_output_tokens:,} output tokens{model}{cost}"
+        )
+
+    def _notes(self) -> Iterator[str]:
+        """Yield what is to be known of the numbers, as far as there is something."""
+        if self.unpriced_requests:
+            named = ", ".join(_shown(name) for name, line in self.by_model.items() if line.unpriced_requests)
+            which = named or _shown(self.model)
+            yield (
+                f"price unknown for {self.unpriced_requests:,} of {_counted(self.request_count, 'request')}"
+                f"{f' ({which})' if which else ''}; not in the sum"
+            )
+        if self.estimated_cost > 0:
+            yield (
+                f"{dollars(self.estimated_cost)} of it is estimated: attempts that broke off, replies without token "
+                "counts, rates that are not sure"
+            )
+        if self.cached_tokens or self.cache_write_tokens or self.reasoning_tokens:
+            yield (
+                f"of the input {self.cached_tokens:,} from the provider's cache and {self.cache_write_tokens:,} written to "
+                f"it, of the output {self.reasoning_tokens:,} thinking"
+            )
+        if self.cached_requests:
+            rows = self.cached_requests + self.request_count + self.failed_requests
+            share = f"{self.cached_requests / rows:.0%}"
+            yield f"{self.cached_requests:,} of {rows:,} rows ({share}) answered from the response cache, for nothing"
+        if self.failed_requests:
+            yield f"{self.failed_requests:,} failed"
+        if self.price_date and self.is_priced:
+            yield f"prices of {self.price_date}"
+
+
+def dollars(amount: float) -> str:
+    """Return an amount of US dollars for people: two digits behind the point from 1 dollar on, four below, and of very
+    small ones the first two that are not 0."""
+    sign, amount = ("-" if amount < 0 else ""), abs(amount)
+    if amount >= 1 or amount == 0:
+        return f"{sign}${amount:,.2f}"
+    digits = 4 if amount >= 0.001 else min(12, 1 - math.floor(math.log10(amount)))
+    return f"{sign}${amount:.{digits}f}"
+
+
+def _as_dict(line: CostLine) -> dict[str, Any]:
+    return {
+        "cost": line.cost,
+        "requests": line.requests,
+        "input_tokens": line.input_tokens,
+        "output_tokens": line.output_tokens,
+        "unpriced_requests": line.unpriced_requests,
+    }
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _shown(name: str) -> str:
+    """Return a model's name or an address on one line, and not longer than that."""
+    name = " ".join(name.split())
+    return name if len(name) <= 80 else f"{name[:79]}…"
+
+
+def _line_cost(line: CostLine) -> str:
+    if line.cost is None:
+        return "price unknown"
+    return f"{dollars(line.cost)}{f', {line.unpriced_requests:,} unpriced' if line.unpriced_requests else ''}"
+
+
+def _line_text(line: CostLine) -> str:
+    return (
+        f"{_counted(line.requests, 'request')}, {line.input_tokens:,} input and {line.output_tokens:,} output tokens, "
+        f"{_line_cost(line)}"
+    )
+
+
+def _table(kind: str, shares: Mapping[str, CostLine]) -> str:
+    rows = "".join(
+        f"<tr><td style='text-align:left'>{html.escape(_shown(name))}</td><td>{line.requests:,}</td>"
+        f"<td>{line.input_tokens:,}</td><td>{line.output_tokens:,}</td><td>{_line_cost(line)}</td></tr>"
+        for name, line in shares.items()
+    )
+    return (
+        f"<table><thead><tr><th>{kind}</th><th>requests</th><th>input tokens</th><th>output tokens</th><th>cost</th></tr>"
+        f"</thead><tbody>{rows}</tbody></table>"
+    )
