@@ -25,6 +25,8 @@ def canonical_json(value: Any) -> bytes:
         return _canonical(value).encode()
     except UnicodeEncodeError:
         raise InputError("a text holds half a character (a lone surrogate); repair the input") from None
+    except RecursionError:
+        raise InputError("the request cannot be written as JSON: it is nested too deeply") from None
     except (TypeError, ValueError) as error:
         raise InputError(f"the request cannot be written as JSON: {error}") from None
 
