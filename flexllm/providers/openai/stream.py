@@ -82,6 +82,8 @@ class _Reader:
     def chunk(self, data: Json, choice: Json | None, text: str) -> Chunk:
         """Return what one event adds."""
         usage, model = usage_of(data.get("usage")), data.get("model")
+        if usage is not None and data.get("service_tier"):  # which tells the price, and stands beside the usage
+            usage.setdefault("service_tier", data["service_tier"])
         model = model if isinstance(model, str) else None
         if choice is None:
             return Chunk(usage=usage or _groq_usage(data), model=model)
