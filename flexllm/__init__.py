@@ -18,12 +18,17 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .batch.items import BatchResult, BatchResultItem
+    from .cache.key import messages_hash
     from .cache.options import ResponseCacheConfig
+    from .cache.store import ResponseCache
     from .chat import ChatCompletionResult, Chunk, ToolCall, ToolCallDelta, Usage
     from .client.llm import LLMClient
     from .client.mllm import MllmClient
     from .client.providers import ClaudeClient, GeminiClient, OpenAIClient
+    from .cost.estimates import estimate_batch_cost, estimate_cost
+    from .cost.options import CostTrackerConfig
     from .cost.report import CostReport
+    from .cost.tracker import CostTracker
     from .errors import (
         AllEndpointsFailed,
         ApiStatusError,
@@ -62,16 +67,24 @@ if TYPE_CHECKING:
     from .media.options import MediaOptions
     from .options import EndpointConfig
     from .pool import LLMClientPool
+    from .prices.public import MODEL_PRICING
+    from .prices.values import Price
     from .router import ProviderConfig, ProviderRouter, create_router_from_urls
+    from .tokens.count import count_messages_tokens, count_tokens
 
 _ROOMS = {
     "batch.items": "BatchResult BatchResultItem",
+    "cache.key": "messages_hash",
     "cache.options": "ResponseCacheConfig",
+    "cache.store": "ResponseCache",
     "chat": "ChatCompletionResult Chunk ToolCall ToolCallDelta Usage",
     "client.llm": "LLMClient",
     "client.mllm": "MllmClient",
     "client.providers": "ClaudeClient GeminiClient OpenAIClient",
+    "cost.estimates": "estimate_batch_cost estimate_cost",
+    "cost.options": "CostTrackerConfig",
     "cost.report": "CostReport",
+    "cost.tracker": "CostTracker",
     "errors": (
         "AllEndpointsFailed ApiStatusError AuthenticationFailed BadRequest BatchFailed BatchStopped BudgetExceededError "
         "CacheError CheckpointError ConfigError ConnectionFailed ContentFiltered ContextTooLong FlexLLMError InputError "
@@ -83,11 +96,14 @@ _ROOMS = {
     "media.options": "MediaOptions",
     "options": "EndpointConfig",
     "pool": "LLMClientPool",
+    "prices.public": "MODEL_PRICING",
+    "prices.values": "Price",
     "router": "ProviderConfig ProviderRouter create_router_from_urls",
+    "tokens.count": "count_messages_tokens count_tokens",
 }
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names.split()}
 
-__all__ = [
+__all__ = [  # noqa: RUF022 - sorted as `sorted` has it
     "AllEndpointsFailed",
     "ApiStatusError",
     "AuthenticationFailed",
@@ -107,6 +123,8 @@ __all__ = [
     "ContentFiltered",
     "ContextTooLong",
     "CostReport",
+    "CostTracker",
+    "CostTrackerConfig",
     "EndpointConfig",
     "FlexLLMError",
     "GeminiClient",
@@ -114,6 +132,7 @@ __all__ = [
     "InputError",
     "LLMClient",
     "LLMClientPool",
+    "MODEL_PRICING",
     "MalformedResponse",
     "MediaOptions",
     "MllmClient",
@@ -122,6 +141,7 @@ __all__ = [
     "OutputLocked",
     "Overloaded",
     "PermissionDenied",
+    "Price",
     "PriceUnknown",
     "ProviderConfig",
     "ProviderRouter",
@@ -132,6 +152,7 @@ __all__ = [
     "RequestCancelled",
     "RequestError",
     "RequestTimeout",
+    "ResponseCache",
     "ResponseCacheConfig",
     "SchemaMismatch",
     "ServerError",
@@ -141,7 +162,12 @@ __all__ = [
     "ToolCallDelta",
     "Usage",
     "__version__",
+    "count_messages_tokens",
+    "count_tokens",
     "create_router_from_urls",
+    "estimate_batch_cost",
+    "estimate_cost",
+    "messages_hash",
 ]
 
 

@@ -27,6 +27,7 @@ from .configfile import (
     variable,
 )
 from .errors import ConfigError
+from .prices import PriceLike
 from .wire import NO_KEY
 
 __all__ = [
@@ -56,6 +57,7 @@ class ResolvedEndpoint(Masked):
         api_key: From the same source as `base_url`.
         entry_id: The entry of the file that was chosen; None if it was none.
         source: Where `base_url` and `api_key` come from, for people.
+        prices: What the file says of models by name; of this one, what its own entry says.
     """
 
     model: str
@@ -67,6 +69,7 @@ class ResolvedEndpoint(Masked):
     params: Mapping[str, Any] = field(default_factory=dict)
     entry_id: str | None = None
     source: str
+    prices: Mapping[str, PriceLike] = field(default_factory=dict)
 
 
 def resolve_endpoint(
@@ -97,7 +100,7 @@ def resolve_endpoint(
     if base_url is not None:
         if asked is None and (default := config.default_entry()):
             asked = default.name
-        return _outside_file(asked, base_url, api_key, provider, _COMMAND_LINE)
+        return _outside_file(config, asked, base_url, api_key, provider, _COMMAND_LINE)
     entry = config.find(model) if model is not None else None
     if entry is None and api_key is not None and (env_url is not None or config.models):
         entries = (
@@ -105,14 +108,16 @@ def resolve_endpoint(
         )
         raise ConfigError(f"an API key is given without the server that it belongs to; give --base-url too{entries}")
     if entry is None and env_url is not None:
-        return _outside_file(asked, env_url, env_key, provider, _ENVIRONMENT)
+        return _outside_file(config, asked, env_url, env_key, provider, _ENVIRONMENT)
     if entry is None and not config.models:
         if api_key is None and env_key is None:
             raise ConfigError(
                 "no server is configured: give --base-url (and --api-key, -m), or set FLEXLLM_BASE_URL, "
                 f"FLEXLLM_API_KEY and FLEXLLM_MODEL, or list models in {_file_of(config)} ('flexllm init' writes one)"
             )
-        return _outside_file(asked, None, api_key or env_key, provider, _COMMAND_LINE if api_key else _ENVIRONMENT)
+        return _outside_file(
+            config, asked, None, api_key or env_key, provider, _COMMAND_LINE if api_key else _ENVIRONMENT
+        )
     if entry is None:
         entry = _listed_entry(config, asked)
     if api_key is None and env_key is not None and env_url is None:
@@ -124,12 +129,14 @@ def resolve_endpoint(
 
 
 def _outside_file(
-    model: str | None, base_url: str | None, api_key: str | None, provider: str | None, source: str
+    config: Config, model: str | None, base_url: str | None, api_key: str | None, provider: str | None, source: str
 ) -> ResolvedEndpoint:
     if model is None:
         raise ConfigError(f"{source} says whom to ask, but not for which model; give -m NAME or set FLEXLLM_MODEL")
     url, key = checked_pair(base_url, api_key or NO_KEY, source)
-    return ResolvedEndpoint(model=model, base_url=url, api_key=key, provider=provider or "auto", source=source)
+    return ResolvedEndpoint(
+        model=model, base_url=url, api_key=key, provider=provider or "auto", source=source, prices=config.prices
+    )
 
 
 def _from_file(config: Config, entry: ModelEntry, api_key: str | None, provider: str | None) -> ResolvedEndpoint:
@@ -151,6 +158,7 @@ def _from_file(config: Config, entry: ModelEntry, api_key: str | None, provider:
         system=entry.system,
         user_template=entry.user_template,
         params=entry.params,
+        prices=config.prices if entry.price is None else {**config.prices, entry.name: entry.price},
         entry_id=entry.id,
         source=source if api_key is None else f"{source}, with the key of {_COMMAND_LINE}",
     )

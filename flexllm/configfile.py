@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError
+from .prices import PriceLike, parse_price
 from .wire import NO_KEY, Target, mask_key
 
 DEFAULT_PATH = "~/.flexllm/config.yaml"
@@ -48,6 +49,7 @@ class ModelEntry(Masked):
         base_url: None means the provider's own.
         api_key: Goes to `base_url` and nowhere else.
         params: Default request parameters, JSON-able.
+        price: What it costs, as `parse_price` takes it; None leaves it to the table of prices.
     """
 
     id: str
@@ -58,6 +60,7 @@ class ModelEntry(Masked):
     system: str | None = None
     user_template: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
+    price: PriceLike | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -78,6 +81,7 @@ class BatchEndpoint(Masked):
     max_output_tpm: float | None = None
     adaptive: bool | None = None
     timeout: float | None = None
+    price: PriceLike | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +100,7 @@ class BatchSettings:
     total_timeout: float | None = None
     max_time: float | None = None
     fail_over: float | None = None
+    max_cost: float | None = None
     cache: bool | None = None
     return_usage: bool | None = None
     track_cost: bool | None = None
@@ -110,6 +115,7 @@ class Config:
 
     Attributes:
         default: What the file says under `default`, an entry's id or name; None if it does not.
+        prices: By the name of a model, as `parse_price` takes them.
         path: The file that was read; None if there is none.
         warnings: Sentences about what the file says in vain; they were logged too.
     """
@@ -117,6 +123,7 @@ class Config:
     default: str | None = None
     models: tuple[ModelEntry, ...] = ()
     batch: BatchSettings = field(default_factory=BatchSettings)
+    prices: Mapping[str, PriceLike] = field(default_factory=dict)
     path: Path | None = None
     warnings: tuple[str, ...] = ()
 
@@ -242,7 +249,7 @@ class _Reader:
         self._warnings: list[str] = []
 
     def config(self, root: Any, path: Path) -> Config:
-        found = self._section(root, "", ("default", "models", "batch"))
+        found = self._section(root, "", ("default", "models", "batch", "prices"))
         models: dict[str, ModelEntry] = {}
         for where, node in self._items(found.get("models"), "models"):
             values = self._section(node, where, _names(ModelEntry))
@@ -264,6 +271,7 @@ class _Reader:
             default=default,
             models=tuple(models.values()),
             batch=BatchSettings(**batch),
+            prices=found.get("prices", {}),
             path=path,
             warnings=tuple(self._warnings),
         )
@@ -331,6 +339,20 @@ def _is_json_object(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(name, str) for name in value)
 
 
+def _is_price(value: Any) -> bool:
+    try:
+        parse_price(value)
+    except ConfigError:
+        return False
+    return True
+
+
+def _are_prices(value: Any) -> bool:
+    return (
+        isinstance(value, dict) and all(isinstance(name, str) for name in value) and all(map(_is_price, value.values()))
+    )
+
+
 _Check = tuple[Callable[[Any], bool], str]
 _TEXT: _Check = (
     lambda value: isinstance(value, str) and bool(value.strip()),
@@ -341,14 +363,19 @@ _NUMBER: _Check = (lambda value: type(value) in (int, float) and 0 < value < mat
 _TRUTH: _Check = (lambda value: isinstance(value, bool), "true or false")
 _PARAMS: _Check = (_is_json_object, "a mapping of request parameters that JSON can carry, such as 'temperature: 0.2'")
 
+_PRICE: _Check = (_is_price, "US dollars per million tokens, such as '0.5,1.5' or '0.5,1.5,0.05' (in, out, cached)")
+_PRICES: _Check = (_are_prices, "a mapping of models to prices, such as 'my-model: 0.5,1.5'")
+
 _CHECKS: dict[str, _Check] = {
     **dict.fromkeys(("default", "id", "name", "model", "provider", "base_url", "api_key"), _TEXT),
     **dict.fromkeys(("system", "user_template"), _TEXT),
     **dict.fromkeys(("concurrency", "concurrency_limit"), _WHOLE),
     **dict.fromkeys(("max_qps", "min_qps", "max_rpm", "max_tpm", "max_input_tpm", "max_output_tpm"), _NUMBER),
-    **dict.fromkeys(("timeout", "total_timeout", "max_time", "fail_over", "weight"), _NUMBER),
+    **dict.fromkeys(("timeout", "total_timeout", "max_time", "fail_over", "max_cost", "weight"), _NUMBER),
     **dict.fromkeys(("cache", "return_usage", "track_cost", "fallback", "adaptive"), _TRUTH),
     "load_balance": _TEXT,
     "params": _PARAMS,
+    "price": _PRICE,
+    "prices": _PRICES,
 }
 """By key: a name means the same in every section."""

@@ -10,6 +10,7 @@ from typing import Any
 from .errors import ConfigError
 from .limits import RateLimit
 from .media.options import MediaOptions
+from .prices import PriceLike, PriceOptions, parse_price
 from .transport import TransportOptions
 from .wire import NO_KEY, Headers, mask_key
 
@@ -24,6 +25,7 @@ class EndpointOptions:
         base_url: None means the provider's own.
         api_key: Goes to `base_url` and nowhere else. `repr` masks it.
         headers: More headers for every request.
+        prices: The caller's own.
     """
 
     provider: str = "auto"
@@ -34,6 +36,7 @@ class EndpointOptions:
     rate_limit: RateLimit = field(default_factory=RateLimit)
     transport: TransportOptions = field(default_factory=TransportOptions)
     media: MediaOptions = field(default_factory=MediaOptions)
+    prices: PriceOptions = field(default_factory=PriceOptions)
 
     def __repr__(self) -> str:
         return f"EndpointOptions({self.provider}, {self.base_url}, api_key={mask_key(self.api_key)!r})"
@@ -53,6 +56,7 @@ class EndpointConfig:
         max_qps, min_qps, max_rpm, max_tpm, max_input_tpm, max_output_tpm, burst, adaptive: As in `LLMClient`.
         timeout: Seconds for one attempt.
         headers: More headers for every request there.
+        price: What its model costs there: "IN,OUT[,CACHED]" in US dollars per million tokens, a mapping or a `Price`.
     """
 
     base_url: str | None
@@ -71,6 +75,7 @@ class EndpointConfig:
     adaptive: bool | None = None
     timeout: float | None = None
     headers: Mapping[str, str] | None = field(default=None, hash=False)
+    price: PriceLike | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
         if self.model is not None and not isinstance(self.model, str):
@@ -80,6 +85,8 @@ class EndpointConfig:
             raise ConfigError(f"weight={self.weight!r} of an endpoint must be a number of at least 0")
         if self.headers is not None and not isinstance(self.headers, Mapping):
             raise ConfigError("headers of an endpoint must be a mapping of names to values")
+        if self.price is not None:
+            parse_price(self.price)
 
     def __repr__(self) -> str:
         return f"EndpointConfig(base_url={self.base_url!r}, api_key={mask_key(self.api_key)!r}, model={self.model!r})"
@@ -93,6 +100,9 @@ class EndpointConfig:
         transport = replace(options.transport, connections=rate_limit.concurrency)
         if self.timeout is not None:
             transport = replace(transport, timeout=self.timeout)
+        prices = options.prices
+        if self.price is not None:
+            prices = PriceOptions(price=parse_price(self.price))  # nearer than what is for all
         headers = as_headers(self.headers)
         own_names = {name.lower() for name, _ in headers}
         return replace(
@@ -104,6 +114,7 @@ class EndpointConfig:
             headers=(*(one for one in options.headers if one[0].lower() not in own_names), *headers),
             rate_limit=rate_limit,
             transport=transport,
+            prices=prices,
         )
 
 

@@ -64,10 +64,12 @@ _NO_PARAMETERS = {
     **dict.fromkeys(
         ("api_key", "base_url", "provider", "timeout", "connect_timeout", "stream_timeout", "total_timeout",
          "retry_times", "retry_delay", "concurrency_limit", "max_qps", "min_qps", "max_rpm", "max_tpm", "max_input_tpm",
-         "max_output_tpm", "adaptive", "hedge", "on_truncated", "on_invalid"),
+         "max_output_tpm", "adaptive", "hedge", "on_truncated", "on_invalid", "cache", "cost_tracker", "price", "prices"),
         _TO_THE_CLIENT,
     ),
-    **dict.fromkeys(("fail_over", "max_time"), _OF_A_BATCH),
+    **dict.fromkeys(
+        ("fail_over", "max_time", "max_cost", "max_requests", "max_total_tokens", "share", "order", "sample"), _OF_A_BATCH
+    ),
     "extra_headers": "give headers to the client",
     "extra_query": "nothing can be put behind the URL",
     **dict.fromkeys(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
+from ..cost.tracker import CostTracker
 from ..errors import ConfigError
 from ..limits import shared_gate
 from ..media.load import MediaStore
 from ..options import EndpointOptions
+from ..prices import ModelPrice
 from ..providers import find_provider
 from ..providers.base import Provider
 from ..replies import ReplyPolicy
@@ -18,9 +21,11 @@ from ..wire import KEY_HEADERS, NO_KEY, Target
 from .attempts import Attempts
 from .balanced import Balancer
 from .base import Backend
+from .cached import CachedBackend
 from .choice import Choice, OneEndpoint, PoolOptions
 from .endpoint import Authorise, Endpoint
 from .hedge import HedgePolicy
+from .metered import MeteredBackend
 from .structured import StructuredBackend
 
 if TYPE_CHECKING:
@@ -29,12 +34,15 @@ if TYPE_CHECKING:
 __all__ = [
     "Attempts",
     "Backend",
+    "CachedBackend",
     "Endpoint",
     "HedgePolicy",
     "PoolOptions",
+    "build_attempts",
     "build_backend",
     "build_choice",
     "build_endpoint",
+    "highest_price",
 ]
 
 
@@ -74,6 +82,7 @@ def build_endpoint(
         model=model,
         weight=weight,
         authorise=authorise,
+        prices=options.prices,
     )
 
 
@@ -82,24 +91,47 @@ def build_choice(endpoints: Sequence[Endpoint], pool: PoolOptions | None) -> Cho
     return OneEndpoint(endpoints[0]) if pool is None else Balancer(endpoints, pool)
 
 
-def build_backend(
+def build_attempts(
     choice: Choice,
     retry: RetryPolicy,
     *,
-    replies: ReplyPolicy | None = None,
     hedge: HedgePolicy | None = None,
     model: str | None = None,
     distribute: bool = True,
-) -> Backend:
-    """Return what answers: the attempts at one endpoint or at several, below what checks answers.
+) -> Attempts:
+    """Return the attempts at one endpoint or at several.
 
     Args:
         model: What stands for an endpoint's own model in requests to a pool.
         distribute: Rows go where there is room, instead of where the strategy says.
     """
-    attempts = Attempts(choice, retry, model=model, hedge=hedge, distribute=distribute)
-    place = choice.endpoints[0].place if len(choice.endpoints) == 1 else None
-    return StructuredBackend(attempts, endpoint=place, policy=replies)
+    return Attempts(choice, retry, model=model, hedge=hedge, distribute=distribute)
+
+
+def build_backend(
+    attempts: Attempts, *, replies: ReplyPolicy | None = None, trackers: Sequence[CostTracker] = ()
+) -> Backend:
+    """Return what answers: the attempts, metered where their cost is counted or limited, below what checks replies."""
+    endpoints = attempts.choice.endpoints
+    place = endpoints[0].place if len(endpoints) == 1 else None
+    below: Backend = attempts
+    if trackers:
+        below = MeteredBackend(attempts, trackers, partial(highest_price, attempts))
+    return StructuredBackend(below, endpoint=place, policy=replies)
+
+
+def highest_price(attempts: Attempts, model: str) -> ModelPrice | None:
+    """Return the price of a model at the endpoint where it is highest, None if it is unknown at one of them."""
+    found = []
+    for endpoint in attempts.choice.endpoints:
+        is_own = endpoint.model is not None and attempts.is_own_model(model)
+        found.append(endpoint.price_of(endpoint.model or model if is_own else model))
+    known = [price for price in found if price is not None]
+    return max(known, key=_height) if len(known) == len(found) else None
+
+
+def _height(price: ModelPrice) -> float:
+    return price.price.input + price.price.output
 
 
 def _check_key(provider: Provider, target: Target) -> None:

@@ -99,6 +99,8 @@ def added(
         attempts=first.attempts + second.attempts,
         hedged=first.hedged + second.hedged,
         cached=first.cached and second.cached,
+        cost=_sum(first.cost, second.cost),
+        cost_estimated=first.cost_estimated + second.cost_estimated,
     )
 
 

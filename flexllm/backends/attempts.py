@@ -73,22 +73,24 @@ class Attempts:
             RequestError: The last attempt's, or one that no further attempt can change.
             AllEndpointsFailed: Every attempt at several endpoints failed.
         """
-        row = _Row(self, request.model, cancel)
+        row = _Row(self, request, cancel)
         for endpoint in row:
             with row:
                 if self._hedging is None:
-                    result = endpoint.complete(self._for(endpoint, request), row)
+                    result = endpoint.complete(self.request_for(endpoint, request), row)
                 else:
                     result = self._hedged(self._hedging, endpoint, request, row)
-        return result if row.requests == 1 else replace(result, attempts=row.requests, hedged=row.billed_twice)
+        return result if row.requests == 1 else row.summed(result)
 
     def stream(self, request: ChatRequest, cancel: CancelToken | None = None) -> Iterator[Chunk | ChatCompletionResult]:
         """Yield pieces, then the whole. Until the first piece is handed on, failed attempts are repeated."""
-        row = _Row(self, request.model, cancel)
+        row = _Row(self, request, cancel)
         for endpoint in row:
             with row:
-                result = yield from endpoint.stream(self._for(endpoint, request), row)
-        yield result  # who stops reading here has got his answer: the endpoint has been given back, and is well
+                result = yield from endpoint.stream(self.request_for(endpoint, request), row)
+        yield (
+            result if row.requests == 1 else row.summed(result)
+        )  # who stops reading here has got his answer: the endpoint has been given back, and is well
 
     def models(self, cancel: CancelToken | None = None) -> list[str]:
         """Return the ids of the models that the endpoints offer, each once.
@@ -128,7 +130,7 @@ class Attempts:
         def first(leg: Leg) -> ChatCompletionResult:
             row.cancel, row.on_sent = leg, leg.sent
             try:
-                return endpoint.complete(self._for(endpoint, request), row)
+                return endpoint.complete(self.request_for(endpoint, request), row)
             finally:
                 row.cancel, row.on_sent = outer, None
 
@@ -158,7 +160,7 @@ class Attempts:
         turn.on_sent = leg.sent
         ended: BaseException | None = None
         try:
-            return endpoint.complete(self._for(endpoint, request), turn)
+            return endpoint.complete(self.request_for(endpoint, request), turn)
         except RequestError as error:
             ended = endpoint.told(error, request.model, turn.number)
             raise
@@ -188,7 +190,8 @@ class Attempts:
         """Return whether a request asks each endpoint for its own model, and not for one that its caller names."""
         return model is None or self._model is None or model == self._model
 
-    def _for(self, endpoint: Endpoint, request: ChatRequest) -> ChatRequest:
+    def request_for(self, endpoint: Endpoint, request: ChatRequest) -> ChatRequest:
+        """Return the request as this endpoint is asked: for its own model, unless the caller names another."""
         if endpoint.model is None or request.model != self._model or request.model == endpoint.model:
             return request
         return replace(request, model=endpoint.model)
@@ -206,13 +209,20 @@ class _Row(Turn):
     _pause = 0.0
     _is_over = False
     _lost: BaseException | None = None  # what the first request ended in where the second one answered
+    _spent = 0.0  # US dollars that attempts without an answer were probably billed
 
     def __init__(
-        self, attempts: Attempts, model: str | None, cancel: CancelToken | None, *, only: Endpoint | None = None
+        self,
+        attempts: Attempts,
+        request: ChatRequest | None,
+        cancel: CancelToken | None,
+        *,
+        only: Endpoint | None = None,
     ) -> None:
         super().__init__(cancel, attempts.retry.total_timeout, attempts.clock)
         self._attempts = attempts
-        self._model = model
+        self._request = request
+        self._model = None if request is None else request.model
         self._only = only or attempts.only
         self.may_leave = self._only is None
         self.backoff = attempts.retry.retry_delay
@@ -225,6 +235,20 @@ class _Row(Turn):
         if hedged is not None and hedged.winner == "second":
             # An endpoint whose request was cut off has proved nothing, one that failed has.
             self._lost = hedged.failed or RequestCancelled("cut off, for the second was quicker", attempts=0)
+
+    def summed(self, result: ChatCompletionResult) -> ChatCompletionResult:
+        """Return the answer with what all attempts took: what was sent beside it is billed as it is."""
+        cost, beside = result.cost, self._spent
+        if cost is not None:
+            beside += cost * self.billed_twice
+            cost += beside
+        return replace(
+            result,
+            attempts=self.requests,
+            hedged=self.billed_twice,
+            cost=cost,
+            cost_estimated=result.cost_estimated + (beside if cost is not None else 0.0),
+        )
 
     def __iter__(self) -> _Row:
         return self
@@ -260,11 +284,15 @@ class _Row(Turn):
             return True
         if not isinstance(error, RequestError):
             return False
+        if self._request is not None:
+            self._spent += self._endpoint.lost(self._attempts.request_for(self._endpoint, self._request), error, self)
         final = self._judge(error)
         if final is None:
             release_frames(error)
             return True
         self._errors = ()
+        if self._spent and isinstance(final, (RequestError, AllEndpointsFailed)):
+            final.cost = self._spent
         if final is error:
             return False
         try:
@@ -277,10 +305,10 @@ class _Row(Turn):
             attempts = self._attempts
             return attempts.choice.take(self._failed, self.cancel, self._patience(), attempts.distributes)
         except AllEndpointsFailed as error:
-            error.attempts, error.errors = self.requests, list(self._errors) or error.errors
+            error.attempts, error.errors, error.cost = self.requests, list(self._errors) or error.errors, self._spent
             raise
         except RequestCancelled as error:
-            error.attempts, error.model = self.requests, self._model
+            error.attempts, error.model, error.cost = self.requests, self._model, self._spent
             raise
         except RequestError as error:  # it had to wait for too long
             if not self._errors:

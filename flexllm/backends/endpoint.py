@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import re
@@ -11,16 +12,20 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any, TypeVar
 
-from ..chat import ChatCompletionResult, ChatRequest, Chunk, Usage, as_chunk
-from ..errors import ApiStatusError, MalformedResponse, RequestCancelled, RequestError
+from ..cancel import CancelToken
+from ..chat import ChatCompletionResult, ChatRequest, Chunk, Usage, as_chunk, set_origin
+from ..cost.bill import bill, lost
+from ..errors import ApiStatusError, ConnectionFailed, MalformedResponse, RequestCancelled, RequestError
 from ..health import EndpointHealth, State
 from ..limits import Cost, Gate, Passages, Permit
 from ..media.inline import has_parts, inline_messages
 from ..media.load import MediaStore
+from ..prices import ModelPrice, PriceOptions, price_of
 from ..providers.base import Provider, request_id_of
+from ..providers.credits import Balance, find_service
 from ..retry import parse_retry_after, parse_should_retry
 from ..sse import ServerSentEvent, parse_events
-from ..tokens import OutputEstimate, PromptEstimate, estimate_prompt_tokens, max_tokens_of
+from ..tokens import OutputEstimate, PromptEstimate, corrections, estimate_prompt_tokens, max_tokens_of
 from ..transport import HttpStream, Transport
 from ..wire import KEY_HEADERS, Headers, HttpRequest, HttpResponse, Target, mask_key
 from .turn import Turn
@@ -50,6 +55,7 @@ class Endpoint:
         model: Asked here instead of the pool's own; None asks for what the request names.
         weight: Its share, where a pool goes by weights.
         authorise: Gives headers for each attempt anew, for servers that know their callers by short-lived tokens.
+        prices: Prices of the caller's own; else those of the table.
     """
 
     def __init__(
@@ -63,6 +69,7 @@ class Endpoint:
         model: str | None = None,
         weight: float = 1.0,
         authorise: Authorise | None = None,
+        prices: PriceOptions | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.gate = gate
@@ -81,11 +88,22 @@ class Endpoint:
         self._limited: tuple[Mapping[str, Any] | None, int | None] = None, None
         self._is_lent = False
         self._token: Headers = ()  # the latest that `authorise` gave
+        self._own_prices = prices
+        self._prices: dict[str, ModelPrice | None] = {}
 
     @property
     def place(self) -> str:
         """The base URL, fit for people's eyes."""
         return self._target.base_url
+
+    @property
+    def provider_name(self) -> str:
+        """The name of its provider, as registered."""
+        return self._provider.name
+
+    def answering_headers(self) -> Headers:
+        """Return the headers that change what is answered: versions, and features that are asked for by header."""
+        return tuple((name.lower(), value) for name, value in self._target.headers if _ANSWERING.search(name))
 
     def complete(self, request: ChatRequest, turn: Turn) -> ChatCompletionResult:
         """Return the answer to one attempt."""
@@ -98,6 +116,7 @@ class Endpoint:
             permit.accept(result.usage)
         if permit.cost is not None:
             self._learn(permit.cost, result.usage)
+        self._price(result, request)
         return result
 
     def stream(self, request: ChatRequest, turn: Turn) -> Generator[Chunk, None, ChatCompletionResult]:
@@ -123,7 +142,25 @@ class Endpoint:
             permit.accept(result.usage)
         if permit.cost is not None:
             self._learn(permit.cost, result.usage)
+        self._price(result, request)
         return result
+
+    def price_of(self, model: str) -> ModelPrice | None:
+        """Return what a model costs here, None if nobody knows."""
+        try:
+            return self._prices[model]
+        except KeyError:
+            price = self._prices[model] = price_of(model, self._target.base_url, self._own_prices)
+            return price
+
+    def lost(self, request: ChatRequest, error: RequestError, turn: Turn) -> float:
+        """Return the US dollars that an attempt was probably billed which broke off; 0.0 if it did not get so far."""
+        was_sent = error.was_sent if isinstance(error, ConnectionFailed) else False
+        if isinstance(error, RequestCancelled):
+            was_sent = error.attempts > 0
+        arrived = turn.arrived() if turn.has_begun else None
+        price = self.price_of(request.model) if was_sent or arrived is not None else None
+        return 0.0 if price is None else lost(request, arrived, price, time.time())
 
     def models(self, turn: Turn, page: str | None = None) -> tuple[list[str], str | None]:
         """Return a page of the models that the server offers, and what the next one is asked by; None at the last."""
@@ -132,6 +169,21 @@ class Endpoint:
             found = self._provider.models(self._send(http_request, permit, turn))
             permit.accept(None)
         return found
+
+    def balance(self, cancel: CancelToken | None = None) -> Balance:
+        """Return what is left of the account whose key asks here. It is asked once, past the gate, and not again."""
+        service = find_service(self._target.base_url)
+        replies: list[HttpResponse] = []
+        try:
+            first, *others = service.requests(self._target.api_key)
+            replies.append(self._transport.send(first, cancel))
+            for http_request in others:  # which may fail
+                with contextlib.suppress(RequestError):
+                    replies.append(self._transport.send(http_request, cancel))
+            return service.read(replies)
+        except RequestError as error:
+            self.mask(error)
+            raise
 
     def lent(self, model: str | None) -> Endpoint:
         """Return this endpoint for another owner: the same connections and gate, with counts of its own."""
@@ -192,6 +244,12 @@ class Endpoint:
             error.code = self._masked(error.code) if isinstance(error.code, str) else error.code
 
     # --- inside
+
+    def _price(self, result: ChatCompletionResult, request: ChatRequest) -> None:
+        if result.usage is not None:
+            corrections.learn(request, result.usage)
+        cost, estimated = bill(result, request, self.price_of(request.model), time.time())
+        set_origin(result, self._target.base_url, cost, estimated)
 
     def _permit(self, turn: Turn, request: ChatRequest | None) -> Permit:
         cost = self._cost_of(request) if self._counts_tokens and request is not None else None
@@ -299,5 +357,7 @@ def _events(pieces: Iterator[bytes], start: bytes, reply: HttpStream) -> Iterato
             "base_url (with its version path, such as /v1)"
         )
 
+
+_ANSWERING = re.compile("beta|version", re.IGNORECASE)
 
 _LINE_OF_A_STREAM = re.compile(rb"\s*(\xef\xbb\xbf)?(:|data|event|id|retry)")

@@ -15,6 +15,7 @@ from ..cancel import CancelToken
 from ..chat import ChatCompletionResult, ChatRequest, Chunk
 from ..errors import (
     AllEndpointsFailed,
+    BudgetExceededError,
     ConfigError,
     FlexLLMError,
     InputError,
@@ -37,8 +38,8 @@ Rejected = TypeVar("Rejected", bound=RejectedReply)
 _READ = frozenset({"json_object", "json_schema"})
 """The types of `response_format` whose replies are JSON. Others ("text", a server's own) are left as they are."""
 
-_NO_ANSWER = (RequestError, AllEndpointsFailed, InputError)
-"""What a second request may end in while the first reply still stands. Others, as an exhausted budget, end more than it."""
+_NO_ANSWER = (RequestError, AllEndpointsFailed, InputError, BudgetExceededError)
+"""What a second request may end in while the first reply, which is paid for, still stands."""
 
 
 class StructuredBackend:
@@ -150,7 +151,7 @@ class StructuredBackend:
         second = self._try(longer, cancel)
         if isinstance(second, FlexLLMError):
             log.info("request %s keeps its cut answer: with more tokens came %s", first.request_id, second)
-            return replace(first, attempts=first.attempts + _attempts(second)), True
+            return _with_failed(first, second), True
         return added(first, second, kept=better(first, second)), True
 
     def _repaired(
@@ -158,7 +159,13 @@ class StructuredBackend:
     ) -> ChatCompletionResult:
         """Return what the model makes of its reply when shown what is wrong. The errors of that request are raised."""
         log.info("request %s is sent back for repair: %s", first.request_id, mismatch)
-        second = self._below.complete(with_complaint(request, first, mismatch), cancel)
+        try:
+            second = self._below.complete(with_complaint(request, first, mismatch), cancel)
+        except BudgetExceededError as error:
+            raise self._told(mismatch, request, first) from error
+        except (RequestError, AllEndpointsFailed) as error:
+            error.cost += first.cost or 0.0
+            raise
         return self._settled(request, first, second, mismatch, "round of repair")
 
     def _retried(
@@ -171,8 +178,7 @@ class StructuredBackend:
         log.info("request %s is sent again: %s", first.request_id, mismatch)
         second = self._try(again, cancel)
         if isinstance(second, FlexLLMError):
-            first = replace(first, attempts=first.attempts + _attempts(second))
-            raise self._told(mismatch, request, first) from second
+            raise self._told(mismatch, request, _with_failed(first, second)) from second
         return self._settled(request, first, second, mismatch, "retry")
 
     def _settled(
@@ -225,11 +231,17 @@ class StructuredBackend:
         error.attempts = result.attempts
         error.request_id = result.request_id
         error.usage = result.usage
+        error.cost = result.cost or 0.0
         return error
 
 
-def _attempts(error: FlexLLMError) -> int:
-    return error.attempts if isinstance(error, (RequestError, AllEndpointsFailed)) else 0
+def _with_failed(first: ChatCompletionResult, second: FlexLLMError) -> ChatCompletionResult:
+    """Return the first reply with what a second request took that brought none."""
+    if not isinstance(second, (RequestError, AllEndpointsFailed)):
+        return first
+    cost = first.cost if not second.cost else (first.cost or 0.0) + second.cost
+    estimated = first.cost_estimated + second.cost
+    return replace(first, attempts=first.attempts + second.attempts, cost=cost, cost_estimated=estimated)
 
 
 def _is_read(wanted: Any) -> bool:

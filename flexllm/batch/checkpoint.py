@@ -10,18 +10,16 @@ import json
 import operator
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from ..digest import digest_messages
-from ..errors import CheckpointError, ConfigError, InputError
+from ..errors import CheckpointError, InputError
 from ..messages import normalise_messages
 from .items import BatchItem
 from .known import NOWHERE, Claim, KnownRows
 from .lines import (
-    SAVE_INPUT,
     encode_line,
     is_answer,
     read_checked,
@@ -30,39 +28,10 @@ from .lines import (
     with_index,
     write_line,
 )
-from .output import LineReader, OutputFile, append_beside
+from .options import CheckpointOptions
+from .output import LineReader, OutputFile, OutputView, append_beside
 
-ON_CHANGE = ("rerun", "keep", "fail")
 _decode = json.JSONDecoder().raw_decode
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointOptions:
-    """How an output file is written and resumed.
-
-    Attributes:
-        flush_interval: Seconds at most until a written row is on the disk, not only in the kernel.
-        retry_failed: Ask failed rows of earlier runs again.
-        on_change: What to do with a row that was answered with another model or other parameters: "rerun" asks it
-            again, "keep" takes the answer that is there, "fail" stops. Without effect where rows have parameters of
-            their own (`params_list`).
-        save_input: What of the messages a row keeps: True, "last" (the last message) or False.
-        save_raw: Keep the server's whole reply in each row.
-    """
-
-    flush_interval: float = 1.0
-    retry_failed: bool = True
-    on_change: str = "rerun"
-    save_input: bool | str = True
-    save_raw: bool = False
-
-    def __post_init__(self) -> None:
-        if self.on_change not in ON_CHANGE:
-            raise ConfigError(f"on_change={self.on_change!r} is not known; there are: {', '.join(ON_CHANGE)}")
-        if self.save_input not in SAVE_INPUT:
-            raise ConfigError(f"save_input={self.save_input!r} must be True, 'last' or False")
-        if not (isinstance(self.flush_interval, (int, float)) and self.flush_interval >= 0):
-            raise ConfigError(f"flush_interval={self.flush_interval!r} must be a number of seconds, 0 or more")
 
 
 class Checkpoint:
@@ -72,6 +41,8 @@ class Checkpoint:
         path: The output file, with the suffix .jsonl.
         options: How to write and resume.
         say: Told what the user should know, one sentence at a time.
+        output: How the file is held; None opens it for writing and locks it. With an `OutputView` what earlier runs left
+            can be claimed and read, and nothing is written or mended.
 
     Attributes:
         changed: How many rows were answered before with another model or other parameters.
@@ -83,7 +54,13 @@ class Checkpoint:
         CheckpointError: It cannot be used; nothing was changed.
     """
 
-    def __init__(self, path: Path, options: CheckpointOptions, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        options: CheckpointOptions,
+        say: Callable[[str], None],
+        output: OutputView | None = None,
+    ) -> None:
         self.path = path
         self.aside_path = path.with_name(f"{path.name.removesuffix('.jsonl')}.aside.jsonl")
         self.changed = 0
@@ -97,7 +74,7 @@ class Checkpoint:
         self._lines = 0
         self._in_order = True
         self._aside = LineReader(self.aside_path)
-        self._output = OutputFile(path, options.flush_interval)
+        self._output: OutputFile | OutputView = output or OutputFile(path, options.flush_interval)
         try:
             self._load()
         except BaseException:
@@ -227,6 +204,20 @@ class Checkpoint:
             place = self._by_index.pop(len(self._places), NOWHERE)
             claim = Claim(claim.occurrence, place, place != NOWHERE)
         return self._decided(claim)
+
+    def equal(self, key: str, index: int) -> dict[str, Any] | None:
+        """Return the line, decoded, that settles a row which asks for the same as another one, None if there is none.
+
+        Args:
+            key: Of the row that asks.
+            index: Of a row of this run that asked for the same; -1 looks among the answers of earlier runs.
+        """
+        if index >= 0:
+            place = self._places[index]
+        else:
+            digest, settings, _ = read_key(key)
+            place = self._known.answer(digest, settings)
+        return None if place == NOWHERE else self.read(place)
 
     def claim_nothing(self) -> None:
         """Count a row that cannot be asked at all."""

@@ -34,6 +34,7 @@ class BatchItem:
         digest: Names the request among all requests; 0 where nobody asks.
         cache_key: What the response cache knows its answer by; "" for none.
         occurrence: Its number among the equal rows of the input.
+        shared: Its outcome is a copy of an equal row's.
     """
 
     index: int
@@ -48,6 +49,7 @@ class BatchItem:
     digest: int = 0
     cache_key: str = ""
     occurrence: int = 0
+    shared: bool = False
 
     @property
     def is_settled(self) -> bool:
@@ -62,11 +64,14 @@ class RowSource(Protocol):
         total: How many rows there are, None if nobody knows.
         settings: Digest of model and parameters, for rows that have a source.
         is_uniform: All rows are asked with the same model and parameters.
+        never_waits: A row is there as soon as it is asked for, as from a list or a file; a pipe or a generator may wait,
+            and be it for the answers of rows that it gave.
     """
 
     total: int | None
     settings: int
     is_uniform: bool
+    never_waits: bool
 
     def __iter__(self) -> Iterator[Any]:
         """Yield rows, not yet read."""

@@ -9,78 +9,30 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from ..cache.values import with_value
 from ..cancel import CancelToken
-from ..chat import ChatCompletionResult, ChatRequest
-from ..digest import digest_messages, digest_settings
+from ..chat import ChatCompletionResult
+from ..cost.counter import CostCounter
 from ..errors import (
     BatchStopped,
+    BudgetExceededError,
     CheckpointError,
-    ConfigError,
     FlexLLMError,
-    InputError,
-    RejectedReply,
-    SchemaMismatch,
 )
-from ..schema import parse_reply
-from .checkpoint import Checkpoint, CheckpointOptions
-from .items import BatchItem, BatchResultItem, Engine, RowSource, missing_items, result_item
-from .known import Claim
-from .lines import make_key, read_item
-from .progress import Health, ProgressOptions, Tally, make_progress, no_endpoints
-from .stops import StopRules, Verdict, out_of_time
+from .checkpoint import Checkpoint
+from .items import BatchItem, BatchResultItem, Engine, Outcome, RowSource, missing_items, result_item
+from .lines import read_item
+from .options import BatchOptions
+from .prefixes import PrefixOrder
+from .progress import Health, Tally, make_progress, no_endpoints
+from .reading import Reader
+from .reuse import MOST_WAITING, Reuse
+from .stops import StopRules, Verdict, out_of_budget, out_of_time
 
 log = logging.getLogger(__name__)
-
-SHOWN_EVERY = 4096
-"""Of the rows that nobody asks to see because an earlier run answered them, each so many-th travels to the progress bar."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchOptions:
-    """How one batch is run.
-
-    Attributes:
-        output: The output file, None for none.
-        checkpoint: How it is written and resumed.
-        progress: What is shown.
-        grace: Seconds that requests under way may take to finish when the batch is stopped.
-        limit: Take only so many rows of the input; None takes all.
-        give_resumed: Whether rows of earlier runs are given too, read back from the file.
-        max_time: Seconds for the run, from the making of the job; then nothing new is asked. None is not limited.
-        fail_over: The share of failed rows, of those that this run asked, above which it stops: looked at whenever a row
-            fails, from the 20th row on. Rows that failed in an earlier run and fail again do not count. None is not
-            limited.
-    """
-
-    output: Path | None = None
-    checkpoint: CheckpointOptions = field(default_factory=CheckpointOptions)
-    progress: ProgressOptions = field(default_factory=ProgressOptions)
-    grace: float = 10.0
-    limit: int | None = None
-    give_resumed: bool = True
-    max_time: float | None = None
-    fail_over: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise ConfigError(f"limit={self.limit!r} must be a whole number of at least 1")
-        if not (isinstance(self.grace, (int, float)) and self.grace >= 0):
-            raise ConfigError(f"grace={self.grace!r} must be a number of seconds, 0 or more")
-        if self.max_time is not None and not (_is_number(self.max_time) and self.max_time > 0):
-            raise ConfigError(f"max_time={self.max_time!r} must be a number of seconds above 0, or None for no limit")
-        if self.fail_over is not None and not (_is_number(self.fail_over) and 0 < self.fail_over <= 1):
-            raise ConfigError(
-                f"fail_over={self.fail_over!r} must be a share above 0 and up to 1, such as 0.1, or None for no limit"
-            )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 class BatchJob:
@@ -92,9 +44,11 @@ class BatchJob:
         cancel: Stopping it ends the job, with everything answered in the file. The job stops it when its rules say so.
         workers: Requests that the engine has under way at the same time, at most.
         health: Tells how the endpoints do.
+        reuse: Spares requests for rows whose answers are there already; None asks each row.
 
     Attributes:
         tally: The counts so far.
+        costs: What the run has cost so far.
         is_complete: Every row of the input (of its first `limit` rows) is settled.
         stopped: Why the job ended itself before its input did, once `run` has ended; None if it did not.
     """
@@ -107,24 +61,24 @@ class BatchJob:
         *,
         workers: int = 1,
         health: Health = no_endpoints,
+        reuse: Reuse | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.tally = Tally()
+        self.costs = CostCounter()
         self.is_complete = False
         self.stopped: BatchStopped | None = None
         self._engine = engine
         self._cancel = cancel
         self._options = options
-        self._limit = options.limit
-        self._limited = self._read_all = self._is_counted = False
+        self._reuse = reuse
+        self._order = PrefixOrder(cancel) if options.order == "prefix" else None
+        self._is_counted = False
         self._unwritten: list[BatchItem] = []
-        self._passed_over = self._passed_over_counted = 0
-        self._rows_read = 0
-        self._give_resumed = options.give_resumed
+        self._passed_over = 0  # of those that the reader passed over, how many are counted
         self._clock = clock
         self._started = clock()  # reading the output file counts
         self._elapsed = 0.0
-        self._settings: tuple[str, Any, int] = ("", None, 0)
         self._health = health
         self._rules = StopRules(workers=workers, endpoints=len(health()), fail_over=options.fail_over)
         self._verdict: Verdict | None = None
@@ -135,6 +89,9 @@ class BatchJob:
         self._checkpoint: Checkpoint | None = None
         if options.output is not None:
             self._checkpoint = Checkpoint(options.output, options.checkpoint, self._progress.say)
+        self._reader = Reader(
+            self._checkpoint, limit=options.limit, give_resumed=options.give_resumed, sample=options.sample
+        )
 
     def run(self, rows: RowSource) -> Iterator[BatchResultItem]:
         """Yield each row as it is settled. Closing the iterator stops the job and keeps what is under way.
@@ -145,7 +102,8 @@ class BatchJob:
             CheckpointError: The output file cannot be written; what could be was.
             Whatever the input raises, after everything under way has been written.
         """
-        self.tally.total = rows.total if self._limit is None else min(self._limit, rows.total or self._limit)
+        limit = self._options.limit
+        self.tally.total = rows.total if limit is None else min(limit, rows.total or limit)
         self._is_counted = rows.total is not None
         if self._checkpoint is not None:
             self._checkpoint.notices_changes = rows.is_uniform
@@ -153,7 +111,8 @@ class BatchJob:
         groups = self._engine.run(self._items(rows))
         try:
             for group in groups:
-                yield from self._settle(group)
+                yield from self._tell(self._settle(group))
+                self.tally.count_cost(self.costs)
                 self._progress.update(self._count_passed_over())
             self._conclude()
         except BaseException as error:  # also Ctrl-C, and the caller's leaving: what is under way is paid for
@@ -191,10 +150,11 @@ class BatchJob:
         """
         tally = self.tally
         return {
-            "total": self._rows_read if tally.total is None else tally.total,
+            "total": self._reader.rows_read if tally.total is None else tally.total,
             "success": tally.success,
             "failed": tally.failed,
             "cached": tally.cached,
+            "shared": tally.shared,
             "resumed": tally.resumed,
             "retries": tally.retries,
             "hedged": tally.hedged,
@@ -203,6 +163,9 @@ class BatchJob:
             "prompt_tokens": tally.prompt_tokens,
             "completion_tokens": tally.completion_tokens,
             "total_tokens": tally.total_tokens,
+            "cost": tally.cost,
+            "cost_estimated": self.costs.estimated,
+            "unpriced": tally.unpriced,
             "errors_by_class": dict(tally.errors_by_class),
             "errors": tally.errors(),
             "endpoints": self._endpoints,
@@ -211,64 +174,67 @@ class BatchJob:
             "stopped": None if self.stopped is None else str(self.stopped),
         }
 
-    # --- the reader's thread
-
-    def _items(self, rows: RowSource) -> Iterator[BatchItem]:
-        for index, row in enumerate(rows):
-            if index == self._limit:
-                self._limited = True
-                break
-            self._rows_read = index + 1
-            source = claim = None
-            if self._checkpoint is not None:
-                source = rows.source(row)
-                if source is not None:
-                    claim = self._checkpoint.claim_source(source, rows.settings)
-            if claim is None or claim.place < 0 or not claim.is_own_line:
-                yield self._item(index, row, rows, source, claim)
-            elif self._give_resumed or claim.place & 1 or not claim.success or not index % SHOWN_EVERY:
-                yield BatchItem(index, source=source, place=claim.place, answered=claim.success)
-            else:
-                self._passed_over += 1
-        self._read_all = True
-
-    def _item(self, index: int, row: Any, rows: RowSource, source: int | None, claim: Claim | None) -> BatchItem:
-        checkpoint = self._checkpoint
-        try:
-            request, metadata = rows.read(row)
-            if checkpoint is None:
-                return BatchItem(index, request, metadata)
-            digest, settings = digest_messages(request.messages), self._settings_of(request)
-        except (InputError, ConfigError) as error:
-            if checkpoint is not None and claim is None:
-                checkpoint.claim_nothing()
-            return BatchItem(index, outcome=InputError(f"row {index} cannot be asked: {error}"))
-        claim = claim or checkpoint.claim(digest, settings)
-        key = make_key(digest, settings, claim.occurrence)
-        place, success = claim.place, claim.success
-        return BatchItem(index, request, metadata, key, source, place, success, None, claim.failed_before)
-
-    def _settings_of(self, request: ChatRequest) -> int:
-        """Return the digest of a request's settings; that of the row before, if they are the same objects."""
-        model, params, settings = self._settings
-        if params is not request.params or model != request.model:
-            settings = digest_settings(request.model, request.params)
-            self._settings = (request.model, request.params, settings)
-        return settings
-
     # --- the caller's thread
 
     def _count_passed_over(self) -> Tally:
         """Add the answered rows that the reader did not hand on: in a long resume nearly all of them."""
-        new = self._passed_over - self._passed_over_counted
-        self._passed_over_counted += new
+        new = self._reader.passed_over - self._passed_over
+        self._passed_over += new
         self.tally.resumed += new
         self.tally.success += new
         return self.tally
 
-    def _settle(self, group: list[BatchItem]) -> Iterator[BatchResultItem]:
+    def _items(self, rows: RowSource) -> Iterator[BatchItem]:
+        """Return what the engine is to do: in the order that is asked for, without what needs no request."""
+        items: Iterator[BatchItem] = self._reader.items(rows)
+        if self._reuse is not None:
+            items = self._reuse.items(
+                items,
+                never_waits=rows.never_waits,
+                most_waiting=MOST_WAITING if self._order is None else None,  # it reads all before the first is asked
+                recall=None if self._checkpoint is None else self._recall,
+            )
+        return items if self._order is None else self._order.items(items)
+
+    def _recall(self, item: BatchItem, index: int) -> Outcome | None:
+        """Return what the output file has for a row that asks for the same as another one."""
+        assert self._checkpoint is not None
+        row = self._checkpoint.equal(item.key, index) if item.key else None
+        if row is None:
+            return None
+        found = read_item(row, item.index)
+        return found.result or found.error
+
+    def _settle(self, group: list[BatchItem]) -> list[BatchItem]:
+        """Write what came back, and return it with the rows that its answers settle too."""
+        if self._reuse is not None or self._order is not None:
+            group = self._with_others(group)
+        if any(type(item.outcome) is BudgetExceededError for item in group):
+            group = self._within_budget(group)
         if self._checkpoint is not None:
             self._write(self._checkpoint, group)
+        return group
+
+    def _with_others(self, group: list[BatchItem]) -> list[BatchItem]:
+        reuse, order = self._reuse, self._order
+        others: list[BatchItem] = []
+        for item in group:
+            if reuse is not None:
+                others += reuse.settle(item)
+            if order is not None:
+                order.settle(item)
+        return group + others if others else group
+
+    def _within_budget(self, group: list[BatchItem]) -> list[BatchItem]:
+        """Leave out the rows that the budget did not allow to be asked: they are as if the run had not come to them."""
+        for item in group:
+            if isinstance(item.outcome, BudgetExceededError):
+                self._stop(out_of_budget(item.outcome))
+                break
+        return [item for item in group if not isinstance(item.outcome, BudgetExceededError)]
+
+    def _tell(self, group: list[BatchItem]) -> Iterator[BatchResultItem]:
+        """Count what came back, and yield what the caller sees of it."""
         for item in group:
             settled = self._resumed(item) if item.outcome is None else self._answered(item)
             if settled is not None:
@@ -293,7 +259,7 @@ class BatchJob:
         try:
             for group in groups:
                 with contextlib.suppress(CheckpointError):  # told below, if it still fails
-                    self._write(self._checkpoint, group)
+                    self._settle(group)
         except Exception as error:  # the input's own: what ends the run is another error, or the caller's leaving
             log.warning("the input failed while the batch was being stopped: %s", error)
         finally:
@@ -310,20 +276,22 @@ class BatchJob:
             del self._unwritten[0]
 
     def _answered(self, item: BatchItem) -> BatchResultItem:
-        tally, outcome, times = self.tally, item.outcome, 1
+        tally, outcome, costs = self.tally, item.outcome, self.costs
         assert outcome is not None
+        model = item.request.model if item.request is not None else ""
         if isinstance(outcome, FlexLLMError):
+            if not item.shared:
+                costs.failed(outcome, model)
             self._count_failed(outcome, item)
-            usage = outcome.usage if isinstance(outcome, RejectedReply) else None  # which was paid for, too
         else:
             tally.success += 1
-            tally.cached += outcome.cached
-            tally.retries += outcome.attempts - 1 - outcome.hedged
-            tally.hedged += outcome.hedged
-            usage, times = outcome.usage, 1 + outcome.hedged
-        if usage is not None:
-            tally.prompt_tokens += usage["prompt_tokens"] * times
-            tally.completion_tokens += usage["completion_tokens"] * times
+            if outcome.cached:
+                tally.cached += not item.shared
+                tally.shared += item.shared
+            else:
+                tally.retries += outcome.attempts - 1 - outcome.hedged
+                tally.hedged += outcome.hedged
+            costs.answered(outcome, model)
         return result_item(item.index, outcome, item.metadata)
 
     def _resumed(self, item: BatchItem) -> BatchResultItem | None:
@@ -334,19 +302,29 @@ class BatchJob:
             tally.success += 1
         else:
             tally.failed += 1
-        if not self._give_resumed and item.request is None and not item.place & 1:
+        if not self._options.give_resumed and item.request is None and not item.place & 1:
             return None
         row = self._checkpoint.resume(item)
-        return _with_value(read_item(row, item.index), item.request) if self._give_resumed else None
+        if not self._options.give_resumed:
+            return None
+        settled = read_item(row, item.index)
+        if settled.result is not None and item.request is not None:
+            # It matched once: where it does not any more, a changed class is no reason to ask again.
+            settled.result = with_value(settled.result, item.request) or settled.result
+        return settled
 
     def _count_failed(self, error: FlexLLMError, item: BatchItem) -> None:
         tally = self.tally
         if tally.count_error(error, item.index):
             self._progress.say(f"first {type(error).__name__}, in row {item.index}: {error}")
         log.debug("row %d failed (request %s): %s", item.index, getattr(error, "request_id", None), error)
-        is_new = item.request is not None and not item.failed_before
-        verdict = self._rules.failed(error, tally, was_asked=item.request is not None, is_new=is_new)
-        if verdict is not None and not self._cancel.stopped:
+        was_asked = item.request is not None and not item.shared
+        verdict = self._rules.failed(error, tally, was_asked=was_asked, is_new=was_asked and not item.failed_before)
+        if verdict is not None:
+            self._stop(verdict)
+
+    def _stop(self, verdict: Verdict) -> None:
+        if not self._cancel.stopped:
             self._verdict = verdict
             log.info("the batch is stopped: %s", verdict.why)
             self._cancel.stop()
@@ -356,26 +334,18 @@ class BatchJob:
         if self._cancel.timed_out and self._options.max_time is not None:
             self._verdict = self._verdict or out_of_time(self._options.max_time)
         tally, verdict = self._count_passed_over(), self._verdict
+        reader = self._reader
         self.is_complete = not self._cancel.stopped or (verdict is not None and self._is_all_settled())
+        self.is_complete = self.is_complete and not reader.has_left_out
         if self.is_complete:
-            tally.total = self._rows_read  # what was counted before may have been an estimate
+            tally.total = reader.rows_read  # what was counted before may have been an estimate
         self._progress.update(tally)
-        if self._checkpoint is not None and self.is_complete and self._rows_read:
-            self._checkpoint.finish(limited=self._limited or not self._read_all)
+        if self._checkpoint is not None and self.is_complete and reader.rows_read:
+            self._checkpoint.finish(limited=reader.is_limited or not reader.has_read_all)
         if verdict is not None and not self.is_complete:
             self.stopped = verdict.as_error(tally, self._options.output)
             self._progress.say(str(self.stopped))
 
     def _is_all_settled(self) -> bool:
         """Return whether the job was stopped too late to leave a row out."""
-        return self.tally.done == (self._rows_read if self._read_all else self.tally.total)
-
-
-def _with_value(item: BatchResultItem, request: ChatRequest | None) -> BatchResultItem:
-    """Fill in what an answer from the file stands for; the file keeps its text alone."""
-    wanted = request.params.get("response_format") if request is not None else None
-    is_json = isinstance(wanted, Mapping) and wanted.get("type") in ("json_object", "json_schema")
-    if wanted and is_json and item.result is not None and not item.result.tool_calls:
-        with contextlib.suppress(SchemaMismatch):  # it matched once; a changed class is no reason to ask again
-            item.result = replace(item.result, parsed=parse_reply(item.result.content, wanted))
-    return item
+        return self.tally.done == (self._reader.rows_read if self._reader.has_read_all else self.tally.total)

@@ -111,6 +111,7 @@ class KnownRows:
         self._by_messages_entries = array("I")
         self._unkeyed: dict[int, int] = {}
         self._known_settings: set[int] = set()
+        self._repeated: dict[tuple[int, int], int] = {}  # where an answer to a later one of equal rows is
         self._extras = array("q")
         self._extra_to = array("q")
 
@@ -145,6 +146,8 @@ class KnownRows:
 
     def _add(self, digest: int, settings: int, occurrence: int, place: int, success: bool) -> int:
         entry = self._entry(digest, settings, occurrence)
+        if success and occurrence:
+            self._repeated.setdefault((digest, self._settings[settings]), place)
         if self._state[entry] & _SUCCESS:
             if success:
                 self.add_extra(place, self._places[entry])
@@ -203,6 +206,13 @@ class KnownRows:
         """Claim the row that `Claim.changed` named, although it was asked with other settings."""
         self._state[changed] |= _CLAIMED
         return Claim(0, self._places[changed], True)
+
+    def answer(self, digest: int, settings: int) -> int:
+        """Return where an answer to these messages with these settings is, whichever row it was for; NOWHERE if none is."""
+        entry = self._find(digest, settings, 0)
+        if entry >= 0 and self._state[entry] & _SUCCESS:
+            return self._places[entry]
+        return self._repeated.get((digest, settings), NOWHERE)
 
     def place(self, entry: int) -> int:
         """Return where the line is that `Claim.changed` names."""

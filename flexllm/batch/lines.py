@@ -1,12 +1,13 @@
 """One line of an output file: how a settled row is written, and what is read back from it. Pure.
 
     {"index": 0, "output": "...", "status": "success", "input": [...], "metadata": {...}, "usage": {...},
-     "finish_reason": "stop", "model": "...", "request_id": "...", "latency": 0.21, "key": "...", "source": "...",
-     "check": "..."}
+     "finish_reason": "stop", "model": "...", "request_id": "...", "latency": 0.21, "cost": 0.000123, "key": "...",
+     "source": "...", "check": "..."}
 
-Behind these come, where there is such a thing, `attempts`, `reasoning_content`, `native_finish_reason` (where it is another
-word), `tool_calls` and, with them, `native`: what the provider demands back when the conversation goes on. A failed row has
-`"status": "error"`, `"output": null` and an `error` object. `key` names what was asked: a digest of the
+`cost` is in US dollars, and is there where it is known. Behind these come, where there is such a thing, `attempts`,
+`reasoning_content`, `native_finish_reason` (where it is another word), `tool_calls` and, with them, `native`: what the
+provider demands back when the conversation goes on. A failed row has `"status": "error"`, `"output": null` and an `error`
+object, which has the `cost` of attempts that were billed all the same. `key` names what was asked: a digest of the
 messages, one of model and parameters, and the occurrence number among equal rows. `source` names the input line. `check`
 is the CRC-32 of the bytes before it: a line that bears it out needs no decoding when a run is resumed, which halves the
 time; one that does not (somebody edited it, or the disk lied) is decoded and taken for what it is.
@@ -114,6 +115,8 @@ def _add_result(row: dict[str, Any], result: ChatCompletionResult, save_raw: boo
     row["model"] = result.model
     row["request_id"] = result.request_id
     row["latency"] = None if result.latency is None else round(result.latency, 4)
+    if result.cost is not None:
+        row["cost"] = round(result.cost, 12)
     if result.attempts != 1:
         row["attempts"] = result.attempts
     if result.reasoning_content is not None:
@@ -176,6 +179,7 @@ def read_item(row: Mapping[str, Any], index: int) -> BatchResultItem:
         cached=row.get("status") == "cached",
         body=json.dumps(row["raw"]).encode() if row.get("raw") is not None else None,
         attempts=row.get("attempts", 1),
+        cost=row.get("cost"),
         native_finish_reason=row.get("native_finish_reason") or row.get("finish_reason"),
         native=row.get("native"),
     )

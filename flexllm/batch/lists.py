@@ -39,6 +39,7 @@ class ListRows:
             raise ConfigError("messages_list must be a list of conversations, not one conversation")
         self.total = len(conversations) if isinstance(conversations, Sized) else None
         self.is_uniform = params_list is None
+        self.never_waits = isinstance(conversations, (list, tuple))
         self._conversations = conversations
         self._model = model
         self._params = make_params(params)

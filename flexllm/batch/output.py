@@ -39,7 +39,7 @@ class OutputFile:
     def __init__(self, path: Path, flush_interval: float) -> None:
         self.path = path
         self._real = Path(os.path.realpath(path))
-        self._check()
+        _check(path, self._real)
         self._lock = OutputLock(self._real)
         try:
             self._descriptor = os.open(self._real, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -50,21 +50,6 @@ class OutputFile:
         self._syncer = _Syncer(self._descriptor, flush_interval)
         self._reader = LineReader(self._real)
         forget_in_child(self)
-
-    def _check(self) -> None:
-        folder = self._real.parent
-        if not folder.is_dir():
-            raise CheckpointError(f"{self.path} cannot be written: the folder {folder} does not exist")
-        try:
-            mode = os.stat(self._real).st_mode
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise self._failed("written", error) from error
-        if stat.S_ISDIR(mode):
-            raise CheckpointError(f"{self.path} is a folder; name a file in it, such as {self.path / 'out.jsonl'}")
-        if not stat.S_ISREG(mode):
-            raise CheckpointError(f"{self.path} is not a regular file; a batch that resumes needs one")
 
     def __del__(self) -> None:
         if self._descriptor >= 0:  # of a batch that was prepared and never run; it must not stay locked
@@ -172,6 +157,60 @@ class OutputFile:
         return CheckpointError(f"{self.path} cannot be {what}: {error.strerror or error}")
 
 
+class OutputView:
+    """An output file as it stands, to be looked at: nothing is locked or written, whatever its user would mend.
+
+    A run may be writing it meanwhile, or put it in order: this stays with what was there when it was opened, but for the
+    lines that are written until they are read.
+
+    Args:
+        path: The file, which need not exist. A symbolic link is followed.
+
+    Raises:
+        CheckpointError: It cannot be read, or no run could write there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        real = Path(os.path.realpath(path))
+        _check(path, real)
+        self._file: BinaryIO | None = None
+        try:
+            self._file = open(real, "rb", buffering=READ_BYTES)  # noqa: SIM115 (closed in close)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield every line as it stands, with its end; the last may lack it."""
+        if self._file is not None:
+            self._file.seek(0)
+            yield from self._file
+
+    def line_at(self, offset: int) -> bytes:
+        """Return the line that starts at `offset`, b"" if there is none."""
+        if self._file is None:
+            return b""
+        self._file.seek(offset)
+        return self._file.readline()
+
+    def close(self) -> None:
+        """Close the file. May be called twice."""
+        if self._file is not None:
+            self._file.close()
+
+    def append(self, data: bytes) -> int:
+        """Write nothing, and return 0."""
+        return 0
+
+    def truncate(self, offset: int) -> None:
+        """Cut off nothing."""
+
+    def replace(self, lines: Iterable[bytes]) -> None:
+        """Replace nothing."""
+
+
 class LineReader:
     """Reads lines at places. May be shared by threads; `close` lets the next reading open the file anew."""
 
@@ -266,6 +305,23 @@ def append_beside(path: Path, lines: Iterable[bytes]) -> int:
     except OSError as error:
         raise CheckpointError(f"{path} cannot be written: {error.strerror}") from error
     return count
+
+
+def _check(path: Path, real: Path) -> None:
+    """Raise CheckpointError if there can be no output file; `real` is where symbolic links lead."""
+    folder = real.parent
+    if not folder.is_dir():
+        raise CheckpointError(f"{path} cannot be written: the folder {folder} does not exist")
+    try:
+        mode = os.stat(real).st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be written: {error.strerror or error}") from error
+    if stat.S_ISDIR(mode):
+        raise CheckpointError(f"{path} is a folder; name a file in it, such as {path / 'out.jsonl'}")
+    if not stat.S_ISREG(mode):
+        raise CheckpointError(f"{path} is not a regular file; a batch that resumes needs one")
 
 
 def _check_of(path: Path) -> tuple[int, int]:

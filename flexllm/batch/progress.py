@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TextIO
 
+from ..cost import dollars
+from ..cost.counter import CostCounter
 from ..errors import AllEndpointsFailed, FlexLLMError
 from ..health import EndpointHealth
 
@@ -24,17 +26,27 @@ EXAMPLES = 3
 
 @dataclass(slots=True)
 class Tally:
-    """The counts of a run so far. The job's thread alone writes them."""
+    """The counts of a run so far. The job's thread alone writes them.
+
+    Attributes:
+        cached: Rows that the response cache answered.
+        shared: Rows that got the answer of an equal row of the same run.
+        cost: US dollars; None as long as no price is known.
+        unpriced: Answered rows of which nobody knows the price.
+    """
 
     total: int | None = None
     success: int = 0
     failed: int = 0
     cached: int = 0
+    shared: int = 0
     resumed: int = 0
     retries: int = 0
     hedged: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cost: float | None = None
+    unpriced: int = 0
     errors_by_class: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[dict[str, Any]]] = field(default_factory=dict, repr=False)
 
@@ -52,6 +64,11 @@ class Tally:
     def total_tokens(self) -> int:
         """Prompt and completion together."""
         return self.prompt_tokens + self.completion_tokens
+
+    def count_cost(self, costs: CostCounter) -> None:
+        """Take over what the run has taken so far."""
+        self.prompt_tokens, self.completion_tokens = costs.input_tokens, costs.output_tokens
+        self.cost, self.unpriced = costs.cost, costs.unpriced
 
     def count_error(self, error: FlexLLMError, index: int) -> bool:
         """Count a row that failed in this run. Return whether it is the first of its class."""
@@ -133,8 +150,11 @@ class _SteadyStream:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._is_plain = not _can_write(stream, SIGN)
 
     def write(self, text: str) -> int:
+        if self._is_plain:
+            text = text.replace(SIGN, "cost")
         try:
             return self._stream.write(text)
         except (OSError, ValueError):
@@ -272,13 +292,35 @@ def describe(
         parts.append(learned)
     if tally.resumed:
         parts.append(f"{tally.resumed:,} resumed")
+    if tally.cached:
+        parts.append(f"{tally.cached:,} cached")
+    if tally.shared:
+        parts.append(f"{tally.shared:,} shared")
     if options.tokens and tally.total_tokens:
         parts.append(f"{short_number(tally.total_tokens)} tokens")
+    if options.cost and (cost := describe_cost(tally.cost, tally.unpriced)):
+        parts.append(cost)
     if tally.retries:
         parts.append(f"{tally.retries:,} {'retry' if tally.retries == 1 else 'retries'}")
     if tally.failed:
         parts.append(f"{tally.failed:,} failed")
     return ", ".join(parts)
+
+
+SIGN = "💰"
+"""What the user's document shows a cost by; a stream that cannot write it says "cost"."""
+
+
+def describe_cost(cost: float | None, unpriced: int) -> str:
+    """Return what a run has cost, such as "💰 $0.0012"; "" if nothing was bought yet.
+
+    Args:
+        cost: US dollars; None if no price is known.
+        unpriced: Answers of which nobody knows the price.
+    """
+    if cost is None:
+        return f"{SIGN} price unknown" if unpriced else ""
+    return f"{SIGN} {dollars(cost)}{f' and {unpriced:,} rows of unknown price' if unpriced else ''}"
 
 
 def describe_endpoints(endpoints: Sequence[EndpointHealth]) -> str:
@@ -312,3 +354,11 @@ def _is_interactive(stream: TextIO) -> bool:
         return stream.isatty() or type(stream).__module__.startswith("ipykernel")
     except ValueError:  # closed
         return False
+
+
+def _can_write(stream: TextIO, sign: str) -> bool:
+    try:
+        sign.encode(getattr(stream, "encoding", None) or "utf-8")
+    except (LookupError, UnicodeError):
+        return False
+    return True

@@ -100,13 +100,14 @@ class FileRows:
     """The rows of a file as `RowSource`: each asks the same model with the same parameters.
 
     Args:
-        total: How many rows there are, None if nobody knows.
+        total: How many rows there are, None if nobody knows: then it is a pipe.
     """
 
     is_uniform = True
 
     def __init__(self, reader: RowReader, model: str, params: Mapping[str, Any], total: int | None = None) -> None:
         self.total = total
+        self.never_waits = total is not None
         self.settings = digest_settings(model, params)
         self._reader = reader
         self._model = model

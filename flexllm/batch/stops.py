@@ -13,6 +13,7 @@ from ..errors import (
     AllEndpointsFailed,
     ApiStatusError,
     BatchStopped,
+    BudgetExceededError,
     ConnectionFailed,
     FlexLLMError,
     MalformedResponse,
@@ -38,7 +39,7 @@ FEWEST_UNANSWERED = 20
 SHARE_FROM = 20
 """Settled rows from which on a share of them means something."""
 
-Reason = Literal["fatal", "failures", "max_time"]
+Reason = Literal["fatal", "failures", "max_time", "budget"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +58,7 @@ class Verdict:
     def as_error(self, tally: Tally, output: Path | None) -> BatchStopped:
         """Return what the caller is told at the end of the run: what happened, how far it got, how to go on."""
         of = "" if tally.total is None else f" of {tally.total:,}"
-        mend = "" if self.error is None else "once that is mended, "
+        mend = "" if self.error is None or self.reason == "budget" else "once that is mended, "
         go_on = f"; {mend}run the same again: only rows without an answer in {output} are asked" if output else ""
         return BatchStopped(
             f"stopped with {tally.success:,}{of} rows answered: {self.why}{go_on}", reason=self.reason, error=self.error
@@ -67,6 +68,11 @@ class Verdict:
 def out_of_time(max_time: float) -> Verdict:
     """Return the verdict for a run whose time is over."""
     return Verdict(reason="max_time", why=f"max_time={max_time:g} seconds are over")
+
+
+def out_of_budget(error: BudgetExceededError) -> Verdict:
+    """Return the verdict for a run of which the next row may cost more than is left."""
+    return Verdict(reason="budget", why=str(error), error=error)
 
 
 class StopRules:
@@ -115,7 +121,7 @@ class StopRules:
         if not was_asked or (not is_new and _may_be_its_own(error)):
             self._left_out += 1
             return None
-        answered = tally.asked - self._failed - tally.cached  # by a server
+        answered = tally.asked - self._failed - tally.cached - tally.shared  # by a server
         if answered != self._answered:
             self._answered = answered
             self._is_reached_again()

@@ -10,17 +10,35 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..backends import Backend, Endpoint, HedgePolicy, PoolOptions, build_backend, build_choice, build_endpoint
+from ..backends import (
+    Attempts,
+    Backend,
+    CachedBackend,
+    Endpoint,
+    HedgePolicy,
+    PoolOptions,
+    build_attempts,
+    build_backend,
+    build_choice,
+    build_endpoint,
+    highest_price,
+)
+from ..cache.key import RequestKeys, cache_key
 from ..cancel import CancelToken, current
 from ..chat import ChatCompletionResult, ChatRequest, Chunk
 from ..config import load_config, resolve_endpoint
+from ..cost import CostReport
+from ..cost.options import CostTrackerConfig
+from ..cost.tracker import CostTracker
 from ..errors import ConfigError
 from ..fork import forget_in_child
 from ..limits import DEFAULT_CONCURRENCY, RateLimit
 from ..media.options import MediaOptions
 from ..messages import Messages
 from ..options import EndpointConfig, EndpointOptions, as_headers
+from ..prices import PriceLike
 from ..providers import thoughts_of
+from ..providers.credits import Balance
 from ..replies import OnReply, ReplyPolicy
 from ..request import make_request
 from ..retry import DEFAULT_TOTAL, RetryPolicy
@@ -28,6 +46,7 @@ from ..router import DEFAULT_FAILURE_THRESHOLD, DEFAULT_RECOVERY_TIME
 from ..transport import Cert, Proxies, TransportOptions, Verify
 from ..wire import NO_KEY, Headers, mask_key
 from .members import pool_endpoints, pool_model
+from .spending import CacheLike, as_cache, as_tracker, key_scope, price_options
 
 if TYPE_CHECKING:
     import requests
@@ -52,8 +71,8 @@ class BaseClient:
         api_key: str = NO_KEY,
         provider: str | None = "auto",
         *,
-        cache: None = None,
-        cost_tracker: None = None,
+        cache: CacheLike = None,
+        cost_tracker: CostTrackerConfig | CostTracker | None = None,
         concurrency_limit: int = DEFAULT_CONCURRENCY,
         max_qps: float | None = None,
         min_qps: float | None = None,
@@ -80,6 +99,8 @@ class BaseClient:
         session: requests.Session | None = None,
         auth: Callable[[], Headers | Mapping[str, str]] | None = None,
         media: MediaOptions | None = None,
+        price: PriceLike | None = None,
+        prices: Mapping[str, PriceLike] | None = None,
         endpoints: Sequence[EndpointConfig | Mapping[str, Any]] | None = None,
         clients: Sequence[BaseClient] | None = None,
         load_balance: str = "round_robin",
@@ -89,7 +110,7 @@ class BaseClient:
         total_concurrency_limit: int | None = None,
         total_max_qps: float | None = None,
     ) -> None:
-        _check_types(model, headers, auth, media, cache=cache, cost_tracker=cost_tracker)
+        _check_types(model, headers, auth, media)
         if self._provider != "auto" and provider not in (None, "auto", self._provider):
             raise ConfigError(f"provider={provider!r} is not what {type(self).__name__} asks; use LLMClient")
         self._options = EndpointOptions(
@@ -106,7 +127,7 @@ class BaseClient:
                 timeout=timeout, connect_timeout=connect_timeout, stream_timeout=stream_timeout, proxies=proxies,
                 verify=verify, cert=cert, trust_env=trust_env, connections=concurrency_limit,
             ),
-            media=media or MediaOptions(),
+            media=media or MediaOptions(), prices=price_options(price, prices),
         )  # fmt: skip
         pool = PoolOptions(
             load_balance=load_balance, fallback=fallback, failure_threshold=failure_threshold,
@@ -124,15 +145,21 @@ class BaseClient:
             self._pool = pool
             self._endpoints = pool_endpoints(self._options, endpoints, clients, session)
             self.model = pool_model(self._endpoints, model)
-        self._build = partial(
-            build_backend,
+        self._build_attempts = partial(
+            build_attempts,
             build_choice(self._endpoints, self._pool),
             RetryPolicy(retry_times=retry_times, retry_delay=retry_delay, total_timeout=total_timeout),
-            replies=ReplyPolicy(on_truncated=on_truncated, on_invalid=on_invalid),
             hedge=_hedge_policy(hedge),
             model=self.model,
         )
-        self._backend = self._build()
+        self._attempts = self._build_attempts()
+        self._replies = ReplyPolicy(on_truncated=on_truncated, on_invalid=on_invalid)
+        self._tracker = as_tracker(cost_tracker, partial(highest_price, self._attempts), self.model)
+        self._uncached = self._backend = self._stack(self._attempts)
+        self._cache, self._owns_cache = as_cache(cache)
+        self._keys = RequestKeys(key_scope(self._endpoints, self._cache), self._options.media)
+        if self._cache is not None:
+            self._backend = CachedBackend(self._uncached, self._cache, self._keys)
         self._executor: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
         forget_in_child(self)
@@ -172,6 +199,7 @@ class BaseClient:
             raise ConfigError(
                 f"{found.source} is of provider {found.provider!r}, which {cls.__name__} does not ask; use LLMClient"
             )
+        options = {"prices": found.prices, **options}
         return cls(model=found.model, base_url=found.base_url, api_key=found.api_key, **options)
 
     def model_list(self) -> list[str]:
@@ -181,6 +209,19 @@ class BaseClient:
             RequestError: Every attempt failed; its class says how.
         """
         return self._backend.models(current())
+
+    def credits(self) -> Balance:
+        """Return what is left of the account that this client asks with: amounts in `currency`, None where it is unknown.
+
+        OpenRouter, SiliconFlow, DeepSeek, AI/ML API, Moonshot and, for keys of resellers, OpenAI tell it.
+
+        Raises:
+            ConfigError: The service has no such request, for the reason that it says; or this is a pool.
+            RequestError: It did not answer, or refused.
+        """
+        if len(self._endpoints) != 1:
+            raise ConfigError("a pool asks several accounts; make a client for the one whose balance you want")
+        return self._endpoints[0].balance(current())
 
     @staticmethod
     def parse_thoughts(
@@ -201,6 +242,15 @@ class BaseClient:
         how = {"load_balance": self._pool.load_balance, "fallback": self._pool.fallback} if self._pool else {}
         return {"num_endpoints": len(health), **how, "endpoints": health}
 
+    @property
+    def cost_report(self) -> CostReport:
+        """What all calls of this client have cost. Without a `cost_tracker` nothing is counted."""
+        return CostReport(model=self.model or "") if self._tracker is None else self._tracker.get_report()
+
+    def cache_key(self, messages: Messages, model: str | None = None, **params: Any) -> str:
+        """Return what the response cache knows the answer to a request of this client by."""
+        return cache_key(self._keys.digest(self._request(messages, model, params)), 0)
+
     # --- the end
 
     def close(self) -> None:
@@ -210,6 +260,8 @@ class BaseClient:
         if executor is not None:
             executor.shutdown(wait=False)
         self._backend.close()
+        if self._cache is not None and self._owns_cache:
+            self._cache.close()
 
     async def aclose(self) -> None:
         """Close, from asynchronous code."""
@@ -248,9 +300,16 @@ class BaseClient:
         most = self._pool.total_concurrency_limit if self._pool is not None else None
         return workers if most is None else min(workers, most)
 
-    def _undistributed(self) -> Backend:
-        """Return a backend over the same endpoints in which each row keeps to the strategy's choice."""
-        return self._build(distribute=False)
+    def _answering(self, skip_cache: bool, *, with_body: bool = False) -> Backend:
+        """Return what answers one call."""
+        if skip_cache or self._cache is None:
+            return self._uncached
+        return CachedBackend(self._uncached, self._cache, self._keys, with_body=True) if with_body else self._backend
+
+    def _stack(self, attempts: Attempts, *more: CostTracker) -> Backend:
+        """Return what answers, below the cache: attempts that this client's tracker counts, and `more` of a run's own."""
+        trackers = [one for one in (self._tracker, *more) if one is not None]
+        return build_backend(attempts, replies=self._replies, trackers=trackers)
 
     def _cancel(self) -> CancelToken:
         outer = current()
@@ -265,13 +324,8 @@ def _hedge_policy(hedge: float | HedgePolicy | None) -> HedgePolicy | None:
     return HedgePolicy(quantile=hedge)
 
 
-def _check_types(
-    model: object, headers: object, auth: object, media: object, *, cache: object, cost_tracker: object
-) -> None:
+def _check_types(model: object, headers: object, auth: object, media: object) -> None:
     """Refuse arguments that no room below looks at as they are given."""
-    for name, value in (("cache", cache), ("cost_tracker", cost_tracker)):
-        if value is not None:
-            raise ConfigError(f"{name}={value!r}: this release has no {name}; leave it out")
     if model is not None and not isinstance(model, str):
         raise ConfigError(f"model={model!r} must be the name of a model")
     if media is not None and not isinstance(media, MediaOptions):

@@ -11,26 +11,23 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from .. import aio
-from ..batch.checkpoint import CheckpointOptions
 from ..batch.items import BatchResult, BatchResultItem
-from ..batch.job import BatchJob, BatchOptions
+from ..batch.job import BatchJob
 from ..batch.lists import ListRows
-from ..batch.progress import ProgressOptions
+from ..batch.outlook import Forecast
 from ..batch.signals import StopSignals
-from ..cancel import CancelToken, current
+from ..cancel import current
 from ..chat import ChatCompletionResult, Chunk
-from ..cost import CostReport
-from ..engines.threads import ThreadEngine
 from ..errors import ConfigError
 from ..messages import Messages
-from .base import BaseClient
+from ..prices.table import default_table
+from .batches import BatchClient
 
 
-class LLMClient(BaseClient):
+class LLMClient(BatchClient):
     """Asks one endpoint, or several as one. May be shared by threads; a forked child opens connections of its own.
 
     Usable as `with LLMClient(...) as client:` and `async with`. No event loop is needed, and none is in the way: every
@@ -43,8 +40,12 @@ class LLMClient(BaseClient):
         provider: "auto", "openai", "gemini" or "claude". "auto" goes by the base URL: known hosts and paths; a URL that
             tells nothing, because it is missing or ends with its host, leaves it to the model's name; every other means
             OpenAI's format, which gateways speak for other makers' models too.
-        cache: Accepted for the response cache of a later release; must be None.
-        cost_tracker: Accepted for the cost tracking of a later release; must be None.
+        cache: `ResponseCacheConfig(enabled=True)` (or True): equal requests are answered from the disk. A request that is
+            repeated within a batch is another sample, unless its temperature is 0. Several clients may be given one
+            `ResponseCache`.
+        cost_tracker: `CostTrackerConfig`: counts what all calls of this client cost, and with a budget refuses what
+            would exceed it (`BudgetExceededError`); `client.cost_report` tells. Several clients may be given one
+            `CostTracker`.
         concurrency_limit: Requests under way at the same time.
         max_qps: Requests that start per second, retries included; None is not limited. This and the other limits hold
             for everything in the process that asks the same endpoint with the same key and limits.
@@ -74,6 +75,8 @@ class LLMClient(BaseClient):
         session: A `requests.Session` of your own to send through; it is not closed.
         auth: Gives, for each attempt anew, headers that say who is asking, as a mapping or as pairs of name and value: for
             servers that know their callers by short-lived tokens. May be called by several threads at the same time.
+        price: What the model costs: "IN,OUT[,CACHED]" in US dollars per million tokens, a mapping or a `Price`. None takes
+            it from the table that comes along; `prices` has them by the model's name.
         media: How pictures and other media are read, downloaded and made smaller.
         endpoints: Several endpoints to be asked as one; with them `clients`, `load_balance`, `fallback`,
             `failure_threshold`, `recovery_time`, `total_concurrency_limit` and `total_max_qps`, as in `LLMClientPool`.
@@ -99,7 +102,7 @@ class LLMClient(BaseClient):
         Args:
             messages: A text, one message, or a list of messages.
             model: Instead of the client's.
-            skip_cache: Accepted for the response cache of a later release; there is none to skip.
+            skip_cache: Neither look the answer up in the cache nor keep it there.
             thinking: None leaves it to the server; False, True, a strength ("minimal", "low", "medium", "high"), a budget
                 in tokens, or the provider's own object.
             params: In OpenAI's words for every provider: `temperature`, `max_tokens`, `tools`, ... The provider's native
@@ -116,7 +119,8 @@ class LLMClient(BaseClient):
         """
         if thinking is not None:
             params["thinking"] = thinking
-        result = self._backend.complete(self._request(messages, model, params), current())
+        backend = self._answering(skip_cache, with_body=return_raw)
+        result = backend.complete(self._request(messages, model, params), current())
         return result if return_usage or return_raw else result.content
 
     async def chat_completions(self, messages: Messages, *args: Any, **options: Any) -> str | ChatCompletionResult:
@@ -148,13 +152,13 @@ class LLMClient(BaseClient):
                 yield piece
 
     def stream_chunks_sync(
-        self, messages: Messages, model: str | None = None, **params: Any
+        self, messages: Messages, model: str | None = None, skip_cache: bool = False, **params: Any
     ) -> Iterator[Chunk | ChatCompletionResult]:
         """Yield a `Chunk` for each piece (text, thinking, tool calls, usage), then, as the last, the whole result.
 
         Arguments and errors are those of `chat_completions_stream_sync`.
         """
-        return self._backend.stream(self._request(messages, model, params), current())
+        return self._answering(skip_cache).stream(self._request(messages, model, params), current())
 
     async def stream_chunks(
         self, messages: Messages, *args: Any, **options: Any
@@ -201,11 +205,15 @@ class LLMClient(BaseClient):
             metadata_list: One value for each row, kept in its line and its `BatchResultItem`.
             params_list: Request parameters for each row, above `**options`.
             save_input: What of the messages a line keeps: True, "last" or False.
-            options: `model`; `max_time` (seconds for the run; then nothing new is asked); `fail_over` (the share of failed
-                rows at which the run stops, from 20 rows on); `grace` (seconds that requests under way may take to finish
-                then, and after Ctrl-C or SIGTERM, 10); `distribute` (of a pool: rows go where there is room, True; False
-                keeps to `load_balance` for each row); of the output file `save_raw`, `retry_failed` and `on_change`
-                ("rerun", "keep", "fail"). All others are parameters of the request, as in `chat_completions_sync`.
+            options: `model`; `skip_cache`; `share` (True: equal rows are asked once, and all get the answer; None, the
+                default: those with a temperature of 0); `order` ("prefix": rows that begin alike after one another, so
+                that the provider's own cache of prompts serves them); `max_cost` (US dollars), `max_requests` and
+                `max_total_tokens`, at which the run stops, for all runs of the output file together; `max_time` (seconds
+                for the run; then nothing new is asked); `fail_over` (the share of failed rows at which the run stops,
+                from 20 rows on); `grace` (seconds that requests under way may take to finish then, and after Ctrl-C or
+                SIGTERM, 10); `distribute` (of a pool: rows go where there is room, True; False keeps to `load_balance`
+                for each row); of the output file `save_raw`, `retry_failed` and `on_change` ("rerun", "keep", "fail").
+                All others are parameters of the request, as in `chat_completions_sync`.
 
         The run stops by itself at errors that every further row would meet (a wrong key or URL, an unknown model, an
         account without credit), after a few of them. What was answered is kept; `summary["stopped"]` says why, and the
@@ -234,8 +242,12 @@ class LLMClient(BaseClient):
         result: BatchResult[Any] = BatchResult(answers, items, job.summary())
         extras: list[Any] = [result.summary] if return_summary else []
         if return_cost_report:
-            extras.append(_cost_report(job, self.model))
+            extras.append(job.costs.report(self.model or "", price_date=default_table().date))
         return (result, *extras) if extras else result
+
+    async def forecast_batch(self, messages_list: Iterable[Messages], *args: Any, **options: Any) -> Forecast:
+        """Await `forecast_batch_sync`."""
+        return await aio.call(self._threads(), self.forecast_batch_sync, messages_list, *args, **options)
 
     async def chat_completions_batch(self, messages_list: Iterable[Messages], *args: Any, **options: Any) -> Any:
         """Await `chat_completions_batch_sync`. Cancelling stops it cleanly: what is under way is finished and written."""
@@ -258,7 +270,8 @@ class LLMClient(BaseClient):
         rest; with an output file, what is under way is finished and written first.
 
         Raises:
-            BatchStopped: At the end, if the run stopped by itself because rows failed. At `max_time` it just ends.
+            BatchStopped: At the end, if the run stopped by itself because rows failed. At `max_time`, or when the budget
+                is spent, it just ends.
         """
         for name in ("return_summary", "return_cost_report"):
             if options.pop(name, False):
@@ -276,51 +289,6 @@ class LLMClient(BaseClient):
             async for item in items:
                 yield item
 
-    def _start(
-        self,
-        cancel: CancelToken,
-        messages_list: Iterable[Messages],
-        output: str | os.PathLike[str] | None,
-        show_progress: bool,
-        options: dict[str, Any],
-    ) -> tuple[ListRows, BatchJob]:
-        """Sort the arguments into rows and a job. Nothing is sent, and no file is touched before all is checked."""
-        metadata_list, params_list = options.pop("metadata_list", None), options.pop("params_list", None)
-        cost = options.pop("track_cost", False)
-        limits = {name: options.pop(name) for name in _RUN_OPTIONS if name in options}
-        distribute = options.pop("distribute", True)
-        kept = {name: options.pop(name) for name in _CHECKPOINT_OPTIONS if name in options}
-        model = options.pop("model", None) or self.model or ""
-        if not model and not params_list:
-            raise ConfigError("no model is named: give model=... to the client or to this call")
-        rows = ListRows(messages_list, model, options, metadata_list, params_list)
-        batch_options = BatchOptions(
-            output=None if output is None else jsonl_path(output),
-            checkpoint=CheckpointOptions(**kept),
-            progress=ProgressOptions(show=show_progress, tokens=cost, cost=cost),
-            **limits,
-        )
-        return rows, self.batch_job(batch_options, cancel, distribute=distribute)
-
-    def batch_job(self, options: BatchOptions, cancel: CancelToken, *, distribute: bool = True) -> BatchJob:
-        """Return a job that asks this client's endpoints; its output file, if it has one, is open and locked."""
-        workers = self._workers()
-        backend = self._backend if distribute else self._undistributed()
-        engine = ThreadEngine(backend, workers=workers, cancel=cancel, grace=options.grace)
-        return BatchJob(engine, options, cancel, workers=workers, health=self._backend.health)
-
-
-_RUN_OPTIONS = ("grace", "max_time", "fail_over")
-_CHECKPOINT_OPTIONS = ("flush_interval", "retry_failed", "on_change", "save_input", "save_raw")
-
-
-def jsonl_path(name: str | os.PathLike[str]) -> Path:
-    """Return an output file's path. Raises ConfigError (a ValueError) if it does not end in .jsonl."""
-    path = Path(name).expanduser()
-    if path.suffix != ".jsonl":
-        raise ConfigError(f"output_file={str(name)!r} must end in .jsonl: one JSON object is written a line")
-    return path
-
 
 def _at(values: Sequence[Any] | None, index: int) -> Any:
     return None if values is None else values[index]
@@ -328,7 +296,7 @@ def _at(values: Sequence[Any] | None, index: int) -> Any:
 
 def _until_stopped(job: BatchJob, rows: ListRows) -> Iterator[BatchResultItem]:
     yield from job.run(rows)
-    if job.stopped is not None and job.stopped.reason != "max_time":
+    if job.stopped is not None and job.stopped.reason not in ("max_time", "budget"):
         raise job.stopped
 
 
@@ -344,13 +312,3 @@ def _texts(pieces: Iterator[Any], return_usage: bool) -> Iterator[str | ChatComp
                 yield piece
         elif piece.content:
             yield piece.content
-
-
-def _cost_report(job: BatchJob, model: str | None) -> CostReport:
-    tally = job.tally
-    return CostReport(
-        total_input_tokens=tally.prompt_tokens,
-        total_output_tokens=tally.completion_tokens,
-        request_count=tally.asked - tally.failed,
-        model=model or "",
-    )

@@ -57,8 +57,8 @@ def translate(
     if caused_by(TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError):
         happened = "sent nothing more for" if begun else "did not complete its reply within"
         seconds, option = _shorter(options.timeout, "timeout", limit)
-        return RequestTimeout(
-            f"{place} {happened} {seconds} s; raise {option} if the model needs longer", endpoint=place
+        return _sent(
+            RequestTimeout(f"{place} {happened} {seconds} s; raise {option} if the model needs longer", endpoint=place)
         )
     if tls := caused_by(ssl.SSLError, requests.exceptions.SSLError, urllib3.exceptions.SSLError):
         return ConnectionFailed(
@@ -76,7 +76,7 @@ def translate(
             f"nothing listens at {place}; is the server running, is the port right?", endpoint=place
         )
     if broken := caused_by(BrokenReply):
-        return ConnectionFailed(f"the reply of {place} is broken: {broken}", endpoint=place)
+        return _sent(ConnectionFailed(f"the reply of {place} is broken: {broken}", endpoint=place))
     if caused_by(NothingReceived, ConnectionResetError, BrokenPipeError):
         when = "before its stream was complete" if begun else "without a reply"
         return ConnectionFailed(f"{place} closed the connection {when}", endpoint=place)
@@ -87,6 +87,11 @@ def translate(
             endpoint=place,
         )
     return ConnectionFailed(f"the connection to {place} failed: {_short(error)}", endpoint=place)
+
+
+def _sent(error: ConnectionFailed) -> ConnectionFailed:
+    error.was_sent = True
+    return error
 
 
 def _shorter(seconds: float, option: str, limit: float | None) -> tuple[str, str]:

@@ -30,8 +30,9 @@ from flexllm import (
     RateLimited,
     ServerError,
 )
-from flexllm.batch.job import BatchJob, BatchOptions
+from flexllm.batch.job import BatchJob
 from flexllm.batch.lists import ListRows
+from flexllm.batch.options import BatchOptions
 from flexllm.batch.progress import ProgressOptions
 from flexllm.batch.stops import FEWEST_UNANSWERED, FEWEST_UNREACHED
 from flexllm.cancel import CancelToken

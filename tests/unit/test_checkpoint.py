@@ -19,10 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from flexllm.batch.checkpoint import Checkpoint, CheckpointOptions
+from flexllm.batch.checkpoint import Checkpoint
 from flexllm.batch.items import BatchItem, BatchResultItem, RowSource
-from flexllm.batch.job import BatchJob, BatchOptions
+from flexllm.batch.job import BatchJob
 from flexllm.batch.lists import ListRows
+from flexllm.batch.options import BatchOptions, CheckpointOptions
 from flexllm.batch.progress import ProgressOptions
 from flexllm.batch.rows import FileRows, RowReader
 from flexllm.cancel import CancelToken

@@ -17,7 +17,15 @@ import requests
 import requests.adapters
 import urllib3
 
-from flexllm import AuthenticationFailed, ConfigError, ConnectionFailed, InputError, LLMClient, OpenAIClient
+from flexllm import (
+    AuthenticationFailed,
+    ClaudeClient,
+    ConfigError,
+    ConnectionFailed,
+    InputError,
+    LLMClient,
+    OpenAIClient,
+)
 
 KEY = "sk-a-very-secret-key-of-forty-characters"
 ANSWER = {"choices": [{"message": {"content": "fine"}, "finish_reason": "stop"}], "model": "m-1"}
@@ -94,7 +102,7 @@ def test_what_follows_the_provider_is_keyword_only() -> None:
         ("base_url", ("llm.test/v1", "ftp://llm.test", "http://", "http://llm.test/a b", "http://llm.test:99999/v1")),
         ("api_key", ("two words", "line\n", "schlüssel")),
         ("provider", ("opnai",)),
-        ("cache", (True, object())),
+        ("cache", (1, object())),
         ("cost_tracker", (True, object())),
     ],
 )
@@ -399,12 +407,12 @@ def test_a_batch_gives_what_its_flags_ask_for() -> None:
 
 
 def test_every_sync_method_has_its_awaitable_twin() -> None:
-    for name in ("chat_completions", "chat_completions_batch", "aclose"):
+    for name in ("chat_completions", "chat_completions_batch", "forecast_batch", "aclose"):
         assert inspect.iscoroutinefunction(getattr(LLMClient, name)), name
     for name in ("chat_completions_stream", "stream_chunks", "iter_chat_completions_batch"):
         assert inspect.isasyncgenfunction(getattr(LLMClient, name)), name
     twins = [name.removesuffix("_sync") for name in dir(LLMClient) if name.endswith("_sync")]
-    assert len(twins) == 5
+    assert len(twins) == 6
     assert all(hasattr(LLMClient, name) for name in twins)
 
 
@@ -442,3 +450,31 @@ def test_what_says_who_asks_need_not_be_hashable() -> None:
     clients = [LLMClient("m", "http://localhost:1/v1", auth=auth) for auth in (one, one, other)]
     gates = [client._endpoints[0].gate for client in clients]
     assert gates[0] is gates[1] is not gates[2]
+
+
+# --- balances
+
+
+def test_the_balance_of_an_account_is_asked_of_its_service() -> None:
+    replies = {
+        "https://openrouter.ai/api/v1/key": (200, {"data": {"usage": 53.37, "limit": 150.0, "limit_remaining": 96.63}}),
+        "https://openrouter.ai/api/v1/credits": (403, {"error": {"message": "for management keys", "code": 403}}),
+    }
+    adapter, session = answering(lambda request: replies[str(request.url)])
+    session.mount("https://", adapter)
+    with LLMClient("m", "https://openrouter.ai/api/v1", KEY, session=session) as client:
+        balance = client.credits()
+
+    assert (balance.provider, balance.remaining, balance.limit, balance.used) == ("OpenRouter", 96.63, 150.0, 53.37)
+    assert {request.headers["Authorization"] for request in adapter.sent} == {f"Bearer {KEY}"}
+
+
+def test_a_service_that_tells_no_balance_says_why() -> None:
+    with ClaudeClient(api_key=KEY, model="claude-sonnet-5-5") as client, pytest.raises(ConfigError, match="Anthropic"):
+        client.credits()
+
+
+def test_a_pool_has_no_balance_of_its_own() -> None:
+    pool = LLMClient("m", endpoints=[{"base_url": "http://a.test/v1"}, {"base_url": "http://b.test/v1"}])
+    with pool, pytest.raises(ConfigError, match="several accounts"):
+        pool.credits()

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from fakes import Cut, FakeClock, FakeEngine
 
-from flexllm.batch.checkpoint import CheckpointOptions
 from flexllm.batch.items import BatchItem
-from flexllm.batch.job import BatchJob, BatchOptions
+from flexllm.batch.job import BatchJob
 from flexllm.batch.lists import ListRows
+from flexllm.batch.options import BatchOptions, CheckpointOptions
 from flexllm.batch.progress import ProgressOptions
 from flexllm.cancel import CancelToken
 from flexllm.chat import ChatCompletionResult, Usage
@@ -103,8 +103,8 @@ def test_every_row_is_given_once_with_its_answer() -> None:
 def test_the_summary_counts_what_became_of_the_rows() -> None:
     usage = Usage(prompt_tokens=10, completion_tokens=5, total_tokens=15)
     outcomes: dict[str, Any] = {
-        "a": ChatCompletionResult("A", usage, attempts=3),
-        "b": ChatCompletionResult("B", usage, cached=True),
+        "a": ChatCompletionResult("A", usage, attempts=3, cost=0.25, cost_estimated=0.125),
+        "b": ChatCompletionResult("B", usage, cached=True, cost=0.0),
         "c": RateLimited("slow down", status=429, attempts=4),
         "d": ServerError("oops", status=500, attempts=1, request_id="req_7"),
         "e": RateLimited("slow down", status=429, attempts=4),
@@ -124,14 +124,18 @@ def test_the_summary_counts_what_became_of_the_rows() -> None:
         "success": 2,
         "failed": 3,
         "cached": 1,
+        "shared": 0,
         "resumed": 0,
         "retries": 8,
         "hedged": 0,
         "elapsed": 2.5,
         "requests_per_second": 2.0,
-        "prompt_tokens": 20,
-        "completion_tokens": 10,
-        "total_tokens": 30,
+        "prompt_tokens": 10,  # those from the cache were bought by another run
+        "completion_tokens": 5,
+        "total_tokens": 15,
+        "cost": 0.25,
+        "cost_estimated": 0.125,
+        "unpriced": 0,
         "errors_by_class": {"RateLimited": 2, "ServerError": 1},
         "errors": {
             "RateLimited": {

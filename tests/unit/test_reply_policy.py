@@ -301,9 +301,31 @@ def test_a_second_request_that_fails_leaves_the_first_reply(error: FlexLLMError,
 
 
 @pytest.mark.parametrize("policy", [RETRY, ReplyPolicy(on_invalid="retry")])
-@pytest.mark.parametrize("error", [RequestCancelled("stopped"), BudgetExceededError("enough")])
-def test_what_ends_more_than_the_second_request_passes(policy: ReplyPolicy, error: FlexLLMError) -> None:
+def test_what_ends_more_than_the_second_request_passes(policy: ReplyPolicy) -> None:
+    error = RequestCancelled("stopped")
     assert ask(policy, json_request(max_tokens=9), cut(HALF), error)[0] is error
+
+
+def test_a_budget_that_forbids_the_second_request_leaves_the_first_reply() -> None:
+    first = cut(usage=usage(3, 16), cost=0.25)
+    assert ask(RETRY, text_request(), first, BudgetExceededError("enough"))[0] == first
+    answer, _ = ask(ReplyPolicy(on_invalid="retry"), json_request(max_tokens=9), first, BudgetExceededError("enough"))
+    assert isinstance(answer, SchemaMismatch)
+    assert answer.cost == 0.25
+
+
+def test_both_requests_are_paid_for() -> None:
+    answer, _ = ask(RETRY, text_request(), cut(usage=usage(3, 16), cost=0.25), whole(cost=0.5, cost_estimated=0.1))
+    assert isinstance(answer, ChatCompletionResult)
+    assert (answer.cost, answer.cost_estimated) == (0.75, 0.1)
+
+
+def test_what_a_failed_second_request_was_billed_is_part_of_the_first() -> None:
+    error = RequestTimeout("late")
+    error.cost = 0.5
+    answer, _ = ask(RETRY, text_request(), cut(usage=usage(3, 16), cost=0.25), error)
+    assert isinstance(answer, ChatCompletionResult)
+    assert (answer.cost, answer.cost_estimated) == (0.75, 0.5)
 
 
 def test_a_reply_from_the_cache_is_treated_the_same_and_was_paid_for() -> None:

@@ -1,0 +1,196 @@
+"""What a batch will take, before anything is sent: counted where it can be, reckoned from what answers tell so far.
+
+It reads what a job would read, in the same way (`Reader`, `Checkpoint`, `Reuse`), and neither writes nor locks anything.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections.abc import Sequence
+
+from ..prices import ModelPrice, Price
+from .checkpoint import Checkpoint
+from .items import RowSource
+from .options import BatchOptions
+from .outlook import Forecast, Pace
+from .output import OutputView
+from .reuse import Reuse
+from .seen import Range, Seen
+from .survey import MOST_LINES, Survey
+
+
+def make_forecast(
+    rows: RowSource,
+    options: BatchOptions,
+    *,
+    reuse: Reuse | None = None,
+    prices: Sequence[ModelPrice | None] = (),
+    pace: Pace | None = None,
+    sampled: int = 0,
+    now: float | None = None,
+) -> Forecast:
+    """Return what a job with these rows and options would take. The input is read to its end.
+
+    Args:
+        options: Those of the job. A sample is not heeded: it is the whole that is asked for.
+        reuse: As the job's.
+        prices: Of the endpoints that may answer, None for one without a known price.
+        pace: How fast they may be asked; None: one by one.
+        sampled: Answers in the output file that were bought as a sample.
+        now: Unix time, for prices that change; None is the present.
+
+    Raises:
+        CheckpointError: The output file could not be used.
+        InputError: The input cannot be understood.
+    """
+    checkpoint = None
+    if options.output is not None:
+        checkpoint = Checkpoint(options.output, options.checkpoint, _say_nothing, OutputView(options.output))
+        checkpoint.notices_changes = rows.is_uniform
+    try:
+        survey = Survey(checkpoint, reuse)
+        survey.read(rows, options.limit)
+        where = f"in {options.output.name}" if options.output is not None else ""
+        return _Reckoning(survey, survey.seen_before(), where, sampled).forecast(
+            tuple(prices), pace or Pace(), time.time() if now is None else now
+        )
+    finally:
+        if checkpoint is not None:
+            checkpoint.close()
+
+
+def _say_nothing(sentence: str) -> None:
+    """Stand for those who hear what a run would mend: nothing is mended here."""
+
+
+class _Reckoning:
+    """From counts to numbers.
+
+    Args:
+        where: Where earlier answers stand, for people.
+        sampled: How many of them were bought as a sample.
+    """
+
+    def __init__(self, survey: Survey, seen: Seen, where: str, sampled: int) -> None:
+        self._survey = survey
+        self._seen = seen
+        self._answers = _answers_sentence(survey, where, sampled) if len(seen) else ""
+
+    def forecast(self, prices: Sequence[ModelPrice | None], pace: Pace, now: float) -> Forecast:
+        survey = self._survey
+        factor = self._seen.prompt_factor(survey.to_buy)
+        prompt = factor.times(float(sum(survey.estimates)))
+        completion = self._completion()
+        cost, cost_reason = self._cost(prices, factor, completion, now)
+        seconds, seconds_reason = self._time(pace, prompt.expected, completion.expected)
+        corrected = f", corrected by {self._answers}" if self._seen.corrects_prompts else ""
+        rests_on = {
+            "prompt_tokens": f"estimated from the texts{corrected}",
+            "completion_tokens": self._completion_reason(),
+            "cost": cost_reason,
+            "seconds": seconds_reason,
+        }
+        return Forecast(
+            rows=survey.rows, done=survey.done, failed=survey.failed, cached=survey.cached, shared=survey.shared,
+            to_buy=survey.to_buy, changed=survey.changed, prompt_tokens=prompt, completion_tokens=completion, cost=cost,
+            seconds=seconds, rests_on=rests_on if survey.to_buy else {},
+        )  # fmt: skip
+
+    def _completion(self) -> Range:
+        """Return the tokens of all replies. Where a limit is set, it is the worst."""
+        each = self._seen.completion(self._survey.to_buy)
+        total = Range(0.0, 0.0, 0.0)
+        for limit, count in self._survey.limits.items():
+            one = each if limit is None else Range(min(each.low, limit), min(each.expected, limit), float(limit))
+            total = total.plus(one.times(count))
+        return total
+
+    def _completion_reason(self) -> str:
+        if len(self._survey.limits) == 1 and None not in self._survey.limits:
+            worst = f"; at worst {next(iter(self._survey.limits)):,} each"
+        else:
+            worst = "" if None in self._survey.limits else "; at worst what max_tokens allows"
+        return f"{self._answers or 'no answers seen yet: a guess'}{worst}"
+
+    def _cost(
+        self, prices: Sequence[ModelPrice | None], factor: Range, completion: Range, now: float
+    ) -> tuple[Range | None, str]:
+        known = [one for one in prices if one is not None]
+        if not self._survey.to_buy:
+            return Range(0.0, 0.0, 0.0), ""
+        if not known or len(known) < len(prices):
+            return None, "the price is unknown" if not known else "the price of an endpoint is unknown"
+        costs = [self._cost_at(one, now, factor, completion) for one in known]
+        expected = sum(one.expected for one in costs) / len(costs)
+        cost = Range(min(one.low for one in costs), expected, max(one.worst for one in costs))
+        if len(set(known)) == 1:
+            return cost, _price_sentence(known[0], now)
+        return cost, f"between the prices of {len(known)} endpoints"
+
+    def _cost_at(self, model: ModelPrice, now: float, factor: Range, completion: Range) -> Range:
+        price = model.at(now)
+        usual = self._seen.cost_factor(price, model.provider)
+        low, expected, worst = (self._dollars(price, *pair) for pair in zip(factor, completion, strict=True))
+        return Range(low * min(usual, 1.0), expected * usual, worst * max(usual, 1.0))
+
+    def _dollars(self, price: Price, factor: float, completion: float) -> float:
+        """Return the cost of all rows, each in the tier that its prompt is in."""
+        estimates = self._survey.estimates
+        each = completion / len(estimates)
+        bounds = [tier.above for tier in price.tiers]
+        if not bounds:
+            groups = {0: (len(estimates), float(sum(estimates)))}
+        else:
+            groups = {}
+            for estimate in estimates:
+                group = bisect_left(bounds, estimate * factor)
+                count, total = groups.get(group, (0, 0.0))
+                groups[group] = (count + 1, total + estimate)
+        cost = price.request * len(estimates)
+        for group, (count, total) in groups.items():
+            at = price.for_prompt(bounds[group - 1] + 1) if group else price
+            cost += (total * factor * at.input + count * each * at.output) / 1e6
+        return cost
+
+    def _time(self, pace: Pace, prompt: float, completion: float) -> tuple[float | None, str]:
+        """Return the seconds that the strictest limit makes it last, and which that is."""
+        count, latency = self._survey.to_buy, self._seen.latency
+        ways: list[tuple[float, str]] = []
+        if latency is not None:
+            workers = min(pace.concurrency, count) or 1
+            ways.append((count * latency / workers, f"{workers:,} at a time, {latency:.1f} s each"))
+        for amount, rate, what in (
+            (float(count), pace.requests, "requests"),
+            (prompt + completion, pace.tokens, "tokens"),
+            (prompt, pace.input_tokens, "tokens of prompts"),
+            (completion, pace.output_tokens, "tokens of answers"),
+        ):
+            if rate is not None:
+                ways.append((amount / rate, f"{60 * rate:,.6g} {what} a minute"))
+        if not count:
+            return 0.0, ""
+        if not ways:
+            return None, "no rate is set, and no answers seen yet"
+        seconds, reason = max(ways)
+        return seconds, reason if latency is not None else f"{reason}; how long an answer takes is not known yet"
+
+
+def _answers_sentence(survey: Survey, where: str, sampled: int) -> str:
+    parts = []
+    if survey.answers:
+        read = f"{MOST_LINES:,} of " if survey.answers > MOST_LINES else ""
+        is_sample = sampled >= survey.answers
+        parts.append(
+            f"{read}{survey.answers:,} sampled answers" if is_sample else f"{read}{survey.answers:,} answers {where}"
+        )
+    if survey.from_cache:
+        parts.append(f"{survey.from_cache:,} answers in the cache")
+    return " and ".join(parts)
+
+
+def _price_sentence(price: ModelPrice, now: float) -> str:
+    at = price.at(now)
+    date = f", {price.date}" if price.date else ", as given"
+    doubt = ", not confirmed" if price.uncertain else ""
+    return f"{price.model or 'own price'}: ${at.input:g} in, ${at.output:g} out per million{date}{doubt}"

@@ -1,0 +1,99 @@
+"""How a batch is run, as values: its limits, its order, and how its output file is written and resumed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import ConfigError
+from .lines import SAVE_INPUT
+from .progress import ProgressOptions
+
+ON_CHANGE = ("rerun", "keep", "fail")
+ORDERS = ("input", "prefix")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointOptions:
+    """How an output file is written and resumed.
+
+    Attributes:
+        flush_interval: Seconds at most until a written row is on the disk, not only in the kernel.
+        retry_failed: Ask failed rows of earlier runs again.
+        on_change: What to do with a row that was answered with another model or other parameters: "rerun" asks it
+            again, "keep" takes the answer that is there, "fail" stops. Without effect where rows have parameters of
+            their own (`params_list`).
+        save_input: What of the messages a row keeps: True, "last" (the last message) or False.
+        save_raw: Keep the server's whole reply in each row.
+    """
+
+    flush_interval: float = 1.0
+    retry_failed: bool = True
+    on_change: str = "rerun"
+    save_input: bool | str = True
+    save_raw: bool = False
+
+    def __post_init__(self) -> None:
+        if self.on_change not in ON_CHANGE:
+            raise ConfigError(f"on_change={self.on_change!r} is not known; there are: {', '.join(ON_CHANGE)}")
+        if self.save_input not in SAVE_INPUT:
+            raise ConfigError(f"save_input={self.save_input!r} must be True, 'last' or False")
+        if not (isinstance(self.flush_interval, (int, float)) and self.flush_interval >= 0):
+            raise ConfigError(f"flush_interval={self.flush_interval!r} must be a number of seconds, 0 or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchOptions:
+    """How one batch is run.
+
+    Attributes:
+        output: The output file, None for none.
+        checkpoint: How it is written and resumed.
+        progress: What is shown.
+        grace: Seconds that requests under way may take to finish when the batch is stopped.
+        limit: Take only so many rows of the input; None takes all.
+        give_resumed: Whether rows of earlier runs are given too, read back from the file.
+        max_time: Seconds for the run, from the making of the job; then nothing new is asked. None is not limited.
+        fail_over: The share of failed rows, of those that this run asked, above which it stops: looked at whenever a row
+            fails, from the 20th row on. Rows that failed in an earlier run and fail again do not count. None is not
+            limited.
+        share: Whether equal rows are asked once and all get the answer; None: those with an explicit temperature of 0.
+        order: "input", or "prefix": rows that begin alike one after the other, the first of them alone, so that the
+            provider's own cache of prompts serves the rest. The whole input is read before the first row is asked, so it
+            must not wait for answers.
+        sample: Ask only so many rows, spread evenly over the input; None asks all.
+    """
+
+    output: Path | None = None
+    checkpoint: CheckpointOptions = field(default_factory=CheckpointOptions)
+    progress: ProgressOptions = field(default_factory=ProgressOptions)
+    grace: float = 10.0
+    limit: int | None = None
+    give_resumed: bool = True
+    max_time: float | None = None
+    fail_over: float | None = None
+    share: bool | None = None
+    order: str = "input"
+    sample: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("limit", "sample"):
+            count = getattr(self, name)
+            if count is not None and (not isinstance(count, int) or count < 1):
+                raise ConfigError(f"{name}={count!r} must be a whole number of at least 1")
+        if self.order not in ORDERS:
+            raise ConfigError(f"order={self.order!r} is not known; there are: {', '.join(ORDERS)}")
+        if self.share is not None and not isinstance(self.share, bool):
+            raise ConfigError(f"share={self.share!r} must be True, False or None")
+        if not (isinstance(self.grace, (int, float)) and self.grace >= 0):
+            raise ConfigError(f"grace={self.grace!r} must be a number of seconds, 0 or more")
+        if self.max_time is not None and not (_is_number(self.max_time) and self.max_time > 0):
+            raise ConfigError(f"max_time={self.max_time!r} must be a number of seconds above 0, or None for no limit")
+        if self.fail_over is not None and not (_is_number(self.fail_over) and 0 < self.fail_over <= 1):
+            raise ConfigError(
+                f"fail_over={self.fail_over!r} must be a share above 0 and up to 1, such as 0.1, or None for no limit"
+            )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

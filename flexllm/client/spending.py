@@ -1,0 +1,90 @@
+"""What a client is told about money: its cache, its prices, its trackers, from the forms in which a caller gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from ..backends import Endpoint
+from ..batch.spent import spent_in
+from ..cache.key import KeyScope
+from ..cache.options import ResponseCacheConfig
+from ..cache.store import ResponseCache
+from ..cost.options import CostTrackerConfig
+from ..cost.tracker import CostTracker
+from ..errors import ConfigError
+from ..prices import ModelPrice, PriceLike, PriceOptions, parse_price
+
+CacheLike = ResponseCacheConfig | ResponseCache | bool | None
+
+PriceOf = Callable[[str], ModelPrice | None]
+
+
+def as_cache(given: CacheLike) -> tuple[ResponseCache | None, bool]:
+    """Return the cache that a caller means, None for none, and whether it is the client's to close.
+
+    Args:
+        given: True is the default one; a `ResponseCache` may be shared by several clients.
+    """
+    if given is None or given is False:
+        return None, False
+    if given is True:
+        given = ResponseCacheConfig(enabled=True)
+    if isinstance(given, ResponseCache):
+        return given, False
+    if not isinstance(given, ResponseCacheConfig):
+        raise ConfigError(f"cache must be made by ResponseCacheConfig(...), not of type {type(given).__name__}")
+    return (ResponseCache(given), True) if given.enabled else (None, False)
+
+
+def as_tracker(
+    given: CostTrackerConfig | CostTracker | None, price_of: PriceOf, model: str | None
+) -> CostTracker | None:
+    """Return what counts and limits the cost of all that a client asks; None if nobody does.
+
+    Raises:
+        PriceUnknown: There is a budget in dollars, and the model's price is not known.
+    """
+    if given is None:
+        return None
+    if isinstance(given, CostTrackerConfig):
+        given = CostTracker(given)
+    if not isinstance(given, CostTracker):
+        raise ConfigError(f"cost_tracker must be made by CostTrackerConfig, not of type {type(given).__name__}")
+    if not given.enabled:
+        return None
+    if model:
+        given.check_price(model, price_of(model))
+    return given
+
+
+def run_tracker(limits: CostTrackerConfig, output: Path | None, price_of: PriceOf, model: str) -> CostTracker | None:
+    """Return what limits the cost of one batch; None if nothing does. What earlier runs spent on its output file counts.
+
+    Raises:
+        PriceUnknown: There is a budget in dollars, and the model's price is not known.
+    """
+    if not limits.is_limited:
+        return None
+    tracker = CostTracker(limits)
+    if model:
+        tracker.check_price(model, price_of(model))
+    return tracker if output is None else CostTracker(limits, spent=spent_in(output))
+
+
+def price_options(price: PriceLike | None, prices: Mapping[str, PriceLike] | None) -> PriceOptions:
+    """Return the prices that a caller gives, checked."""
+    if prices is not None and not isinstance(prices, Mapping):
+        raise ConfigError(f"prices must be a mapping of models to prices, not of type {type(prices).__name__}")
+    named = {name: parse_price(given, f"prices[{name!r}]") for name, given in (prices or {}).items()}
+    return PriceOptions(price=None if price is None else parse_price(price), named=named)
+
+
+def key_scope(endpoints: Sequence[Endpoint], cache: ResponseCache | None) -> KeyScope:
+    """Return what all requests of a client have in common that changes their answers."""
+    by_endpoint = cache is not None and cache.config.by_endpoint
+    return KeyScope(
+        provider="|".join(sorted({one.provider_name for one in endpoints})),
+        endpoints=tuple(sorted({one.place for one in endpoints})) if by_endpoint else (),
+        headers=tuple(sorted({header for one in endpoints for header in one.answering_headers()})),
+    )
