@@ -16,6 +16,7 @@ EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (errors.CheckpointError, FILES),
     (errors.ConnectionFailed, UNREACHED),
     (errors.BudgetExceededError, BUDGET),
+    (errors.PriceUnknown, CONFIG),
     (errors.FlexLLMError, FAILED),
     (OSError, FILES),
 )

@@ -37,11 +37,11 @@ def print_json(value: Any) -> None:
     print_data(json.dumps(value, ensure_ascii=False, indent=2, default=str))
 
 
-def talk(text: str) -> None:
+def talk(text: str, end: str = "\n") -> None:
     """Tell the user a sentence; where nobody can be told, say nothing."""
     if sys.stderr is not None:
         try:
-            sys.stderr.write(_printable(text, sys.stderr.encoding) + "\n")
+            sys.stderr.write(_printable(text, sys.stderr.encoding) + end)
             sys.stderr.flush()
         except OSError:  # full, or its reader is gone
             pass

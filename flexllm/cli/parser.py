@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 
 from .. import __version__
-from .commands import ask, batch, mock, version
+from .commands import ask, batch, cache, mock, pricing, version
 
-COMMANDS = (ask, batch, mock, version)
+COMMANDS = (ask, batch, cache, mock, pricing, version)
 """In the order in which help lists them; each has `add_parser(subparsers)` and `run(args)`."""
 
 

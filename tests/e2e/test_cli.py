@@ -352,8 +352,8 @@ def test_batch_writes_plain_lines_where_there_is_no_terminal(server: MockServer,
     assert "\r" not in done.err
     assert "\x1b" not in done.err
     last_of_progress, sentence = done.err.splitlines()
-    assert re.fullmatch(r"3/3 in \d+ s, [\d.]+ req/s, \d+ tokens", last_of_progress)
-    assert re.fullmatch(r"3 of 3 rows answered, [\d.]+ s, \d+ tokens; see out\.jsonl", sentence)
+    assert re.fullmatch(r"3/3 in \d+ s, [\d.]+ req/s, \d+ tokens, 💰 price unknown", last_of_progress)
+    assert re.fullmatch(r"3 of 3 rows answered, [\d.]+ s, \d+ tokens, 💰 price unknown; see out\.jsonl", sentence)
 
 
 def test_batch_draws_a_bar_on_a_terminal(server: MockServer, folder: Path) -> None:

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import sys
 
+from ..batch_options import (
+    add_cost_options,
+    add_limit_options,
+    add_resume_options,
+    add_run_options,
+    batch_client,
+    batch_options,
+    budget,
+)
+from ..batch_report import exit_code_of, how_to_go_on, report
 from ..common import (
     add_endpoint_options,
     add_request_options,
     add_talk_options,
     asks_pool,
     find_endpoint,
-    make_client,
-    make_pool,
     request_params,
     set_up_logging,
 )
-from ..output import print_json, talk
+from ..exits import DONE, FAILED
+from ..output import talk
 
 TYPE_CHECKING = False  # see errors.py
 
@@ -26,7 +34,9 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
     from ...batch.job import BatchJob
-    from ...client import LLMClient
+    from ...batch.options import BatchOptions
+    from ...batch.rows import FileRows
+    from ...client import LLMClient, Ways
     from ...config import BatchSettings, ResolvedEndpoint
 
 SWITCH_INTERVAL = 0.1
@@ -48,105 +58,18 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("input", nargs="?", metavar="INPUT", help="the questions; - or a pipe reads standard input")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the answers; a name that ends in .jsonl")
-    _add_run_options(parser)
-    _add_limit_options(parser)
-    _add_resume_options(parser)
+    add_run_options(parser)
+    add_limit_options(parser)
+    add_cost_options(parser)
+    add_resume_options(parser)
     add_request_options(parser)
     add_endpoint_options(parser)
     add_talk_options(parser)
     parser.set_defaults(run=run)
 
 
-def _add_run_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("run")
-    group.add_argument("-n", "--limit", type=int, metavar="N", help="take only the first N rows")
-    group.add_argument(
-        "--format", default="auto", choices=("auto", "openai_chat", "alpaca", "simple"),
-        help="the shape of the rows (auto: found from the first)",
-    )  # fmt: skip
-    group.add_argument("--system", metavar="TEXT", help="a system message for rows that have none")
-    group.add_argument(
-        "--grace", type=float, default=10.0, metavar="SECONDS",
-        help="how long requests under way may finish after Ctrl-C or SIGTERM; a second signal ends it at once (10)",
-    )  # fmt: skip
-    group.add_argument(
-        "--max-time", type=float, metavar="SECONDS",
-        help="for the run: then nothing new is asked, and what is under way has --grace. The same command goes on later",
-    )  # fmt: skip
-    group.add_argument(
-        "--fail-over", type=float, metavar="SHARE", help="stop when more than this share of the rows failed: 0 to 1"
-    )
-    group.add_argument(
-        "--on-truncated", choices=("keep", "error", "retry"),
-        help="an answer that was cut at a token limit: keep it, count it as failed, or ask once more with more tokens "
-        "(keep)",
-    )  # fmt: skip
-    group.add_argument(
-        "--on-invalid", choices=("keep", "error", "retry"),
-        help="an answer that is not of the form that response_format asks for (error)",
-    )  # fmt: skip
-    group.add_argument(
-        "--track-cost",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="show the cost, where prices are known",
-    )
-    group.add_argument(
-        "--return-usage", action=argparse.BooleanOptionalAction, default=None, help="show the tokens used"
-    )
-
-
-def _add_limit_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group(
-        "limits", "Of each endpoint, retries included. They are kept, and may be combined."
-    )
-    group.add_argument("-c", "--concurrency", type=int, metavar="N", help="requests under way at the same time (10)")
-    group.add_argument("--max-qps", type=float, metavar="N", help="requests a second at most")
-    group.add_argument("--max-rpm", type=float, metavar="N", help="requests a minute at most")
-    group.add_argument("--max-tpm", type=float, metavar="N", help="tokens a minute at most, in and out together")
-    group.add_argument("--max-input-tpm", type=float, metavar="N", help="tokens of the requests a minute at most")
-    group.add_argument("--max-output-tpm", type=float, metavar="N", help="tokens of the answers a minute at most")
-    group.add_argument(
-        "--adaptive", action=argparse.BooleanOptionalAction, default=None,
-        help="find the rate that the server accepts, from its refusals and what its headers say (on)",
-    )  # fmt: skip
-    group.add_argument("--min-qps", type=float, metavar="N", help="requests a second that --adaptive never goes below")
-    group.add_argument(
-        "--hedge", type=float, metavar="QUANTILE",
-        help="send a row once more when it takes longer than this share of the others, 0.95 say; the first answer counts",
-    )  # fmt: skip
-
-
-def _add_resume_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("resume")
-    group.add_argument(
-        "--retry-failed", action=argparse.BooleanOptionalAction, default=True,
-        help="ask rows again that failed in an earlier run",
-    )  # fmt: skip
-    group.add_argument(
-        "--on-change", default="rerun", choices=("rerun", "keep", "fail"),
-        help="what to do with rows that were answered with another model or other parameters: ask again, keep the "
-        "answer, or stop (rerun)",
-    )  # fmt: skip
-    group.add_argument(
-        "--save-input", default="all", choices=("all", "last", "none"),
-        help="what of the messages each answer repeats: all, the last one, none (all)",
-    )  # fmt: skip
-    group.add_argument("--save-raw", action="store_true", help="keep the server's whole reply in each line")
-    group.add_argument(
-        "--flush-interval", type=float, default=1.0, metavar="SECONDS",
-        help="until an answer is on the disk and not only in the kernel, at most (1)",
-    )  # fmt: skip
-
-
 def run(args: argparse.Namespace) -> int:
     """Run the batch and tell how it went."""
-    from ...batch.checkpoint import CheckpointOptions
-    from ...batch.job import BatchOptions
-    from ...batch.progress import ProgressOptions
-    from ...batch.rows import FileRows, RowReader
-    from ...batch.signals import StopSignals
-    from ...cancel import CancelToken
     from ...client import jsonl_path
     from ...config import load_config
 
@@ -155,70 +78,121 @@ def run(args: argparse.Namespace) -> int:
     config = load_config(args.config)
     settings = config.batch
     endpoint = None if asks_pool(args, config) else find_endpoint(args, config)[1]
-    source, name, total = _open_input(args.input, args.output)
-    client = _client(args, endpoint, settings)
-    system = args.system or (endpoint.system if endpoint is not None else None)
-    reader = RowReader(source, name, shape=args.format, system=system)
-    params = request_params(args, endpoint.params if endpoint is not None else {})
-    rows = FileRows(reader, client.model or "", params, total)
-    options = BatchOptions(
-        output=output,
-        checkpoint=CheckpointOptions(
-            flush_interval=args.flush_interval,
-            retry_failed=args.retry_failed,
-            on_change=args.on_change,
-            save_input=_SAVE_INPUT[args.save_input],
-            save_raw=args.save_raw,
-        ),
-        progress=ProgressOptions(
-            show=not args.quiet,
-            tokens=_first(args.return_usage, settings.return_usage, True),
-            cost=_first(args.track_cost, settings.track_cost, True),
-        ),
-        grace=args.grace,
-        max_time=_first(args.max_time, settings.max_time),
-        fail_over=_first(args.fail_over, settings.fail_over),
-        limit=args.limit,
-        give_resumed=False,
-    )
-    cancel = CancelToken()
-    sys.setswitchinterval(SWITCH_INTERVAL)
-    with client:
-        job = client.batch_job(options, cancel)
+    if args.sample is not None:
+        _check_sample(args)
+    options = batch_options(args, settings, output)
+    source = _open_input(args.input, args.output)
+    with batch_client(args, endpoint, config) as client:
+        batch = _Batch(args, client, endpoint, settings)
+        rows = batch.rows(*source)
+        if args.dry_run:
+            return batch.foretell(rows, options)
+        sys.setswitchinterval(SWITCH_INTERVAL)
+        return batch.run(rows, options) if args.sample is None else batch.run_sampled(rows, options)
+
+
+def _check_sample(args: argparse.Namespace) -> None:
+    """Refuse a sample that cannot be followed by the rest."""
+    from ...errors import ConfigError
+    from ..batch_forecast import check_can_ask
+
+    if args.input in (None, "-") or not os.path.isfile(args.input):
+        raise ConfigError("--sample reads the input more than once, so that it must be a file, not a pipe")
+    check_can_ask(args)
+
+
+_INSTANT = 1e-3
+"""Seconds that are left of --max-time, where a sample has taken all of it."""
+
+
+class _Batch:
+    """What the command has been told, and the client that is to do it."""
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        client: LLMClient,
+        endpoint: ResolvedEndpoint | None,
+        settings: BatchSettings,
+    ) -> None:
+        self._args = args
+        self._client = client
+        self._settings = settings
+        self._system = args.system or (endpoint.system if endpoint is not None else None)
+        self._params = request_params(args, endpoint.params if endpoint is not None else {})
+
+    def rows(self, source: BinaryIO, name: str, total: int | None) -> FileRows:
+        """Return the rows of an input."""
+        from ...batch.rows import FileRows, RowReader
+
+        reader = RowReader(source, name, shape=self._args.format, system=self._system)
+        return FileRows(reader, self._client.model or "", self._params, total)
+
+    def foretell(self, rows: FileRows, options: BatchOptions) -> int:
+        """Tell what a run would take."""
+        from ..batch_forecast import tell_forecast
+
+        forecast = self._client.batch_forecast(rows, options, self._ways())
+        tell_forecast(self._args, forecast, options, budget(self._args, self._settings).budget_limit)
+        return DONE
+
+    def run(self, rows: FileRows, options: BatchOptions) -> int:
+        """Ask all rows."""
+        job, signal = self._run_job(rows, options)
+        report(self._args, job, options)
+        return self._end(job, signal)
+
+    def run_sampled(self, rows: FileRows, options: BatchOptions) -> int:
+        """Ask some rows, tell what the rest will take, and ask that too if it is to be."""
+        from dataclasses import replace
+
+        from ..batch_forecast import wants_the_rest
+
+        args = self._args
+        job, signal = self._run_job(rows, replace(options, sample=args.sample))
+        if signal is not None or job.stopped is not None or job.is_complete:
+            report(args, job, options)
+            return self._end(job, signal)
+        if not args.quiet and not args.json:
+            report(args, job, options)
+        sampled = job.tally.success - job.tally.resumed
+        forecast = self._client.batch_forecast(self._rows_again(), options, self._ways(), sampled=sampled)
+        if not wants_the_rest(args, forecast):
+            if args.json:
+                report(args, job, options, forecast)
+            talk(f"The answers of the sample are in {args.output}; they are not asked again.")
+            return FAILED
+        if options.max_time is not None:
+            options = replace(options, max_time=max(options.max_time - job.summary()["elapsed"], _INSTANT))
+        job, signal = self._run_job(self._rows_again(), options)
+        report(args, job, options, forecast)
+        return self._end(job, signal)
+
+    def _rows_again(self) -> FileRows:
+        return self.rows(*_open_input(self._args.input, self._args.output))
+
+    def _run_job(self, rows: FileRows, options: BatchOptions) -> tuple[BatchJob, int | None]:
+        """Run a job to its end; return it, and the signal that ended it, None if none did."""
+        from ...batch.signals import StopSignals
+        from ...cancel import CancelToken
+
+        cancel = CancelToken()
+        job = self._client.batch_job(options, cancel, self._ways())
         with StopSignals(cancel) as signals:
             for _ in job.run(rows):
                 pass
-    _report(args, job)
-    if signals.received is not None:
-        talk(_how_to_go_on(args, job))
-        return 128 + signals.received
-    return _exit_code(job)
+        return job, signals.received
 
+    def _ways(self) -> Ways:
+        from ...client import Ways
 
-def _client(args: argparse.Namespace, endpoint: ResolvedEndpoint | None, settings: BatchSettings) -> LLMClient:
-    """Return a client for one endpoint, or for those of the configuration."""
-    rates = ("max_qps", "min_qps", "max_rpm", "max_tpm", "max_input_tpm", "max_output_tpm", "adaptive")
-    options = {name: _first(getattr(args, name), getattr(settings, name)) for name in rates}
-    options.update(
-        concurrency_limit=_first(args.concurrency, settings.concurrency),
-        timeout=settings.timeout,
-        total_timeout=settings.total_timeout,
-        on_truncated=args.on_truncated,
-        on_invalid=args.on_invalid,
-        hedge=args.hedge,
-    )
-    if endpoint is not None:
-        return make_client(args, endpoint, **options)
-    return make_pool(
-        args, settings.endpoints, fallback=settings.fallback, load_balance=settings.load_balance, **options
-    )
+        return Ways(budget=budget(self._args, self._settings))
 
-
-_SAVE_INPUT: dict[str, bool | str] = {"all": True, "last": "last", "none": False}
-
-
-def _first(*values: Any) -> Any:
-    return next((value for value in values if value is not None), None)
+    def _end(self, job: BatchJob, signal: int | None) -> int:
+        if signal is None:
+            return exit_code_of(job)
+        talk(how_to_go_on(self._args))
+        return 128 + signal
 
 
 def _open_input(name: str | None, output: str) -> tuple[BinaryIO, str, int | None]:
@@ -250,61 +224,3 @@ def _count_lines(name: str) -> int:
             count += block.count(b"\n")
             last = block[-1:]
     return count + (last != b"\n")
-
-
-def _report(args: argparse.Namespace, job: BatchJob) -> None:
-    summary = job.summary()
-    if args.json:
-        print_json({**summary, "output": args.output})
-    elif not args.quiet:
-        talk(_sentence(summary, args))
-
-
-def _sentence(summary: dict[str, Any], args: argparse.Namespace) -> str:
-    from ...batch.progress import short_number
-
-    parts = [f"{summary['success']:,} of {summary['total']:,} rows answered"]
-    if summary["resumed"]:
-        parts.append(f"{summary['resumed']:,} of them by earlier runs")
-    if summary["failed"]:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in summary["errors_by_class"].items())
-        parts.append(f"{summary['failed']:,} failed{f' ({kinds})' if kinds else ''}")
-    if summary["retries"]:
-        parts.append(f"{summary['retries']:,} retries")
-    parts.append(f"{summary['elapsed']:.1f} s")
-    if summary["total_tokens"]:
-        parts.append(f"{short_number(summary['total_tokens'])} tokens")
-    for endpoint in summary["endpoints"]:
-        if endpoint["learned"] is not None and endpoint["rate"] is not None:
-            parts.append(f"{endpoint['place']} accepts about {endpoint['rate']:.1f} requests a second")
-        if endpoint["state"] in ("cooling", "probing"):
-            parts.append(f"{endpoint['place']} was left alone at the end ({endpoint['last_error']})")
-    return f"{', '.join(parts)}; see {args.output}"
-
-
-def _how_to_go_on(args: argparse.Namespace, job: BatchJob) -> str:
-    words = ["flexllm", *args.argv]
-    key = args.api_key
-    for position, word in enumerate(words):
-        if key and f"={word}".endswith(f"={key}"):  # by its value, for argparse takes --api KEY and --api-k=KEY as well
-            words[position] = f"{word.removesuffix(key)}KEY"
-    piped = args.input in (None, "-")
-    hint = "the same input piped into the same command" if piped else "the same command"
-    return f"Interrupted; every answer that came is in {args.output}. To go on, {hint}:\n  {shlex.join(words)}"
-
-
-def _exit_code(job: BatchJob) -> int:
-    """Return 0 if every row is answered; else why the run stopped, or what all failures have in common."""
-    import flexllm.errors as errors
-
-    from ..exits import AUTHENTICATION, DEADLINE, DONE, FAILED, UNREACHED, exit_code
-
-    tally, stopped = job.tally, job.stopped
-    if stopped is not None and stopped.reason == "max_time":
-        return DEADLINE
-    if stopped is not None and stopped.reason == "fatal" and stopped.error is not None:
-        return exit_code(stopped.error)
-    if not tally.failed:
-        return DONE
-    codes = {exit_code(getattr(errors, kind)("")) for kind in tally.errors_by_class}
-    return codes.pop() if not tally.success and codes in ({AUTHENTICATION}, {UNREACHED}) else FAILED

@@ -1,0 +1,254 @@
+"""The options of `flexllm batch`, and the way from them and the configuration to the values that a run is made of."""
+
+from __future__ import annotations
+
+import argparse
+
+from .common import make_client, make_pool
+from .units import duration
+
+TYPE_CHECKING = False  # see errors.py
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
+    from ..batch.options import BatchOptions
+    from ..cache import ResponseCacheConfig
+    from ..client import LLMClient
+    from ..config import BatchSettings, Config, ResolvedEndpoint
+    from ..cost.options import CostTrackerConfig
+    from ..prices import Price
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what is run, and when it ends."""
+    group = parser.add_argument_group("run")
+    group.add_argument("-n", "--limit", type=int, metavar="N", help="take only the first N rows")
+    group.add_argument(
+        "--format", default="auto", choices=("auto", "openai_chat", "alpaca", "simple"),
+        help="the shape of the rows (auto: found from the first)",
+    )  # fmt: skip
+    group.add_argument("--system", metavar="TEXT", help="a system message for rows that have none")
+    group.add_argument(
+        "--grace", type=float, default=10.0, metavar="SECONDS",
+        help="how long requests under way may finish after Ctrl-C or SIGTERM; a second signal ends it at once (10)",
+    )  # fmt: skip
+    group.add_argument(
+        "--max-time", type=float, metavar="SECONDS",
+        help="for the run: then nothing new is asked, and what is under way has --grace. The same command goes on later",
+    )  # fmt: skip
+    group.add_argument(
+        "--fail-over", type=float, metavar="SHARE", help="stop when more than this share of the rows failed: 0 to 1"
+    )
+    group.add_argument(
+        "--on-truncated", choices=("keep", "error", "retry"),
+        help="an answer that was cut at a token limit: keep it, count it as failed, or ask once more with more tokens "
+        "(keep)",
+    )  # fmt: skip
+    group.add_argument(
+        "--on-invalid", choices=("keep", "error", "retry"),
+        help="an answer that is not of the form that response_format asks for (error)",
+    )  # fmt: skip
+    group.add_argument(
+        "--track-cost",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="show the cost, where prices are known",
+    )
+    group.add_argument(
+        "--return-usage", action=argparse.BooleanOptionalAction, default=None, help="show the tokens used"
+    )
+
+
+def add_limit_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how fast it goes."""
+    group = parser.add_argument_group(
+        "limits", "Of each endpoint, retries included. They are kept, and may be combined."
+    )
+    group.add_argument("-c", "--concurrency", type=int, metavar="N", help="requests under way at the same time (10)")
+    group.add_argument("--max-qps", type=float, metavar="N", help="requests a second at most")
+    group.add_argument("--max-rpm", type=float, metavar="N", help="requests a minute at most")
+    group.add_argument("--max-tpm", type=float, metavar="N", help="tokens a minute at most, in and out together")
+    group.add_argument("--max-input-tpm", type=float, metavar="N", help="tokens of the requests a minute at most")
+    group.add_argument("--max-output-tpm", type=float, metavar="N", help="tokens of the answers a minute at most")
+    group.add_argument(
+        "--adaptive", action=argparse.BooleanOptionalAction, default=None,
+        help="find the rate that the server accepts, from its refusals and what its headers say (on)",
+    )  # fmt: skip
+    group.add_argument("--min-qps", type=float, metavar="N", help="requests a second that --adaptive never goes below")
+    group.add_argument(
+        "--hedge", type=float, metavar="QUANTILE",
+        help="send a row once more when it takes longer than this share of the others, 0.95 say; the first answer counts",
+    )  # fmt: skip
+
+
+def add_resume_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the output file."""
+    group = parser.add_argument_group("resume")
+    group.add_argument(
+        "--retry-failed", action=argparse.BooleanOptionalAction, default=True,
+        help="ask rows again that failed in an earlier run",
+    )  # fmt: skip
+    group.add_argument(
+        "--on-change", default="rerun", choices=("rerun", "keep", "fail"),
+        help="what to do with rows that were answered with another model or other parameters: ask again, keep the "
+        "answer, or stop (rerun)",
+    )  # fmt: skip
+    group.add_argument(
+        "--save-input", default="all", choices=("all", "last", "none"),
+        help="what of the messages each answer repeats: all, the last one, none (all)",
+    )  # fmt: skip
+    group.add_argument("--save-raw", action="store_true", help="keep the server's whole reply in each line")
+    group.add_argument(
+        "--flush-interval", type=float, default=1.0, metavar="SECONDS",
+        help="until an answer is on the disk and not only in the kernel, at most (1)",
+    )  # fmt: skip
+
+
+def add_cost_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that save requests, limit what they cost, or tell it before."""
+    group = parser.add_argument_group(
+        "cost", "What earlier runs of the same output file took counts towards the budgets. Prices: flexllm pricing."
+    )
+    before = group.add_mutually_exclusive_group()
+    before.add_argument(
+        "--dry-run", action="store_true",
+        help="send nothing and write nothing: tell how many rows are to be bought, and what they will take",
+    )  # fmt: skip
+    before.add_argument(
+        "--sample", type=int, metavar="N",
+        help="first ask N rows, spread over the file; then tell what the rest will take, and ask whether to go on",
+    )  # fmt: skip
+    group.add_argument("-y", "--yes", action="store_true", help="go on after --sample without being asked")
+    group.add_argument(
+        "--max-cost", type=float, metavar="DOLLARS",
+        help="stop before more than this is spent; the price of the model must be known. The same command with more goes "
+        "on later",
+    )  # fmt: skip
+    group.add_argument("--max-requests", type=int, metavar="N", help="stop before more requests than this are sent")
+    group.add_argument(
+        "--max-total-tokens", type=int, metavar="N",
+        help="stop before more tokens than this are used, of prompts and answers together; --max-tokens is another "
+        "thing: the limit of each answer",
+    )  # fmt: skip
+    group.add_argument(
+        "--price", metavar="IN,OUT[,CACHED]",
+        help="the model's price in US dollars per million tokens, of the prompt, the answer and, if it is another, the "
+        "part of the prompt that the provider has in its cache",
+    )  # fmt: skip
+    group.add_argument(
+        "--cache", action=argparse.BooleanOptionalAction, default=None,
+        help="take answers from the response cache, and keep new ones there (off)",
+    )  # fmt: skip
+    group.add_argument("--cache-dir", metavar="DIR", help="the folder of the cache; turns it on")
+    group.add_argument(
+        "--cache-ttl", type=duration, metavar="TIME",
+        help="use answers that are no older: seconds, or 30m, 12h, 7d; 0 for any age; turns the cache on (24h)",
+    )  # fmt: skip
+    group.add_argument(
+        "--share", action=argparse.BooleanOptionalAction, default=None,
+        help="ask equal rows once and give all of them the answer (only at --temperature 0)",
+    )  # fmt: skip
+    group.add_argument(
+        "--order", choices=("input", "prefix"),
+        help="input asks the rows as they come; prefix reads all of them first and asks rows that begin alike one after "
+        "the other, so that the provider's cache of prompts makes them cheaper (input)",
+    )  # fmt: skip
+
+
+def first(*values: Any) -> Any:
+    """Return the first value that is set, None if none is."""
+    return next((value for value in values if value is not None), None)
+
+
+def batch_client(args: argparse.Namespace, endpoint: ResolvedEndpoint | None, config: Config) -> LLMClient:
+    """Return a client for one endpoint, or for those of the configuration if `endpoint` is None."""
+    from dataclasses import replace
+
+    settings = config.batch
+    options = {name: first(getattr(args, name), getattr(settings, name)) for name in _RATES}
+    options.update(
+        concurrency_limit=first(args.concurrency, settings.concurrency),
+        timeout=settings.timeout,
+        total_timeout=settings.total_timeout,
+        on_truncated=args.on_truncated,
+        on_invalid=args.on_invalid,
+        hedge=args.hedge,
+        cache=cache_config(args, settings),
+    )
+    price, entries = own_price(args), settings.endpoints
+    if price is not None:  # of the command line, which goes before all that the file says
+        options.update(price=price, prices=None)
+        entries = tuple(replace(entry, price=None) for entry in entries)
+    if endpoint is not None:
+        return make_client(args, endpoint, **options)
+    options = {"prices": config.prices or None, **options}
+    return make_pool(args, entries, fallback=settings.fallback, load_balance=settings.load_balance, **options)
+
+
+def batch_options(args: argparse.Namespace, settings: BatchSettings, output: Path) -> BatchOptions:
+    """Return how the batch is run."""
+    from ..batch.options import BatchOptions, CheckpointOptions
+    from ..batch.progress import ProgressOptions
+
+    return BatchOptions(
+        output=output,
+        checkpoint=CheckpointOptions(
+            flush_interval=args.flush_interval,
+            retry_failed=args.retry_failed,
+            on_change=args.on_change,
+            save_input=_SAVE_INPUT[args.save_input],
+            save_raw=args.save_raw,
+        ),
+        progress=ProgressOptions(
+            show=not args.quiet,
+            tokens=first(args.return_usage, settings.return_usage, True),
+            cost=first(args.track_cost, settings.track_cost, True),
+        ),
+        grace=args.grace,
+        max_time=first(args.max_time, settings.max_time),
+        fail_over=first(args.fail_over, settings.fail_over),
+        limit=args.limit,
+        give_resumed=False,
+        share=args.share,
+        order=args.order or "input",
+    )
+
+
+_SAVE_INPUT: dict[str, bool | str] = {"all": True, "last": "last", "none": False}
+
+
+def cache_config(args: argparse.Namespace, settings: BatchSettings) -> ResponseCacheConfig | None:
+    """Return where answers are kept; None if they are not."""
+    named = True if args.cache_dir is not None or args.cache_ttl is not None else None
+    if not first(args.cache, named, settings.cache):
+        return None
+    from ..cache import ResponseCacheConfig
+
+    given = {"ttl": args.cache_ttl, "cache_dir": args.cache_dir}
+    return ResponseCacheConfig(enabled=True, **{name: value for name, value in given.items() if value is not None})
+
+
+def budget(args: argparse.Namespace, settings: BatchSettings) -> CostTrackerConfig:
+    """Return what the run, with all earlier ones of its output file, may take."""
+    from ..cost.options import CostTrackerConfig
+
+    return CostTrackerConfig(
+        enabled=True,
+        budget_limit=first(args.max_cost, settings.max_cost),
+        max_requests=args.max_requests,
+        max_tokens=args.max_total_tokens,
+    )
+
+
+def own_price(args: argparse.Namespace) -> Price | None:
+    """Return the price that the command line gives. Raises ConfigError if it is none."""
+    if args.price is None:
+        return None
+    from ..prices import parse_price
+
+    return parse_price(args.price, "--price")
+
+
+_RATES = ("max_qps", "min_qps", "max_rpm", "max_tpm", "max_input_tpm", "max_output_tpm", "adaptive")

@@ -1,0 +1,87 @@
+"""What `flexllm batch` tells at the end: how it went, how to go on, and with which exit code."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+
+from .output import print_json, talk
+
+TYPE_CHECKING = False  # see errors.py
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..batch.job import BatchJob
+    from ..batch.options import BatchOptions
+    from ..batch.outlook import Forecast
+
+
+def report(args: argparse.Namespace, job: BatchJob, options: BatchOptions, forecast: Forecast | None = None) -> None:
+    """Tell how the run went: in a sentence, or as JSON with what was foretold."""
+    summary = job.summary()
+    if args.json:
+        foretold = {} if forecast is None else {"forecast": forecast.as_dict()}
+        print_json({**summary, **foretold, "output": args.output})
+    elif not args.quiet:
+        talk(sentence(summary, args.output, cost=options.progress.cost))
+
+
+def sentence(summary: dict[str, Any], output: str, *, cost: bool) -> str:
+    """Return the summary of a run for people, with or without what it cost."""
+    from ..batch.progress import describe_cost, short_number
+
+    parts = [f"{summary['success']:,} of {summary['total']:,} rows answered"]
+    if summary["resumed"]:
+        parts.append(f"{summary['resumed']:,} of them by earlier runs")
+    parts += [f"{summary[name]:,} {what}" for name, what in _SPARED if summary[name]]
+    if summary["failed"]:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in summary["errors_by_class"].items())
+        parts.append(f"{summary['failed']:,} failed{f' ({kinds})' if kinds else ''}")
+    if summary["retries"]:
+        parts.append(f"{summary['retries']:,} retries")
+    parts.append(f"{summary['elapsed']:.1f} s")
+    if summary["total_tokens"]:
+        parts.append(f"{short_number(summary['total_tokens'])} tokens")
+    if cost and (paid := describe_cost(summary["cost"], summary["unpriced"])):
+        parts.append(paid)
+    for endpoint in summary["endpoints"]:
+        if endpoint["learned"] is not None and endpoint["rate"] is not None:
+            parts.append(f"{endpoint['place']} accepts about {endpoint['rate']:.1f} requests a second")
+        if endpoint["state"] in ("cooling", "probing"):
+            parts.append(f"{endpoint['place']} was left alone at the end ({endpoint['last_error']})")
+    return f"{', '.join(parts)}; see {output}"
+
+
+_SPARED = (("cached", "from the cache"), ("shared", "like another row"))
+
+
+def how_to_go_on(args: argparse.Namespace) -> str:
+    """Return what an interrupted user is to do, without his key."""
+    words = ["flexllm", *args.argv]
+    key = args.api_key
+    for position, word in enumerate(words):
+        if key and f"={word}".endswith(f"={key}"):  # by its value, for argparse takes --api KEY and --api-k=KEY as well
+            words[position] = f"{word.removesuffix(key)}KEY"
+    piped = args.input in (None, "-")
+    hint = "the same input piped into the same command" if piped else "the same command"
+    return f"Interrupted; every answer that came is in {args.output}. To go on, {hint}:\n  {shlex.join(words)}"
+
+
+def exit_code_of(job: BatchJob) -> int:
+    """Return 0 if every row is answered; else why the run stopped, or what all failures have in common."""
+    import flexllm.errors as errors
+
+    from .exits import AUTHENTICATION, BUDGET, DEADLINE, DONE, FAILED, UNREACHED, exit_code
+
+    tally, stopped = job.tally, job.stopped
+    if stopped is not None and stopped.reason == "max_time":
+        return DEADLINE
+    if stopped is not None and stopped.reason == "budget":
+        return BUDGET
+    if stopped is not None and stopped.reason == "fatal" and stopped.error is not None:
+        return exit_code(stopped.error)
+    if not tally.failed:
+        return DONE
+    codes = {exit_code(getattr(errors, kind)("")) for kind in tally.errors_by_class}
+    return codes.pop() if not tally.success and codes in ({AUTHENTICATION}, {UNREACHED}) else FAILED

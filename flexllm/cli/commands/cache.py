@@ -1,0 +1,277 @@
+"""`flexllm cache`: what the response cache holds, and what is to go."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..units import duration, shown_size, size
+
+TYPE_CHECKING = False  # see errors.py
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from ...cache.admin import CacheEntry, CacheStats
+    from ...cache.store import ResponseCache
+
+SHOWN = 10
+"""Answers that `show` lists."""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "cache",
+        help="show, prune or export the answers that are kept",
+        description=(
+            "Look after the response cache: the answers that flexllm batch --cache, or a client with a "
+            "ResponseCacheConfig, has kept. Any of it may be done while others use the cache."
+        ),
+        epilog="Example: flexllm cache prune --older-than 30d",
+    )
+    actions = parser.add_subparsers(
+        prog="flexllm cache", title="what to do", dest="action", metavar="ACTION", required=True
+    )
+    parser.set_defaults(verbose=False, quiet=False)
+    _add_stats(actions)
+    _add_show(actions)
+    _add_prune(actions)
+    _add_export(actions)
+
+
+def _add_stats(actions: Any) -> None:
+    parser = actions.add_parser(
+        "stats", help="count the answers", description="Tell how many answers there are, of which models and how old."
+    )
+    _add_folder(parser)
+    parser.add_argument(
+        "--cache-ttl", type=duration, metavar="TIME",
+        help="the age from which on answers count as too old: seconds, or 30m, 12h, 7d; 0 for never (24h)",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
+    parser.set_defaults(run=_stats)
+
+
+def _add_show(actions: Any) -> None:
+    parser = actions.add_parser(
+        "show",
+        help="list the newest answers, or show one",
+        description="List the newest answers, of any age, or show the one with this key, or whose key begins so.",
+    )
+    parser.add_argument("key", nargs="?", metavar="KEY", help="as the list has it")
+    parser.add_argument("-n", "--limit", type=_count, default=SHOWN, metavar="N", help=f"how many to list ({SHOWN})")
+    _add_folder(parser)
+    parser.add_argument("--json", action="store_true", help="print all that is known, as JSON")
+    parser.set_defaults(run=_show)
+
+
+def _add_prune(actions: Any) -> None:
+    parser = actions.add_parser(
+        "prune", help="remove answers", description="Remove answers for good, and make the file smaller."
+    )
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument(
+        "--older-than",
+        type=duration,
+        metavar="TIME",
+        help="answers that are older than so many seconds, or 30m, 12h, 7d",
+    )
+    which.add_argument(
+        "--max-size",
+        type=size,
+        metavar="SIZE",
+        help="the oldest answers, until the file has at most so many bytes, or 64K, 500M",
+    )
+    which.add_argument("--all", action="store_true", help="all answers")
+    _add_folder(parser)
+    parser.add_argument("--json", action="store_true", help="print how many as JSON")
+    parser.set_defaults(run=_prune)
+
+
+def _add_export(actions: Any) -> None:
+    parser = actions.add_parser(
+        "export",
+        help="print all answers as JSON lines",
+        description="Print all answers, of any age, the oldest first, as one JSON object a line.",
+    )
+    _add_folder(parser)
+    parser.set_defaults(run=_export)
+
+
+def _add_folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cache-dir", metavar="DIR", help="the folder of the cache (~/.cache/flexllm/llm_response)")
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)
+
+
+def _open(args: argparse.Namespace, ttl: float | None = None) -> ResponseCache:
+    """Return the cache; no file is made if there is none."""
+    from ...cache import ResponseCacheConfig
+    from ...cache.store import ResponseCache
+    from ..common import set_up_logging
+
+    set_up_logging(args)
+    given = {"cache_dir": args.cache_dir, "ttl": ttl}
+    return ResponseCache(
+        ResponseCacheConfig(enabled=True, **{name: value for name, value in given.items() if value is not None})
+    )
+
+
+def _stats(args: argparse.Namespace) -> int:
+    from ..output import print_data, print_json
+
+    with _open(args, args.cache_ttl) as cache:
+        stats = cache.stats()
+    if args.json:
+        print_json(stats.as_dict())
+    else:
+        print_data("\n".join(_told(stats)))
+    return 0
+
+
+def _told(stats: CacheStats) -> Iterable[str]:
+    yield f"{stats.path}: {stats.entries:,} answers, {shown_size(stats.bytes)}"
+    if stats.expired:
+        yield f"  {stats.expired:,} of them too old to be used"
+    if stats.oldest is not None and stats.newest is not None:
+        yield f"  made from {_when(stats.oldest)} to {_when(stats.newest)}"
+    for model, count in stats.models.items():
+        yield f"  {count:>9,}  {model or 'of unnamed models'}"
+
+
+def _show(args: argparse.Namespace) -> int:
+    from itertools import islice
+
+    from ..output import print_data, print_json, talk
+
+    with _open(args) as cache:
+        if args.key is not None:
+            entry = _find(cache, args.key)
+            if args.json:
+                print_json(_fields(entry))
+            else:
+                print_data(_whole(entry))
+            return 0
+        found = list(islice(cache.entries(newest_first=True), args.limit))
+    if args.json:
+        print_json([_fields(entry) for entry in found])
+    elif found:
+        print_data("\n".join(map(_line, found)))
+    else:
+        talk(f"There are no answers in {cache.config.path}.")
+    return 0
+
+
+def _find(cache: ResponseCache, key: str) -> CacheEntry:
+    """Return the entry with that key, or the only one whose key begins with it.
+
+    Raises:
+        CacheError: There is none, or several.
+    """
+    from ...errors import CacheError
+
+    found = []
+    for entry in cache.entries():
+        if entry.key == key:
+            return entry
+        if entry.key.startswith(key):
+            found.append(entry)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise CacheError(f"{len(found):,} answers have keys that begin with {key}; give more of it")
+    raise CacheError(f"no answer in {cache.config.path} has the key {key}; flexllm cache show lists the newest")
+
+
+def _prune(args: argparse.Namespace) -> int:
+    from ..output import print_json, talk
+
+    with _open(args) as cache:
+        removed = cache.prune(older_than=args.older_than, everything=args.all, max_bytes=args.max_size)
+        left = cache.stats()
+    if args.json:
+        print_json({"removed": removed, **left.as_dict()})
+    else:
+        talk(f"{removed:,} answers removed from {left.path}, {left.entries:,} left ({shown_size(left.bytes)}).")
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    import json
+
+    from ..output import standard_output
+
+    stream = standard_output()
+    with _open(args) as cache:
+        for entry in cache.entries():
+            # In ASCII: half a character, which models do send, stays what it is, and so it does in any locale.
+            stream.write(json.dumps(_fields(entry)) + "\n")
+    stream.flush()
+    return 0
+
+
+def _fields(entry: CacheEntry) -> dict[str, Any]:
+    """Return an entry as JSON-able fields; those that tell nothing are left out."""
+    result = entry.result
+    fields = {
+        "key": entry.key,
+        "at": entry.at,
+        "model": result.model,
+        "content": result.content,
+        "reasoning_content": result.reasoning_content,
+        "tool_calls": [call.as_dict() for call in result.tool_calls] if result.tool_calls else None,
+        "finish_reason": result.finish_reason,
+        "usage": result.usage,
+        "endpoint": result.endpoint,
+        "request_id": result.request_id,
+        "latency": result.latency,
+        "native_finish_reason": result.native_finish_reason,
+        "native": result.native,
+        "body": result.body.decode("utf-8", "replace") if result.body is not None else None,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _line(entry: CacheEntry) -> str:
+    text = " ".join(entry.result.content.split()) or "(no text)"
+    tokens = entry.result.usage["completion_tokens"] if entry.result.usage else 0
+    return f"{entry.key}  {_when(entry.at)}  {entry.result.model or '-'}  {tokens:,} tokens  {_shortened(text)}"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN_LETTERS else f"{text[: _SHOWN_LETTERS - 1]}…"
+
+
+_SHOWN_LETTERS = 60
+
+
+def _whole(entry: CacheEntry) -> str:
+    fields = _fields(entry)
+    head = [
+        f"{name}: {_worded(value)}" for name, value in {**fields, "at": _when(entry.at)}.items() if name not in _LONG
+    ]
+    return "\n".join([*head, "", entry.result.content])
+
+
+_LONG = ("content", "body", "native")
+
+
+def _worded(value: Any) -> str:
+    import json
+
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _when(unix_time: float) -> str:
+    """Return a time as people read it, in the local zone."""
+    import time
+
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(unix_time))
+    except (OverflowError, ValueError, OSError):  # an entry that somebody else wrote
+        return f"{unix_time:g}"

@@ -1,0 +1,45 @@
+"""Durations and sizes on the command line."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from flexllm.cli.units import duration, shown_size, size
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("0", 0), ("90", 90), ("1.5", 1.5), ("90s", 90), ("30m", 1_800), ("12h", 43_200), ("7d", 604_800), ("2w", 1_209_600)],
+)  # fmt: skip
+def test_durations(text: str, seconds: float) -> None:
+    assert duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "h", "-1", "1y", "1e3", "nan", "inf", "1.", ".5h", "1 2", "7D", "１"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="is no time"):
+        duration(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("0", 0), ("1000", 1_000), ("64K", 65_536), ("64kb", 65_536), ("1.5M", 1_572_864), ("2G", 2 << 30), ("1t", 1 << 40)],
+)  # fmt: skip
+def test_sizes(text: str, count: int) -> None:
+    assert size(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "M", "-1", "5X", "1e3", "nan", "1,5M"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="is no size"):
+        size(text)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 bytes"), (1_023, "1023 bytes"), (1_024, "1.0 KiB"), (1_572_864, "1.5 MiB"), (3 << 40, "3.0 TiB")],
+)
+def test_sizes_are_told_as_people_read_them(count: int, text: str) -> None:
+    assert shown_size(count) == text
