@@ -143,10 +143,11 @@ class BatchJob:
         return missing_items(given, self.tally.total or 0, self.stopped)
 
     def summary(self) -> dict[str, Any]:
-        """Return the counts of the run. `elapsed` is in seconds; tokens and errors are those of this run.
+        """Return the counts of the run. `elapsed` is in seconds; tokens, cost and errors are those of this run.
 
-        `stopped` is the sentence of `stopped`, or None. `errors` has for each class of error its count and, as examples,
-        the first few rows. `endpoints` tells how each did at the end, as `EndpointHealth.as_dict` has it.
+        `cost` is in US dollars, None where no price is known. `stopped` is the sentence of `stopped`, or None. `errors` has
+        for each class of error its count and, as examples, the first few rows. `endpoints` tells how each did at the end,
+        as `EndpointHealth.as_dict` has it.
         """
         tally = self.tally
         return {
@@ -163,7 +164,7 @@ class BatchJob:
             "prompt_tokens": tally.prompt_tokens,
             "completion_tokens": tally.completion_tokens,
             "total_tokens": tally.total_tokens,
-            "cost": tally.cost,
+            "cost": 0.0 if tally.cost is None and not tally.unpriced else tally.cost,
             "cost_estimated": self.costs.estimated,
             "unpriced": tally.unpriced,
             "errors_by_class": dict(tally.errors_by_class),
@@ -203,6 +204,8 @@ class BatchJob:
         if row is None:
             return None
         found = read_item(row, item.index)
+        if found.result is not None and item.request is not None:
+            return with_value(found.result, item.request) or found.result  # it matched once, as in `_resumed`
         return found.result or found.error
 
     def _settle(self, group: list[BatchItem]) -> list[BatchItem]:

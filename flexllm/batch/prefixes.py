@@ -100,12 +100,12 @@ class PrefixOrder:
 def _beginning(request: ChatRequest) -> bytes | None:
     """Return what stands for the first stretch of a request, as it is laid before the model; None if it is shorter.
 
-    The model and the tools, which come before the conversation, count; what a part other than a text holds counts whole.
+    The model counts, and what comes before the conversation: tools, and a system prompt that is a parameter. What a part
+    other than a text holds counts whole.
     """
-    hashed = blake2b(digest_size=16)
+    hashed = blake2b(canonical_json(request.model), digest_size=16)
     left = STRETCH
     try:
-        hashed.update(canonical_json([request.model, request.params.get("tools")]))
         for piece in _pieces(request):
             hashed.update(piece[:left])
             left -= len(piece)
@@ -116,7 +116,14 @@ def _beginning(request: ChatRequest) -> bytes | None:
     return None
 
 
+_BEFORE = ("tools", "system", "systemInstruction", "system_instruction")
+"""Parameters that providers lay before the messages. Source: the API references of OpenAI, Anthropic and Google."""
+
+
 def _pieces(request: ChatRequest) -> Iterator[bytes]:
+    for name in _BEFORE:
+        if request.params.get(name):
+            yield canonical_json([name, request.params[name]])
     for message in request.messages:
         yield f"\0{message.get('role')}\0".encode("utf-8", "surrogatepass")
         content = message.get("content")

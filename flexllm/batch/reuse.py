@@ -14,9 +14,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..cache.codec import is_storable
 from ..cache.key import RequestKeys, cache_key, is_deterministic
-from ..cache.values import wants_json, with_value
+from ..cache.values import KeptAnswers, with_value
 from ..cancel import CancelToken
 from ..chat import ChatCompletionResult, ChatRequest, Usage
 from ..errors import FlexLLMError, InputError, RejectedReply
@@ -70,7 +69,7 @@ class Reuse:
         cancel: CancelToken | None = None,
     ) -> None:
         self._keys = keys
-        self._cache = cache
+        self._kept = None if cache is None else KeptAnswers(cache, with_body=with_body)
         self._share = share
         self._with_body = with_body
         self._window = window
@@ -111,7 +110,7 @@ class Reuse:
                 on (`PrefixOrder`), for which nobody would ever be settled.
             recall: Finds what the output file has.
         """
-        if self._cache is None and self._share is False:
+        if self._kept is None and self._share is False:
             yield from items
             return
         self._recall, self._most_waiting = recall, most_waiting
@@ -130,7 +129,7 @@ class Reuse:
 
     def _groups(self, items: Iterable[BatchItem], never_waits: bool) -> Iterator[list[BatchItem]]:
         """Yield, named, what goes on. All naming is done in the thread that reads the items."""
-        if self._cache is None:
+        if self._kept is None:
             return self._named_groups([item] for item in items)
         if never_waits:
             return self._named_groups(windows(items, self._window))
@@ -152,7 +151,7 @@ class Reuse:
         """Name an open item. Return whether it goes on; else it waits for an equal one."""
         assert item.request is not None
         is_shared = self._is_shared(item.request)
-        if not is_shared and self._cache is None:
+        if not is_shared and self._kept is None:
             return True
         try:
             messages_digest, _, occurrence = read_key(item.key) if item.key else (None, 0, 0)
@@ -160,7 +159,7 @@ class Reuse:
         except InputError:  # whoever is asked says what is wrong with it
             return True
         item.digest = digest
-        if self._cache is not None:
+        if self._kept is not None:
             # The output file counts equal rows too, and also those of which it has the answers.
             item.occurrence = 0 if is_shared else self._asked.claim(digest, occurrence)
             item.cache_key = cache_key(digest, item.occurrence)
@@ -198,17 +197,13 @@ class Reuse:
 
     def _look_up(self, items: list[BatchItem]) -> None:
         """Settle those whose answers the cache has."""
-        wanted = [item.cache_key for item in items if item.cache_key and item.outcome is None]
-        if not wanted or self._cache is None:
+        if self._kept is None:
             return
-        found = self._cache.get_many(wanted, with_body=self._with_body)
-        if not found:
-            return
-        for item in items:
-            if item.outcome is None and item.request is not None:
-                result = found.get(item.cache_key)
-                if result is not None and (result.body is not None or not self._with_body):
-                    item.outcome = _valued(result, item.request)
+        open_items = [item for item in items if item.cache_key and item.outcome is None]
+        if open_items:
+            wanted = [(item.cache_key, item.request) for item in open_items if item.request is not None]
+            for item, result in zip(open_items, self._kept.find_many(wanted), strict=True):
+                item.outcome = result
 
     def _wait_for_room(self) -> bool:
         """Return once few enough rows wait; False if the run is over before that."""
@@ -232,8 +227,13 @@ class Reuse:
         outcome = item.outcome
         if outcome is None:
             return []
-        if item.cache_key and isinstance(outcome, ChatCompletionResult):
-            self._store(item, outcome)
+        if (
+            self._kept is not None
+            and item.request is not None
+            and item.cache_key
+            and isinstance(outcome, ChatCompletionResult)
+        ):
+            self._kept.keep(item.cache_key, item.request, outcome)
         with self._room:
             group = self._open.get(item.digest)
             if group is None or group[0] is not item:
@@ -248,13 +248,6 @@ class Reuse:
             self._give(follower, outcome)
         return group
 
-    def _store(self, item: BatchItem, result: ChatCompletionResult) -> None:
-        cache, request = self._cache, item.request
-        if cache is None or request is None:
-            return
-        if is_storable(result, wants_json(request), incomplete=cache.config.store_incomplete):
-            cache.put(item.cache_key, result, with_body=self._with_body or cache.config.store_raw)
-
     def _keep(self, item: BatchItem, outcome: Outcome) -> None:
         """Keep an outcome for later equals; without its body where nobody wants that."""
         if isinstance(outcome, ChatCompletionResult) and outcome.body is not None and not self._with_body:
@@ -262,7 +255,7 @@ class Reuse:
         self._answers[item.digest] = outcome
         if self._recall is not None:
             self._indices.set(item.digest, item.index + 1)
-        if len(self._answers) > KEPT and (self._recall is not None or self._cache is not None):
+        if len(self._answers) > KEPT and (self._recall is not None or self._kept is not None):
             self._answers.popitem(last=False)
 
     # --- both
@@ -288,16 +281,8 @@ class Reuse:
             parsed=None,
         )
         if outcome.parsed is not None:
-            result = _valued(result, item.request) or result
+            result = with_value(result, item.request) or result
         item.outcome = result
-
-
-def _valued(result: ChatCompletionResult, request: ChatRequest) -> ChatCompletionResult | None:
-    """Return an answer with its value; None if it is not what the request wants."""
-    try:
-        return with_value(result, request)
-    except Exception:  # a class's own checks may raise anything; the row is asked, and whoever answers it tells of it
-        return None
 
 
 def _unpaid(error: FlexLLMError) -> FlexLLMError:

@@ -76,6 +76,7 @@ class _Thread(SqliteMultithread):  # type: ignore[misc]
     def __init__(self, filename: str, patience: float, within: float) -> None:
         self._patience, self._within = patience, within
         self._failure: BaseException | None = None
+        self._connection: sqlite3.Connection | None = None
         super().__init__(filename, autocommit=False, journal_mode="WAL", outer_stack=False)
         with self._lock:  # which the thread lets go of when it is connected, or is not
             if self._failure is not None:
@@ -83,7 +84,7 @@ class _Thread(SqliteMultithread):  # type: ignore[misc]
 
     def _connect(self) -> tuple[sqlite3.Connection, sqlite3.Cursor]:
         try:
-            connection = connect(self.filename, self._patience)
+            self._connection = connection = connect(self.filename, self._patience)
         except BaseException as error:
             self._failure = error
             raise
@@ -95,6 +96,9 @@ class _Thread(SqliteMultithread):  # type: ignore[misc]
             super().run()
         except BaseException as error:  # whatever it was: `select` raises it in the thread that waits
             self._failure = error
+        finally:
+            if self._connection is not None:
+                self._connection.close()  # which is done already, unless the thread died
 
     def select(self, req: str, arg: Sequence[Any] | None = None, within: float | None = None) -> Iterator[Row]:
         """Yield the rows of a statement; raise what went wrong, TimeoutError if that takes longer than it may."""

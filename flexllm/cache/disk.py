@@ -67,7 +67,10 @@ def is_damage(error: BaseException) -> bool:
     code = getattr(error, "sqlite_errorcode", None)
     if isinstance(code, int) and code >= 0:
         return code & 0xFF in _DAMAGED
-    return isinstance(error, sqlite3.DatabaseError) and any(words in str(error) for words in _DAMAGED_WORDS)
+    if not isinstance(error, sqlite3.DatabaseError):
+        return False
+    # No words at all: SQLite quoted what is no text, and Python 3.10 drops that.
+    return not str(error) or any(words in str(error) for words in _DAMAGED_WORDS)
 
 
 def prepare(path: Path) -> tuple[FileId, Path | None]:

@@ -46,8 +46,9 @@ class Front:
     def wait(self, key: str, text: str) -> None:
         """Keep an answer, and remember that it is to be written."""
         self.keep(key, text)
+        self._characters -= len(self._waiting.pop(key, ""))  # an older one is not to be found, or written, any more
         if self._characters + len(text) <= MOST_WAITING:
-            self._characters += len(text) - len(self._waiting.get(key, ""))
+            self._characters += len(text)
             self._waiting[key] = text
 
     def batch(self, most: int) -> list[tuple[str, str]]:

@@ -59,7 +59,8 @@ class RequestKeys:
 
     Args:
         scope: What they have in common.
-        media: What may be read: a file that may not is named by its path. The size to which images are scaled counts.
+        media: What may be read: a file that may not is named by its path. The size to which images are scaled counts
+            for requests that have one.
     """
 
     def __init__(self, scope: KeyScope, media: MediaOptions | None = None) -> None:
@@ -71,7 +72,6 @@ class RequestKeys:
             "endpoints": sorted(scope.endpoints),
             "headers": sorted([name.lower(), value] for name, value in scope.headers),
             "media": scope.media,
-            "side": self._media.max_image_side,
         }
         self._scope = canonical_json(named)
         self._settings: tuple[str, Any, Any] = ("", None, None)  # model, params, and the hash that begins with them
@@ -130,9 +130,13 @@ class RequestKeys:
         return part if named is source else {**part, kind: {**inner, slot.key: named}}
 
     def _named(self, source: Any, kind: str) -> Any:
-        """Return what names a source by its content; itself where the content is not at hand."""
+        """Return what names a source by its content; itself where the content is not at hand, and nothing is done to it."""
         if not isinstance(source, str) or not source:
             return source
+        named, side = self._content(source, kind), self._media.max_image_side
+        return named if side is None or kind != "image" else {"of": named, "side": side}
+
+    def _content(self, source: str, kind: str) -> Any:
         form = form_of(source)
         try:
             if form is Form.LOCAL:

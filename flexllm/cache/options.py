@@ -44,6 +44,9 @@ class ResponseCacheConfig:
             raise ConfigError(f"ttl={self.ttl!r} must be a number of seconds, or 0 to keep answers for ever")
         if not isinstance(self.cache_dir, (str, os.PathLike)) or not os.fspath(self.cache_dir):
             raise ConfigError(f"cache_dir={self.cache_dir!r} must be the path of a folder")
+        for name in ("enabled", "by_endpoint", "store_incomplete", "store_raw"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name}={getattr(self, name)!r} must be True or False")
         if isinstance(self.memory, bool) or not isinstance(self.memory, int) or self.memory < 0:
             raise ConfigError(f"memory={self.memory!r} must be a whole number of answers, 0 or more")
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import atexit
 import json
 import logging
+import os
+import sys
 import threading
 import time
 import weakref
@@ -147,9 +149,12 @@ class ResponseCache:
             _log.debug("an answer is not kept: %s", error)
 
     def flush(self) -> None:
-        """Write what is not on disk yet, and return when it is, or cannot be."""
-        while self._write_some():
-            pass
+        """Write what is not on disk by now, and return when it is, or cannot be."""
+        with self._changed:
+            waiting = self._front.waiting  # and not what others put in meanwhile, without an end
+        for _ in range(0, waiting, MOST_ROWS):
+            if not self._write_some():
+                break
 
     def close(self) -> None:
         """Write what is not on disk yet and close the file. It opens again when it is used again."""
@@ -264,6 +269,7 @@ class ResponseCache:
                 return
             self._front.wait(key, text)
             if self._thread is None:
+                _see_to_the_end()
                 thread = threading.Thread(target=self._write_behind, name="flexllm-cache", daemon=True)
                 self._thread = thread  # first: `start` lets it run
                 try:
@@ -320,4 +326,15 @@ def _close_all() -> None:
             _log.debug("a cache could not be closed: %s", error)
 
 
+def _see_to_the_end() -> None:
+    """Have what waits written when a child of multiprocessing ends: before Python 3.13 it ends without `atexit`, and
+    later it forgets what its parent registered there."""
+    global _seen_to
+    process, util = sys.modules.get("multiprocessing.process"), sys.modules.get("multiprocessing.util")
+    if _seen_to != os.getpid() and process is not None and util is not None and process.parent_process() is not None:
+        util.Finalize(None, _close_all, exitpriority=0)
+    _seen_to = os.getpid()
+
+
+_seen_to = 0
 atexit.register(_close_all)

@@ -10,6 +10,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .. import aio
 from ..backends import (
     Attempts,
     Backend,
@@ -21,9 +22,9 @@ from ..backends import (
     build_backend,
     build_choice,
     build_endpoint,
-    highest_price,
 )
 from ..cache.key import RequestKeys, cache_key
+from ..cache.values import KeptAnswers
 from ..cancel import CancelToken, current
 from ..chat import ChatCompletionResult, ChatRequest, Chunk
 from ..config import load_config, resolve_endpoint
@@ -154,12 +155,12 @@ class BaseClient:
         )
         self._attempts = self._build_attempts()
         self._replies = ReplyPolicy(on_truncated=on_truncated, on_invalid=on_invalid)
-        self._tracker = as_tracker(cost_tracker, partial(highest_price, self._attempts), self.model)
+        self._tracker = as_tracker(cost_tracker, self._attempts, self.model)
         self._uncached = self._backend = self._stack(self._attempts)
         self._cache, self._owns_cache = as_cache(cache)
         self._keys = RequestKeys(key_scope(self._endpoints, self._cache), self._options.media)
         if self._cache is not None:
-            self._backend = CachedBackend(self._uncached, self._cache, self._keys)
+            self._backend = CachedBackend(self._uncached, KeptAnswers(self._cache), self._keys)
         self._executor: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
         forget_in_child(self)
@@ -264,8 +265,9 @@ class BaseClient:
             self._cache.close()
 
     async def aclose(self) -> None:
-        """Close, from asynchronous code."""
-        self.close()
+        """Close, from asynchronous code: on a thread of its own, for a cache writes what it has not written yet."""
+        with ThreadPoolExecutor(1, thread_name_prefix="flexllm-close") as thread:
+            await aio.call(thread, self.close)
 
     def __enter__(self: Self) -> Self:
         return self
@@ -304,7 +306,9 @@ class BaseClient:
         """Return what answers one call."""
         if skip_cache or self._cache is None:
             return self._uncached
-        return CachedBackend(self._uncached, self._cache, self._keys, with_body=True) if with_body else self._backend
+        if not with_body:
+            return self._backend
+        return CachedBackend(self._uncached, KeptAnswers(self._cache, with_body=True), self._keys)
 
     def _stack(self, attempts: Attempts, *more: CostTracker) -> Backend:
         """Return what answers, below the cache: attempts that this client's tracker counts, and `more` of a run's own."""

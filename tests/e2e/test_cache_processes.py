@@ -270,6 +270,24 @@ def test_children_forked_while_the_cache_is_busy_have_their_own(
 
 
 @needs_fork
+@pytest.mark.slow
+def test_what_a_child_of_multiprocessing_bought_last_is_on_disk_when_it_ends(tmp_path: Path) -> None:
+    code = """
+import multiprocessing, warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+cache.put("parent", answer("parent"))
+child = multiprocessing.get_context("fork").Process(target=lambda: cache.put("child", answer("child")))
+child.start()
+child.join()
+assert child.exitcode == 0
+"""
+    run(code, tmp_path)
+    with opened(tmp_path) as cache:
+        assert cache.get_many(["parent", "child"]).keys() == {"parent", "child"}
+    assert os.listdir(tmp_path) == ["answers.sqlite"]
+
+
+@needs_fork
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_what_waits_at_a_fork_is_written_once_by_the_parent(tmp_path: Path) -> None:
     cache = opened(tmp_path)

@@ -9,12 +9,15 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flexllm import ChatCompletionResult, LLMClient, ResponseCacheConfig
+from flexllm.cache import ResponseCache
+from flexllm.media.options import MediaOptions
 from flexllm.mock import MockServer, ReceivedRequest, Reply
 
 
@@ -116,6 +119,24 @@ def test_a_raw_answer_is_asked_again_unless_its_body_was_kept(server: MockServer
     assert again.raw == raw.raw
 
 
+def test_bodies_are_kept_where_the_caller_said_so(server: MockServer, cache: ResponseCacheConfig) -> None:
+    with client_of(server, cache=replace(cache, store_raw=True)) as client:
+        client.chat_completions_sync("a")
+        assert client.chat_completions_sync("a", return_raw=True).cached
+
+    assert len(server.requests) == 1
+
+
+def test_a_client_that_is_closed_leaves_its_answers_on_disk_also_where_the_cache_is_not_its_own(
+    server: MockServer, cache: ResponseCacheConfig
+) -> None:
+    with ResponseCache(cache) as shared, ResponseCache(cache) as other:
+        with client_of(server, cache=shared) as client:
+            client.chat_completions_sync("a")
+            key = client.cache_key("a")
+        assert other.get(key) is not None
+
+
 def test_a_stream_is_kept_when_it_is_whole_and_comes_back_as_one_piece(cache: ResponseCacheConfig) -> None:
     with MockServer() as server, client_of(server, cache=cache) as client:
         first = list(client.chat_completions_stream_sync("tell a story", return_usage=True))
@@ -191,6 +212,32 @@ def test_a_changed_picture_is_another_request(server: MockServer, cache: Respons
         assert client.chat_completions_sync(ask) == "sample 0"
         picture.write_bytes(b"\x89PNG\r\n\x1a\nanother")
         assert client.chat_completions_sync(ask) == "sample 1"
+
+
+def test_what_changes_an_answer_changes_the_key_and_nothing_else_does() -> None:
+    def key(**options: Any) -> str:
+        made = {"model": "m", "base_url": "http://127.0.0.1:1/v1", "api_key": "k", **options}
+        with LLMClient(**made) as client:
+            return client.cache_key("a")
+
+    def pool(*names: str) -> str:
+        endpoints = [{"base_url": f"http://127.0.0.1:{ord(name)}/v1", "model": name} for name in names]
+        with LLMClient(endpoints=endpoints) as client:
+            return client.cache_key("a")
+
+    same = [
+        {}, {"base_url": "http://127.0.0.1:2/v1"}, {"api_key": "other"}, {"headers": {"X-Title": "mine"}},
+        {"timeout": 3.0}, {"provider": "openai"}, {"media": MediaOptions(max_bytes=1000)},
+    ]  # fmt: skip
+    assert len({key(**options) for options in same}) == 1
+    assert key(headers={"OpenAI-Beta": "x=1"}) == key(headers={"openai-beta": "x=1"})
+    others = [
+        {"model": "n"}, {"provider": "gemini"}, {"provider": "claude"}, {"headers": {"openai-beta": "x=1"}},
+        {"headers": {"openai-beta": "x=2"}},
+    ]  # fmt: skip
+    assert len({key(), *(key(**options) for options in others)}) == 1 + len(others)
+    assert pool("m", "n") == pool("n", "m") != pool("m", "o")
+    assert pool("m") == pool("m", "m") == key()
 
 
 def test_a_model_at_another_address_is_the_same_unless_said_otherwise(tmp_path: Path) -> None:
@@ -311,7 +358,7 @@ def test_a_thousand_rows_of_a_hundred_prompts_are_a_hundred_requests_at_temperat
     assert len(server.requests) == 100
     assert set(Counter(map(prompt, server.requests)).values()) == {1}
     assert all(len({str(shared[place]) for place in range(start, 1000, 100)}) == 1 for start in range(100))
-    assert (shared.summary["shared"], shared.summary["success"]) == (900, 1000)
+    assert [shared.summary[name] for name in ("shared", "cached", "success")] == [900, 0, 1000]
     assert shared.summary["total_tokens"] == 100 * 15
 
     samples = batch(server, rows)
@@ -336,6 +383,52 @@ def test_shared_rows_are_in_the_file_and_a_second_run_asks_nothing(server: MockS
     assert [row["index"] for row in rows] == [0, 1, 2, 3]
     assert [row["output"] for row in rows] == list(first)
     assert [row["status"] for row in rows] == ["success", "success", "cached", "cached"]
+
+
+@dataclass
+class Number:
+    n: int
+
+
+def test_a_row_that_gets_an_answer_of_an_earlier_run_gets_its_value_too(tmp_path: Path) -> None:
+    with MockServer(script=lambda request: Reply(body=completion('{"n": 7}'))) as server:
+        for rows in (["a"], ["a", "a"]):
+            options: dict[str, Any] = {"temperature": 0, "response_format": Number, "return_usage": True}
+            results = batch(server, rows, tmp_path / "out.jsonl", **options)
+            assert [result.parsed for result in results] == [Number(7)] * len(rows)
+        assert len(server.requests) == 1
+
+
+def test_a_class_that_takes_no_answer_any_more_does_not_end_the_run(tmp_path: Path) -> None:
+    trouble: list[Exception] = []
+
+    @dataclass
+    class Moody:
+        n: int
+
+        def __post_init__(self) -> None:
+            if trouble:
+                raise trouble[0]
+
+    with MockServer(script=lambda request: Reply(body=completion('{"n": 7}'))) as server:
+        for parsed in (Moody(7), None):
+            options: dict[str, Any] = {"response_format": Moody, "return_usage": True}
+            (result,) = batch(server, ["a"], tmp_path / "out.jsonl", **options)
+            assert (result.content, result.parsed) == ('{"n": 7}', parsed)
+            trouble.append(ZeroDivisionError())
+        assert len(server.requests) == 1
+
+
+def test_rows_that_fail_with_another_one_are_no_failures_of_their_own() -> None:
+    def script(request: ReceivedRequest) -> Reply:
+        return Reply(status=400) if prompt(request) == "bad" else Reply(body=completion("yes"))
+
+    rows = [*(f"row {index}" for index in range(30)), *["bad"] * 60, *(f"later {index}" for index in range(300))]
+    with MockServer(script=script) as server:
+        result, report = batch(server, rows, temperature=0, fail_over=0.5, return_cost_report=True)
+
+    assert (result.summary["success"], result.summary["failed"], result.summary["stopped"]) == (330, 60, None)
+    assert report.failed_requests == 1
 
 
 def test_equal_rows_of_one_that_fails_fail_alike_and_are_asked_once_more_by_the_next_run(tmp_path: Path) -> None:
@@ -379,6 +472,13 @@ def test_rows_that_begin_alike_follow_the_first_of_them() -> None:
         first.setdefault(story, len(first))
     alone = [is_done for story, is_done in arrived]
     assert alone.count(False) == 3, "only the first of each may come before its group has an answer"
+
+
+def test_any_number_of_equal_rows_may_wait_while_all_are_put_in_order(server: MockServer) -> None:
+    result = batch(server, ["a"] * 6000, temperature=0, order="prefix")
+
+    assert result.summary["shared"] == 5999
+    assert len(server.requests) == 1
 
 
 def test_the_order_of_rows_does_not_change_what_comes_back(server: MockServer, tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ def test_a_digest_has_128_bits_and_is_the_same_in_every_process() -> None:
 def test_the_name_of_a_request_stays_as_it_is_from_release_to_release() -> None:
     """What is stored is found again. Where this must change, KEY_VERSION changes with it."""
     request = make_request([{"role": "user", "content": "hi"}], "gpt-4o", {"temperature": 0})
-    assert cache_key(keys().digest(request)) == "9b1898df0ed8489d00215527e81306f6"
+    assert cache_key(keys().digest(request)) == "9068217f4b50b9d8564e991b5564adec"
 
 
 def test_a_whole_number_is_the_same_parameter_with_and_without_a_point() -> None:
@@ -393,8 +393,17 @@ def test_a_file_that_must_not_be_read_is_not_read(tmp_path: Path) -> None:
 
 def test_the_size_to_which_pictures_are_scaled_counts() -> None:
     pytest.importorskip("PIL")
-    request = make_request(picture(PNG), "m", {})
-    assert len({name.digest(request) for name in (keys(), keys(max_image_side=64), keys(max_image_side=32))}) == 3
+    sizes = (keys(), keys(max_image_side=64), keys(max_image_side=32))
+    for source in (PNG, uri(PNG, "image/png"), "https://x/a.png"):
+        request = make_request(picture(source), "m", {})
+        assert len({name.digest(request) for name in sizes}) == 3
+
+
+@pytest.mark.parametrize("content", ["a", [{"type": "audio_url", "audio_url": {"url": "https://x/a.wav"}}]])
+def test_the_size_to_which_pictures_are_scaled_does_not_count_where_there_is_none(content: Any) -> None:
+    pytest.importorskip("PIL")
+    request = make_request([{"role": "user", "content": content}], "m", {})
+    assert keys().digest(request) == keys(max_image_side=64).digest(request)
 
 
 def test_a_digest_in_the_place_of_a_picture_is_not_that_picture(tmp_path: Path) -> None:

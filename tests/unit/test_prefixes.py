@@ -266,3 +266,17 @@ def _text(item: BatchItem) -> str:
     assert item.request is not None
     text: str = item.request.messages[0]["content"]
     return text
+
+
+@pytest.mark.parametrize("name", ["system", "systemInstruction", "system_instruction", "tools"])
+def test_what_stands_before_the_messages_counts_where_it_is_a_parameter(name: str) -> None:
+    def item_of(index: int, text: str) -> BatchItem:
+        params = {name: [{"text": text * 5000}] if name == "tools" else text * 5000}
+        return BatchItem(index, ChatRequest([{"role": "user", "content": f"question {index}"}], "m", params))
+
+    order = PrefixOrder()
+    items = order.items([item_of(index, "ab"[index % 2]) for index in range(4)])
+
+    assert [next(items).index, next(items).index] == [0, 1]
+    order.settle(BatchItem(0))
+    assert next(items).index == 2

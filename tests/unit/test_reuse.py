@@ -385,6 +385,15 @@ def test_a_hit_has_its_value_and_one_that_does_not_fit_is_asked_again() -> None:
     assert bad.outcome is None
 
 
+@pytest.mark.parametrize(("body", "is_hit"), [(None, False), (b"{}", True)])
+def test_a_hit_without_its_body_is_asked_again_where_the_body_is_wanted(body: bytes | None, is_hit: bool) -> None:
+    cache = FakeCache()
+    (item,) = rows("a")
+    assert item.request is not None
+    cache.known[cache_key(KEYS.digest(item.request))] = ChatCompletionResult("x", body=body)
+    assert (drawn(make(cache, with_body=True), [item])[0].outcome is not None) is is_hit
+
+
 def test_a_class_that_cannot_take_the_hit_has_the_row_asked_again() -> None:
     @dataclass
     class Odd:
@@ -573,6 +582,20 @@ def test_no_more_is_read_while_too_many_rows_wait() -> None:
     assert len(reuse.settle(answer(seen[1]))) == 10
     thread.join(LONGEST_WAIT)
     assert indices(seen) == [0, 1, 13]
+
+
+def test_rows_that_had_nobody_waiting_make_no_room_for_more() -> None:
+    read: list[int] = []
+    reuse = make()
+    drawing = reuse.items(counted(rows([*"bcdef", *"a" * 50], AT_ZERO), read), never_waits=True, most_waiting=10)
+    for _ in range(5):
+        assert reuse.settle(answer(next(drawing))) == []
+    thread, seen = in_thread(drawing)
+    assert eventually(lambda: reuse._room._waiters)  # type: ignore[attr-defined]
+    assert len(read) == 5 + 1 + 10
+    reuse.settle(answer(seen[0]))
+    thread.join(LONGEST_WAIT)
+    assert not thread.is_alive()
 
 
 def test_a_reader_that_waits_for_room_goes_when_the_run_is_stopped() -> None:
