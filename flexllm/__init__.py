@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .batch.items import BatchResult, BatchResultItem
+    from .batch.outlook import Forecast
     from .cache.key import messages_hash
     from .cache.options import ResponseCacheConfig
     from .cache.store import ResponseCache
@@ -69,11 +70,13 @@ if TYPE_CHECKING:
     from .pool import LLMClientPool
     from .prices.public import MODEL_PRICING
     from .prices.values import Price
+    from .providers.credits import Balance
     from .router import ProviderConfig, ProviderRouter, create_router_from_urls
     from .tokens.count import count_messages_tokens, count_tokens
 
 _ROOMS = {
     "batch.items": "BatchResult BatchResultItem",
+    "batch.outlook": "Forecast",
     "cache.key": "messages_hash",
     "cache.options": "ResponseCacheConfig",
     "cache.store": "ResponseCache",
@@ -98,6 +101,7 @@ _ROOMS = {
     "pool": "LLMClientPool",
     "prices.public": "MODEL_PRICING",
     "prices.values": "Price",
+    "providers.credits": "Balance",
     "router": "ProviderConfig ProviderRouter create_router_from_urls",
     "tokens.count": "count_messages_tokens count_tokens",
 }
@@ -108,6 +112,7 @@ __all__ = [  # noqa: RUF022 - sorted as `sorted` has it
     "ApiStatusError",
     "AuthenticationFailed",
     "BadRequest",
+    "Balance",
     "BatchFailed",
     "BatchResult",
     "BatchResultItem",
@@ -127,6 +132,7 @@ __all__ = [  # noqa: RUF022 - sorted as `sorted` has it
     "CostTrackerConfig",
     "EndpointConfig",
     "FlexLLMError",
+    "Forecast",
     "GeminiClient",
     "HedgePolicy",
     "InputError",

@@ -114,7 +114,7 @@ class ChatCompletionResult:
         model: The model that answered, by its own name.
         request_id: The server's id of this request, for its support.
         latency: Seconds from sending to the last byte, of the attempt that succeeded.
-        cached: The answer came from the response cache.
+        cached: The answer came from the response cache, or is that of an equal row; it cost nothing.
         body: The untouched body as it came; None for a stream, and for a row read back from a file that does not keep it.
         attempts: How many times the request was sent until it was answered; hedged ones are counted.
         hedged: How many of these were sent beside another, which was slow, and billed. `usage` is that of the answer alone:

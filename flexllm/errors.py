@@ -286,7 +286,12 @@ class BatchStopped(FlexLLMError):
 
 
 class BudgetExceededError(FlexLLMError):
-    """The run has cost more than its budget, in US dollars."""
+    """A budget (of dollars, requests or tokens) is spent, or has no room for the next request, which was not sent.
+
+    Attributes:
+        current_cost: US dollars that are spent.
+        budget_limit: US dollars that may be; 0.0 where dollars are not limited.
+    """
 
     def __init__(self, message: str, *, current_cost: float = 0.0, budget_limit: float = 0.0) -> None:
         super().__init__(message)

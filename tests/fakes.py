@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+from flexllm.backends.base import Leave
 from flexllm.batch.items import BatchItem
 from flexllm.cancel import CancelToken
 from flexllm.chat import ChatCompletionResult, ChatRequest, Chunk
@@ -106,7 +107,9 @@ class FakeBackend:
         self.requests: list[ChatRequest] = []
         self.closed = False
 
-    def complete(self, request: ChatRequest, cancel: CancelToken | None = None) -> ChatCompletionResult:
+    def complete(
+        self, request: ChatRequest, cancel: CancelToken | None = None, leave: Leave | None = None
+    ) -> ChatCompletionResult:
         with self._lock:
             answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
             self.requests.append(request)
@@ -116,7 +119,9 @@ class FakeBackend:
             raise answer
         return ChatCompletionResult(answer) if isinstance(answer, str) else answer
 
-    def stream(self, request: ChatRequest, cancel: CancelToken | None = None) -> Iterator[Chunk | ChatCompletionResult]:
+    def stream(
+        self, request: ChatRequest, cancel: CancelToken | None = None, leave: Leave | None = None
+    ) -> Iterator[Chunk | ChatCompletionResult]:
         result = self.complete(request, cancel)
         yield Chunk(content=result.content)
         yield result

@@ -11,7 +11,7 @@ from ..errors import ConfigError
 from ..limits import shared_gate
 from ..media.load import MediaStore
 from ..options import EndpointOptions
-from ..prices import ModelPrice
+from ..prices import ModelPrice, dearest
 from ..providers import find_provider
 from ..providers.base import Provider
 from ..replies import ReplyPolicy
@@ -43,6 +43,7 @@ __all__ = [
     "build_choice",
     "build_endpoint",
     "highest_price",
+    "model_prices",
 ]
 
 
@@ -120,18 +121,21 @@ def build_backend(
     return StructuredBackend(below, endpoint=place, policy=replies)
 
 
-def highest_price(attempts: Attempts, model: str) -> ModelPrice | None:
-    """Return the price of a model at the endpoint where it is highest, None if it is unknown at one of them."""
+def model_prices(attempts: Attempts, model: str) -> list[tuple[str, ModelPrice | None]]:
+    """Return, for each endpoint, what it is asked for when a request names `model`, and the price; None is unknown."""
     found = []
     for endpoint in attempts.choice.endpoints:
         is_own = endpoint.model is not None and attempts.is_own_model(model)
-        found.append(endpoint.price_of(endpoint.model or model if is_own else model))
-    known = [price for price in found if price is not None]
-    return max(known, key=_height) if len(known) == len(found) else None
+        name = endpoint.model or model if is_own else model
+        found.append((name, endpoint.price_of(name)))
+    return found
 
 
-def _height(price: ModelPrice) -> float:
-    return price.price.input + price.price.output
+def highest_price(attempts: Attempts, model: str) -> ModelPrice | None:
+    """Return the most that a model may cost at any of the endpoints, None if that is unknown at one of them."""
+    prices = [price for _, price in model_prices(attempts, model)]
+    known = [price for price in prices if price is not None]
+    return dearest(known) if len(known) == len(prices) else None
 
 
 def _check_key(provider: Provider, target: Target) -> None:

@@ -24,6 +24,8 @@ from ..errors import (
 from ..health import EndpointHealth
 from ..limits import GateClosed, is_refusal
 from ..retry import RetryPolicy, blame
+from .base import Leave
+from .beside import CutOff, Second, summed
 from .choice import Choice, OneEndpoint
 from .endpoint import MOST_PAGES, Endpoint
 from .hedge import Hedged, HedgePolicy, Hedging, Leg
@@ -66,14 +68,19 @@ class Attempts:
         self._model = model
         self._hedging = Hedging(hedge) if hedge is not None else None
 
-    def complete(self, request: ChatRequest, cancel: CancelToken | None = None) -> ChatCompletionResult:
+    def complete(
+        self, request: ChatRequest, cancel: CancelToken | None = None, leave: Leave | None = None
+    ) -> ChatCompletionResult:
         """Return the answer.
+
+        Args:
+            leave: Asked before each further attempt; None allows them.
 
         Raises:
             RequestError: The last attempt's, or one that no further attempt can change.
             AllEndpointsFailed: Every attempt at several endpoints failed.
         """
-        row = _Row(self, request, cancel)
+        row = _Row(self, request, cancel, leave=leave)
         for endpoint in row:
             with row:
                 if self._hedging is None:
@@ -82,9 +89,11 @@ class Attempts:
                     result = self._hedged(self._hedging, endpoint, request, row)
         return result if row.requests == 1 else row.summed(result)
 
-    def stream(self, request: ChatRequest, cancel: CancelToken | None = None) -> Iterator[Chunk | ChatCompletionResult]:
+    def stream(
+        self, request: ChatRequest, cancel: CancelToken | None = None, leave: Leave | None = None
+    ) -> Iterator[Chunk | ChatCompletionResult]:
         """Yield pieces, then the whole. Until the first piece is handed on, failed attempts are repeated."""
-        row = _Row(self, request, cancel)
+        row = _Row(self, request, cancel, leave=leave)
         for endpoint in row:
             with row:
                 result = yield from endpoint.stream(self.request_for(endpoint, request), row)
@@ -125,7 +134,7 @@ class Attempts:
     def _hedged(self, hedging: Hedging, endpoint: Endpoint, request: ChatRequest, row: _Row) -> ChatCompletionResult:
         """Make one attempt, of two requests if the first is slow."""
         outer = row.cancel
-        legs: list[Leg] = []
+        seconds: list[Second] = []
 
         def first(leg: Leg) -> ChatCompletionResult:
             row.cancel, row.on_sent = leg, leg.sent
@@ -135,40 +144,21 @@ class Attempts:
                 row.cancel, row.on_sent = outer, None
 
         def second() -> Callable[[Leg], ChatCompletionResult] | None:
-            other = self.choice.spare(endpoint)
+            other = self.choice.spare(endpoint) if row.may_have_second() else None
             if other is None:
                 return None
+            beside = Second(other)
+            seconds.append(beside)
+            asked, model = self.request_for(other, request), request.model
+            return lambda leg: beside.ask(self.choice, asked, model, row.beside(leg), leg)
 
-            def ask(leg: Leg) -> ChatCompletionResult:
-                legs.append(leg)
-                return self._second(other, request, row, leg)
-
-            return ask
-
+        hedged: Hedged[ChatCompletionResult] | None = None
         try:
             hedged = hedging.run(first, second, outer)
-        except FlexLLMError:
-            if legs and legs[0].sent_at is not None:
-                row.hedged(None)
-            raise
-        if hedged.requests > 1:
-            row.hedged(hedged)
-        return hedged.answer
-
-    def _second(self, endpoint: Endpoint, request: ChatRequest, row: _Row, leg: Leg) -> ChatCompletionResult:
-        turn = row.beside(leg)
-        turn.on_sent = leg.sent
-        ended: BaseException | None = None
-        try:
-            return endpoint.complete(self.request_for(endpoint, request), turn)
-        except RequestError as error:
-            ended = endpoint.told(error, request.model, turn.number)
-            raise
-        except BaseException as error:
-            ended = error
-            raise
         finally:
-            self.choice.give(endpoint, ended)
+            if seconds and (seconds[0].was_sent if hedged is None else hedged.requests > 1):
+                row.hedged(hedged, seconds[0])
+        return hedged.answer
 
     def _models_of(self, endpoint: Endpoint, cancel: CancelToken | None) -> list[str]:
         """Return what one server offers, all pages of it."""
@@ -202,14 +192,15 @@ class _Row(Turn):
     loop when it brings an answer, and raises when there is to be no further attempt."""
 
     requests = 0  # attempts, and what was sent beside them
-    billed_twice = 0  # of these, what was sent beside an attempt and took tokens as well
     _endpoint: Endpoint
     _errors: tuple[RequestError, ...] = ()
     _failed: tuple[Endpoint, ...] = ()
     _pause = 0.0
     _is_over = False
     _lost: BaseException | None = None  # what the first request ended in where the second one answered
-    _spent = 0.0  # US dollars that attempts without an answer were probably billed
+    _spent = 0.0  # US dollars that requests without an answer were probably billed
+    _noted = 0.0  # of these, what its leave was told
+    _cut_off: tuple[CutOff, ...] = ()
 
     def __init__(
         self,
@@ -218,37 +209,45 @@ class _Row(Turn):
         cancel: CancelToken | None,
         *,
         only: Endpoint | None = None,
+        leave: Leave | None = None,
     ) -> None:
         super().__init__(cancel, attempts.retry.total_timeout, attempts.clock)
         self._attempts = attempts
         self._request = request
         self._model = None if request is None else request.model
         self._only = only or attempts.only
+        self._leave = leave
         self.may_leave = self._only is None
         self.backoff = attempts.retry.retry_delay
 
-    def hedged(self, hedged: Hedged[ChatCompletionResult] | None) -> None:
+    def may_have_second(self) -> bool:
+        """Return whether the budget allows a second request beside the one under way."""
+        return self._leave is None or self._leave.beside()
+
+    def hedged(self, hedged: Hedged[ChatCompletionResult] | None, second: Second) -> None:
         """Count a second request that was sent beside the attempt's own; None if neither brought an answer."""
         self.requests += 1
-        self.billed_twice += hedged is not None and hedged.failed is None
         self._endpoint.count_hedged()
-        if hedged is not None and hedged.winner == "second":
+        if hedged is None:
+            self._note_lost(second.endpoint, second.ended or RequestCancelled("broken off, with the first"))
+            return
+        loser = second.endpoint
+        if hedged.winner == "second":
+            loser = self._endpoint
             # An endpoint whose request was cut off has proved nothing, one that failed has.
             self._lost = hedged.failed or RequestCancelled("cut off, for the second was quicker", attempts=0)
+        if hedged.failed is not None:
+            self._note_lost(loser, hedged.failed)
+        elif self._request is not None:
+            self._cut_off += (CutOff(loser, self._attempts.request_for(loser, self._request)),)
 
     def summed(self, result: ChatCompletionResult) -> ChatCompletionResult:
-        """Return the answer with what all attempts took: what was sent beside it is billed as it is."""
-        cost, beside = result.cost, self._spent
-        if cost is not None:
-            beside += cost * self.billed_twice
-            cost += beside
-        return replace(
-            result,
-            attempts=self.requests,
-            hedged=self.billed_twice,
-            cost=cost,
-            cost_estimated=result.cost_estimated + (beside if cost is not None else 0.0),
-        )
+        """Return the answer with what all of the row's requests took."""
+        return summed(result, self.requests, self._spent, self._cut_off)
+
+    def _note_lost(self, endpoint: Endpoint, error: BaseException) -> None:
+        if self._request is not None and isinstance(error, RequestError):
+            self._spent += endpoint.lost(self._attempts.request_for(endpoint, self._request), error, self)
 
     def __iter__(self) -> _Row:
         return self
@@ -284,8 +283,7 @@ class _Row(Turn):
             return True
         if not isinstance(error, RequestError):
             return False
-        if self._request is not None:
-            self._spent += self._endpoint.lost(self._attempts.request_for(self._endpoint, self._request), error, self)
+        self._note_lost(self._endpoint, error)
         final = self._judge(error)
         if final is None:
             release_frames(error)
@@ -343,6 +341,10 @@ class _Row(Turn):
             return self._verdict()
         if self.until is not None and self._attempts.clock() + pause >= self.until:
             return self._out_of_time()
+        if self._leave is not None and not self._leave.again(self._spent - self._noted):
+            error.args = (f"{error}; the budget allows no further attempt",)
+            return self._verdict()
+        self._noted = self._spent
         log.info(
             "attempt %d at %s failed (%s); the next in %.1f s (request id %s)",
             self.number, self._endpoint.place, error, pause, error.request_id,

@@ -27,3 +27,27 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Close connections."""
+
+
+class Leave(Protocol):
+    """Asked before a request that is under way is sent once more: a budget may not allow it. From any thread."""
+
+    def again(self, lost: float) -> bool:
+        """Return whether it may be sent again, after an attempt that was billed `lost` US dollars for nothing."""
+
+    def beside(self) -> bool:
+        """Return whether it may be sent a second time while the first is under way, where both may be billed."""
+
+
+class RepeatingBackend(Backend, Protocol):
+    """A backend that may send a request more than once."""
+
+    def complete(
+        self, request: ChatRequest, cancel: CancelToken | None = None, leave: Leave | None = None
+    ) -> ChatCompletionResult:
+        """Return the answer; `leave` is asked before each further attempt, None allows them."""
+
+    def stream(
+        self, request: ChatRequest, cancel: CancelToken | None = None, leave: Leave | None = None
+    ) -> Iterator[Chunk | ChatCompletionResult]:
+        """Yield pieces, then the whole; `leave` as in `complete`."""

@@ -103,7 +103,7 @@ class Endpoint:
 
     def answering_headers(self) -> Headers:
         """Return the headers that change what is answered: versions, and features that are asked for by header."""
-        return tuple((name.lower(), value) for name, value in self._target.headers if _ANSWERING.search(name))
+        return tuple((name.lower(), value) for name, value in self._target.headers if name.lower() in _ANSWERING)
 
     def complete(self, request: ChatRequest, turn: Turn) -> ChatCompletionResult:
         """Return the answer to one attempt."""
@@ -159,8 +159,13 @@ class Endpoint:
         if isinstance(error, RequestCancelled):
             was_sent = error.attempts > 0
         arrived = turn.arrived() if turn.has_begun else None
-        price = self.price_of(request.model) if was_sent or arrived is not None else None
-        return 0.0 if price is None else lost(request, arrived, price, time.time())
+        if not was_sent and arrived is None:
+            return 0.0
+        return lost(request, arrived, self.price_of(request.model), time.time())
+
+    def cost_like(self, request: ChatRequest, result: ChatCompletionResult) -> float:
+        """Return the US dollars that a reply like another one would cost here; 0.0 if nobody knows."""
+        return bill(result, request, self.price_of(request.model), time.time()).cost or 0.0
 
     def models(self, turn: Turn, page: str | None = None) -> tuple[list[str], str | None]:
         """Return a page of the models that the server offers, and what the next one is asked by; None at the last."""
@@ -358,6 +363,7 @@ def _events(pieces: Iterator[bytes], start: bytes, reply: HttpStream) -> Iterato
         )
 
 
-_ANSWERING = re.compile("beta|version", re.IGNORECASE)
+_ANSWERING = frozenset({"anthropic-beta", "anthropic-version", "openai-beta"})
+"""Headers by which a server answers differently, in small letters. Source: the API references of Anthropic and OpenAI."""
 
 _LINE_OF_A_STREAM = re.compile(rb"\s*(\xef\xbb\xbf)?(:|data|event|id|retry)")

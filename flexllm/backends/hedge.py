@@ -283,8 +283,9 @@ class Hedging:
         assert race.second is not None
         if race.winner == "second":
             return Hedged(answer=race.answer, latency=race.latency, winner="second", requests=race.requests)
+        failed = race.failed  # before it is cut off, which is no failure of its own
         race.second.abort()
-        return Hedged(answer=answer, latency=latency, requests=race.requests, failed=race.failed)
+        return Hedged(answer=answer, latency=latency, requests=race.requests, failed=failed)
 
     # --- in the watcher
 

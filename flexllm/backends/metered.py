@@ -18,7 +18,7 @@ from ..errors import AllEndpointsFailed, FlexLLMError, RequestCancelled, Request
 from ..health import EndpointHealth
 from ..prices import ModelPrice, price_unknown
 from ..tokens import BYTES_PER_TOKEN
-from .base import Backend
+from .base import Leave, RepeatingBackend
 
 
 class MeteredBackend:
@@ -32,7 +32,7 @@ class MeteredBackend:
 
     def __init__(
         self,
-        below: Backend,
+        below: RepeatingBackend,
         trackers: Sequence[CostTracker],
         price_of: Callable[[str], ModelPrice | None],
         *,
@@ -61,7 +61,7 @@ class MeteredBackend:
         passage = _Passage(self, request)
         try:
             passage.enter(cancel)
-            result = self.below.complete(request, cancel)
+            result = self.below.complete(request, cancel, passage.leave())
             passage.answered(result)
         except BaseException as error:
             passage.broke_off(error, None)
@@ -79,7 +79,7 @@ class MeteredBackend:
         collector = ChunkCollector()
         try:
             passage.enter(cancel)
-            for piece in self.below.stream(request, cancel):
+            for piece in self.below.stream(request, cancel, passage.leave()):
                 if isinstance(piece, ChatCompletionResult):
                     passage.answered(piece)  # before it is handed on: who stops reading here has got his answer
                 else:
@@ -142,6 +142,18 @@ class _Passage:
             for budget, reservation in self._held:
                 budget.enter(reservation, cancel)
         self._is_sent = True
+
+    def leave(self) -> Leave | None:
+        """Return what is asked before the request is sent once more, None where there is nothing to heed."""
+        return self if self._held else None
+
+    def again(self, lost: float) -> bool:
+        """Return whether every budget has room for another attempt beside what the last was billed for nothing."""
+        return all(budget.extend(reservation, lost) for budget, reservation in self._held)
+
+    def beside(self) -> bool:
+        """Return whether every budget has room for a second request."""
+        return all(budget.extend(reservation) for budget, reservation in self._held)
 
     def answered(self, result: ChatCompletionResult) -> None:
         """Settle what an answer took, and count it."""

@@ -157,14 +157,18 @@ class StructuredBackend:
     def _repaired(
         self, request: ChatRequest, first: ChatCompletionResult, mismatch: SchemaMismatch, cancel: CancelToken | None
     ) -> ChatCompletionResult:
-        """Return what the model makes of its reply when shown what is wrong. The errors of that request are raised."""
+        """Return what the model makes of its reply when shown what is wrong.
+
+        The errors of that request are raised, unless it was not to be sent: then it is the mismatch.
+        """
         log.info("request %s is sent back for repair: %s", first.request_id, mismatch)
         try:
             second = self._below.complete(with_complaint(request, first, mismatch), cancel)
-        except BudgetExceededError as error:
-            raise self._told(mismatch, request, first) from error
+        except (BudgetExceededError, RequestCancelled) as error:  # the first reply came before it, and is paid for
+            raise self._told(mismatch, request, _with_failed(first, error)) from error
         except (RequestError, AllEndpointsFailed) as error:
             error.cost += first.cost or 0.0
+            error.attempts += first.attempts
             raise
         return self._settled(request, first, second, mismatch, "round of repair")
 
@@ -202,9 +206,7 @@ class StructuredBackend:
     def _try(self, request: ChatRequest, cancel: CancelToken | None) -> ChatCompletionResult | FlexLLMError:
         try:
             return self._below.complete(request, cancel)
-        except RequestCancelled:
-            raise
-        except _NO_ANSWER as error:
+        except _NO_ANSWER as error:  # a stop, too: the first reply came before it
             return error
 
     # --- errors
@@ -226,7 +228,7 @@ class StructuredBackend:
         raise self._told(error, request, result) from cause or error.__cause__
 
     def _told(self, error: Rejected, request: ChatRequest, result: ChatCompletionResult) -> Rejected:
-        error.endpoint = self._endpoint
+        error.endpoint = result.endpoint or self._endpoint
         error.model = request.model
         error.attempts = result.attempts
         error.request_id = result.request_id

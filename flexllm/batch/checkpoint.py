@@ -22,6 +22,7 @@ from .known import NOWHERE, Claim, KnownRows
 from .lines import (
     encode_line,
     is_answer,
+    is_failed,
     read_checked,
     read_key,
     read_source,
@@ -30,6 +31,7 @@ from .lines import (
 )
 from .options import CheckpointOptions
 from .output import LineReader, OutputFile, OutputView, append_beside
+from .spent import spent_line
 
 _decode = json.JSONDecoder().raw_decode
 
@@ -310,6 +312,9 @@ class Checkpoint:
         if limited:
             self._output.replace(self._first_rows_then_the_rest())
         elif not self._is_in_order():
+            spent = spent_line(self._superseded())
+            if spent is not None:
+                append_beside(self.aside_path, (spent,))
             put_aside = self._set_aside()
             if put_aside:
                 self._say(f"{put_aside} lines that this input does not ask for were kept in {self.aside_path.name}")
@@ -353,6 +358,17 @@ class Checkpoint:
             answer.pop(name, None)
             other_answer.pop(name, None)
         return answer == other_answer
+
+    def _superseded(self) -> Iterator[dict[str, Any]]:
+        """Yield the decoded lines of failed rows that were asked again, or that this input does not ask for."""
+        if self._lines == len(self._places):
+            return
+        placed = set(self._places)
+        offset = 0
+        for line in self._output.lines():
+            if offset * 2 not in placed and is_failed(line):
+                yield json.loads(line)
+            offset += len(line)
 
     def _set_aside(self) -> int:
         """Append what this input does not ask for, and is not there yet, to the file beside; return how many lines."""

@@ -5,9 +5,9 @@
      "source": "...", "check": "..."}
 
 `cost` is in US dollars, and is there where it is known. Behind these come, where there is such a thing, `attempts`,
-`reasoning_content`, `native_finish_reason` (where it is another word), `tool_calls` and, with them, `native`: what the
-provider demands back when the conversation goes on. A failed row has `"status": "error"`, `"output": null` and an `error`
-object, which has the `cost` of attempts that were billed all the same. `key` names what was asked: a digest of the
+`hedged`, `reasoning_content`, `native_finish_reason` (where it is another word), `tool_calls` and, with them, `native`:
+what the provider demands back when the conversation goes on. A failed row has `"status": "error"`, `"output": null` and an
+`error` object, which has the `cost` of attempts that were billed all the same. `key` names what was asked: a digest of the
 messages, one of model and parameters, and the occurrence number among equal rows. `source` names the input line. `check`
 is the CRC-32 of the bytes before it: a line that bears it out needs no decoding when a run is resumed, which halves the
 time; one that does not (somebody edited it, or the disk lied) is decoded and taken for what it is.
@@ -73,7 +73,7 @@ def read_checked(line: bytes) -> tuple[bool, int, int, int, int | None] | None:
     if matched is None:
         return None
     digest, settings, occurrence, source = matched.groups()
-    success = body.find(_FAILED, 0, 64) < 0
+    success = not is_failed(body)
     return success, int(digest, 16), int(settings, 16), int(occurrence), int(source, 16) if source else None
 
 
@@ -81,6 +81,11 @@ def is_answer(row: Mapping[str, Any]) -> bool:
     """Return whether a decoded line holds an answer. Raises KeyError if it is no line of an output file."""
     output, status = row["output"], row.get("status")
     return status == "success" or status == "cached" or (status is None and output is not None)
+
+
+def is_failed(line: bytes) -> bool:
+    """Return whether a line of our own making holds an error."""
+    return line.find(_FAILED, 0, 64) >= 0
 
 
 def write_line(item: BatchItem, save_input: bool | str, save_raw: bool) -> bytes:
@@ -119,6 +124,8 @@ def _add_result(row: dict[str, Any], result: ChatCompletionResult, save_raw: boo
         row["cost"] = round(result.cost, 12)
     if result.attempts != 1:
         row["attempts"] = result.attempts
+    if result.hedged:
+        row["hedged"] = result.hedged
     if result.reasoning_content is not None:
         row["reasoning_content"] = result.reasoning_content
     if result.native_finish_reason not in (None, result.finish_reason):
@@ -179,6 +186,7 @@ def read_item(row: Mapping[str, Any], index: int) -> BatchResultItem:
         cached=row.get("status") == "cached",
         body=json.dumps(row["raw"]).encode() if row.get("raw") is not None else None,
         attempts=row.get("attempts", 1),
+        hedged=row.get("hedged", 0),
         cost=row.get("cost"),
         native_finish_reason=row.get("native_finish_reason") or row.get("finish_reason"),
         native=row.get("native"),

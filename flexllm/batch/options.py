@@ -38,7 +38,7 @@ class CheckpointOptions:
             raise ConfigError(f"on_change={self.on_change!r} is not known; there are: {', '.join(ON_CHANGE)}")
         if self.save_input not in SAVE_INPUT:
             raise ConfigError(f"save_input={self.save_input!r} must be True, 'last' or False")
-        if not (isinstance(self.flush_interval, (int, float)) and self.flush_interval >= 0):
+        if not (_is_number(self.flush_interval) and self.flush_interval >= 0):
             raise ConfigError(f"flush_interval={self.flush_interval!r} must be a number of seconds, 0 or more")
 
 
@@ -79,13 +79,13 @@ class BatchOptions:
     def __post_init__(self) -> None:
         for name in ("limit", "sample"):
             count = getattr(self, name)
-            if count is not None and (not isinstance(count, int) or count < 1):
+            if count is not None and (type(count) is not int or count < 1):
                 raise ConfigError(f"{name}={count!r} must be a whole number of at least 1")
         if self.order not in ORDERS:
             raise ConfigError(f"order={self.order!r} is not known; there are: {', '.join(ORDERS)}")
         if self.share is not None and not isinstance(self.share, bool):
             raise ConfigError(f"share={self.share!r} must be True, False or None")
-        if not (isinstance(self.grace, (int, float)) and self.grace >= 0):
+        if not (_is_number(self.grace) and self.grace >= 0):
             raise ConfigError(f"grace={self.grace!r} must be a number of seconds, 0 or more")
         if self.max_time is not None and not (_is_number(self.max_time) and self.max_time > 0):
             raise ConfigError(f"max_time={self.max_time!r} must be a number of seconds above 0, or None for no limit")

@@ -320,7 +320,8 @@ def describe_cost(cost: float | None, unpriced: int) -> str:
     """
     if cost is None:
         return f"{SIGN} price unknown" if unpriced else ""
-    return f"{SIGN} {dollars(cost)}{f' and {unpriced:,} rows of unknown price' if unpriced else ''}"
+    unknown = f" and {unpriced:,} {'row' if unpriced == 1 else 'rows'} of unknown price" if unpriced else ""
+    return f"{SIGN} {dollars(cost)}{unknown}"
 
 
 def describe_endpoints(endpoints: Sequence[EndpointHealth]) -> str:

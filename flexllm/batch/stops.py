@@ -58,8 +58,12 @@ class Verdict:
     def as_error(self, tally: Tally, output: Path | None) -> BatchStopped:
         """Return what the caller is told at the end of the run: what happened, how far it got, how to go on."""
         of = "" if tally.total is None else f" of {tally.total:,}"
-        mend = "" if self.error is None or self.reason == "budget" else "once that is mended, "
-        go_on = f"; {mend}run the same again: only rows without an answer in {output} are asked" if output else ""
+        go_on = ""
+        if output is not None and self.reason == "budget":  # whose error says how
+            go_on = f"; then only rows without an answer in {output} are asked"
+        elif output is not None:
+            mend = "" if self.error is None else "once that is mended, "
+            go_on = f"; {mend}run the same again: only rows without an answer in {output} are asked"
         return BatchStopped(
             f"stopped with {tally.success:,}{of} rows answered: {self.why}{go_on}", reason=self.reason, error=self.error
         )

@@ -11,7 +11,7 @@ from typing import Any
 from ..chat import ChatCompletionResult, ChatRequest
 from ..digest import digest_messages
 from ..errors import CheckpointError, FlexLLMError, InputError, RequestCancelled
-from ..tokens import estimate_prompt_tokens, max_tokens_of
+from ..tokens import estimate_prompt_tokens, max_tokens_of, replies_of
 from .checkpoint import Checkpoint
 from .items import BatchItem, Outcome, RowSource
 from .lines import read_key
@@ -144,7 +144,5 @@ _NOT_ASKED = RequestCancelled("not asked: this is a forecast")
 
 def _most_tokens(params: Mapping[str, Any]) -> int | None:
     """Return the most tokens that all answers to a request may have together; None if nothing says it."""
-    most, answers = max_tokens_of(params), params.get("n")
-    if most is not None and isinstance(answers, int) and answers > 1:
-        return most * answers
-    return most
+    most = max_tokens_of(params)
+    return None if most is None else most * replies_of(params)

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..backends import PoolOptions, highest_price
+from ..backends import PoolOptions, model_prices
 from ..batch.forecast import make_forecast
 from ..batch.items import RowSource
 from ..batch.job import BatchJob
@@ -32,8 +31,8 @@ from .base import BaseClient
 from .spending import run_tracker
 
 
-class Ways(NamedTuple):
-    """How a batch is asked, besides its options.
+class BatchCall(NamedTuple):
+    """How one batch is asked, besides its options.
 
     Attributes:
         budget: For the job and the earlier runs of its output file; None is not limited.
@@ -48,25 +47,31 @@ class Ways(NamedTuple):
     model: str | None = None
 
 
-USUAL = Ways()
+USUAL_CALL = BatchCall()
 
 
 class BatchClient(BaseClient):
     """A client with jobs."""
 
     def forecast_batch_sync(
-        self, messages_list: Iterable[Messages], output_file: str | os.PathLike[str] | None = None, **options: Any
+        self,
+        messages_list: Iterable[Messages],
+        output_file: str | os.PathLike[str] | None = None,
+        output_jsonl: str | os.PathLike[str] | None = None,
+        **options: Any,
     ) -> Forecast:
-        """Return what `chat_completions_batch_sync` with these arguments will take: rows to buy, tokens, dollars, time.
+        """Return what `chat_completions_batch_sync` with the same arguments will take: rows to buy, tokens, dollars, time.
 
         Nothing is sent, written or locked; the input is read to its end. `print` shows it to people.
 
         Raises:
             PriceUnknown: `max_cost` is given, and nobody knows what the model costs.
-            As `chat_completions_batch_sync`, for what is wrong with the arguments.
+            ValueError: An option is wrong, or a list beside the conversations has another length.
         """
-        rows, batch_options, ways = self._sorted(messages_list, output_file, False, options)
-        return self.batch_forecast(rows, batch_options, ways)
+        for name in _OF_RESULTS:
+            options.pop(name, None)
+        rows, batch_options, call = self._sorted(messages_list, output_file or output_jsonl, False, options)
+        return self.batch_forecast(rows, batch_options, call)
 
     def _start(
         self,
@@ -77,8 +82,8 @@ class BatchClient(BaseClient):
         options: dict[str, Any],
     ) -> tuple[ListRows, BatchJob]:
         """Return the rows and the job that arguments mean. No file is touched before all is checked."""
-        rows, batch_options, ways = self._sorted(messages_list, output, show_progress, options)
-        return rows, self.batch_job(batch_options, cancel, ways)
+        rows, batch_options, call = self._sorted(messages_list, output, show_progress, options)
+        return rows, self.batch_job(batch_options, cancel, call)
 
     def _sorted(
         self,
@@ -86,7 +91,7 @@ class BatchClient(BaseClient):
         output: str | os.PathLike[str] | None,
         show_progress: bool,
         options: dict[str, Any],
-    ) -> tuple[ListRows, BatchOptions, Ways]:
+    ) -> tuple[ListRows, BatchOptions, BatchCall]:
         """Sort arguments into rows and options; what is left are parameters of the requests."""
         metadata_list, params_list = options.pop("metadata_list", None), options.pop("params_list", None)
         cost = options.pop("track_cost", False)
@@ -108,31 +113,31 @@ class BatchClient(BaseClient):
             progress=ProgressOptions(show=show_progress, tokens=cost, cost=cost),
             **limits,
         )
-        return rows, batch_options, Ways(budget, distribute, skip_cache, model)
+        return rows, batch_options, BatchCall(budget, distribute, skip_cache, model)
 
-    def batch_job(self, options: BatchOptions, cancel: CancelToken, ways: Ways = USUAL) -> BatchJob:
+    def batch_job(self, options: BatchOptions, cancel: CancelToken, call: BatchCall = USUAL_CALL) -> BatchJob:
         """Return a job that asks this client's endpoints; its output file, if it has one, is open and locked.
 
         Raises:
             PriceUnknown: There is a budget in dollars, and nobody knows what the model costs.
         """
         workers = self._workers()
-        attempts = self._attempts if ways.distribute else self._build_attempts(distribute=False)
+        attempts = self._attempts if call.distribute else self._build_attempts(distribute=False)
         limit = None
-        if ways.budget is not None:
-            model = ways.model or self.model or ""
-            limit = run_tracker(ways.budget, options.output, partial(highest_price, attempts), model)
+        if call.budget is not None:
+            model = call.model or self.model or ""
+            limit = run_tracker(call.budget, options.output, attempts, model)
         backend = self._uncached
         if limit is not None:
             backend = self._stack(attempts, limit)
-        elif not ways.distribute:
+        elif not call.distribute:
             backend = self._stack(attempts)
         engine = ThreadEngine(backend, workers=workers, cancel=cancel, grace=options.grace)
-        reuse = self._reuse(options, None if ways.skip_cache else self._cache, cancel)
+        reuse = self._reuse(options, None if call.skip_cache else self._cache, cancel)
         return BatchJob(engine, options, cancel, workers=workers, health=self._backend.health, reuse=reuse)
 
     def batch_forecast(
-        self, rows: RowSource, options: BatchOptions, ways: Ways = USUAL, *, sampled: int = 0
+        self, rows: RowSource, options: BatchOptions, call: BatchCall = USUAL_CALL, *, sampled: int = 0
     ) -> Forecast:
         """Return what a job with the same rows and options would take. Nothing is sent, written or locked.
 
@@ -142,14 +147,20 @@ class BatchClient(BaseClient):
         Raises:
             PriceUnknown: There is a budget in dollars, and nobody knows what the model costs.
         """
-        models = [one.model or ways.model or self.model or "" for one in self._endpoints]
-        prices = [one.price_of(model) for one, model in zip(self._endpoints, models, strict=True)]
-        if ways.budget is not None and ways.budget.budget_limit is not None and None in prices:
-            raise price_unknown(models[prices.index(None)])
-        cache = None if ways.skip_cache or self._cache is None or not self._cache.exists else self._cache
+        prices = model_prices(self._attempts, call.model or self.model or "")
+        if call.budget is not None and call.budget.budget_limit is not None:
+            for name, price in prices:
+                if price is None:
+                    raise price_unknown(name)
+        cache = None if call.skip_cache or self._cache is None or not self._cache.exists else self._cache
         pace = pace_of([one.gate.limit for one in self._endpoints], self._workers(), self._pool)
         return make_forecast(
-            rows, options, reuse=self._reuse(options, cache, None), prices=prices, pace=pace, sampled=sampled
+            rows,
+            options,
+            reuse=self._reuse(options, cache, None),
+            prices=[price for _, price in prices],
+            pace=pace,
+            sampled=sampled,
         )
 
     def _reuse(self, options: BatchOptions, cache: ResponseCache | None, cancel: CancelToken | None) -> Reuse:
@@ -182,13 +193,16 @@ def _together(rates: Sequence[float | None]) -> float | None:
     return sum(known) if len(known) == len(rates) else None
 
 
+_OF_RESULTS = ("show_progress", "return_summary", "return_cost_report", "return_usage")
+"""Arguments of a batch that change what it shows and returns, and not what it takes."""
+
 _RUN_OPTIONS = ("grace", "max_time", "fail_over", "share", "order")
 _CHECKPOINT_OPTIONS = ("flush_interval", "retry_failed", "on_change", "save_input", "save_raw")
 
 
 def jsonl_path(name: str | os.PathLike[str]) -> Path:
     """Return an output file's path. Raises ConfigError (a ValueError) if it does not end in .jsonl."""
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))  # not Path.expanduser, which raises where there is no such home
     if path.suffix != ".jsonl":
         raise ConfigError(f"output_file={str(name)!r} must end in .jsonl: one JSON object is written a line")
     return path

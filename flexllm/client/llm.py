@@ -116,6 +116,7 @@ class LLMClient(BatchClient):
             RequestError: Every attempt failed; its class says how. SchemaMismatch: the reply is not what
                 `response_format` asks for.
             InputError: The messages or parameters cannot be sent to this provider.
+            BudgetExceededError: The budget of `cost_tracker` has no room for the request; it was not sent.
         """
         if thinking is not None:
             params["thinking"] = thinking
@@ -207,13 +208,13 @@ class LLMClient(BatchClient):
             save_input: What of the messages a line keeps: True, "last" or False.
             options: `model`; `skip_cache`; `share` (True: equal rows are asked once, and all get the answer; None, the
                 default: those with a temperature of 0); `order` ("prefix": rows that begin alike after one another, so
-                that the provider's own cache of prompts serves them); `max_cost` (US dollars), `max_requests` and
-                `max_total_tokens`, at which the run stops, for all runs of the output file together; `max_time` (seconds
-                for the run; then nothing new is asked); `fail_over` (the share of failed rows at which the run stops,
-                from 20 rows on); `grace` (seconds that requests under way may take to finish then, and after Ctrl-C or
-                SIGTERM, 10); `distribute` (of a pool: rows go where there is room, True; False keeps to `load_balance`
-                for each row); of the output file `save_raw`, `retry_failed` and `on_change` ("rerun", "keep", "fail").
-                All others are parameters of the request, as in `chat_completions_sync`.
+                that the provider's own cache of prompts serves them; the whole input is read first); `max_cost` (US
+                dollars), `max_requests` and `max_total_tokens`, at which the run stops, for all runs of the output file
+                together; `max_time` (seconds for the run; then nothing new is asked); `fail_over` (the share of failed
+                rows at which the run stops, from 20 rows on); `grace` (seconds that requests under way may take to finish
+                then, and after Ctrl-C or SIGTERM, 10); `distribute` (of a pool: rows go where there is room, True; False
+                keeps to `load_balance` for each row); of the output file `save_raw`, `retry_failed` and `on_change`
+                ("rerun", "keep", "fail"). All others are parameters of the request, as in `chat_completions_sync`.
 
         The run stops by itself at errors that every further row would meet (a wrong key or URL, an unknown model, an
         account without credit), after a few of them. What was answered is kept; `summary["stopped"]` says why, and the
@@ -225,6 +226,7 @@ class LLMClient(BatchClient):
         Raises:
             ValueError: An option is wrong, or `metadata_list` or `params_list` has another length.
             CheckpointError: The output file cannot be used.
+            PriceUnknown: There is a budget in dollars, and nobody knows what the model costs.
             KeyboardInterrupt: After Ctrl-C, once everything answered is in the file.
         """
         cancel = self._cancel()
@@ -267,7 +269,8 @@ class LLMClient(BatchClient):
 
         Arguments are those of `chat_completions_batch_sync` that do not change its result. The input is read on a thread
         of its own, a small multiple of `concurrency_limit` ahead of what has been taken here. Leaving the loop stops the
-        rest; with an output file, what is under way is finished and written first.
+        rest; with an output file, what is under way is finished and written first. Where equal rows are shared, and there
+        is neither file nor cache, about half a kilobyte is kept for each distinct row.
 
         Raises:
             BatchStopped: At the end, if the run stopped by itself because rows failed. At `max_time`, or when the budget

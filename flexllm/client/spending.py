@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..backends import Endpoint
-from ..batch.spent import spent_in
+from ..backends import Attempts, Endpoint, model_prices
+from ..batch.spent import earlier_runs
 from ..cache.key import KeyScope
 from ..cache.options import ResponseCacheConfig
 from ..cache.store import ResponseCache
 from ..cost.options import CostTrackerConfig
 from ..cost.tracker import CostTracker
 from ..errors import ConfigError
-from ..prices import ModelPrice, PriceLike, PriceOptions, parse_price
+from ..prices import PriceLike, PriceOptions, parse_price
 
 CacheLike = ResponseCacheConfig | ResponseCache | bool | None
-
-PriceOf = Callable[[str], ModelPrice | None]
 
 
 def as_cache(given: CacheLike) -> tuple[ResponseCache | None, bool]:
@@ -38,7 +36,7 @@ def as_cache(given: CacheLike) -> tuple[ResponseCache | None, bool]:
 
 
 def as_tracker(
-    given: CostTrackerConfig | CostTracker | None, price_of: PriceOf, model: str | None
+    given: CostTrackerConfig | CostTracker | None, attempts: Attempts, model: str | None
 ) -> CostTracker | None:
     """Return what counts and limits the cost of all that a client asks; None if nobody does.
 
@@ -53,12 +51,13 @@ def as_tracker(
         raise ConfigError(f"cost_tracker must be made by CostTrackerConfig, not of type {type(given).__name__}")
     if not given.enabled:
         return None
-    if model:
-        given.check_price(model, price_of(model))
+    _check_prices(given, attempts, model)
     return given
 
 
-def run_tracker(limits: CostTrackerConfig, output: Path | None, price_of: PriceOf, model: str) -> CostTracker | None:
+def run_tracker(
+    limits: CostTrackerConfig, output: Path | None, attempts: Attempts, model: str | None
+) -> CostTracker | None:
     """Return what limits the cost of one batch; None if nothing does. What earlier runs spent on its output file counts.
 
     Raises:
@@ -66,10 +65,18 @@ def run_tracker(limits: CostTrackerConfig, output: Path | None, price_of: PriceO
     """
     if not limits.is_limited:
         return None
-    tracker = CostTracker(limits)
-    if model:
-        tracker.check_price(model, price_of(model))
-    return tracker if output is None else CostTracker(limits, spent=spent_in(output))
+    _check_prices(CostTracker(limits), attempts, model)  # before the file is read, which may take a while
+    if output is None:
+        return CostTracker(limits)
+    earlier = earlier_runs(output)
+    return CostTracker(limits, spent=earlier.spent, outputs=earlier.outputs)
+
+
+def _check_prices(tracker: CostTracker, attempts: Attempts, model: str | None) -> None:
+    if tracker.limits_dollars:
+        for name, price in model_prices(attempts, model or ""):
+            if name:
+                tracker.check_price(name, price)
 
 
 def price_options(price: PriceLike | None, prices: Mapping[str, PriceLike] | None) -> PriceOptions:

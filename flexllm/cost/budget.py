@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import threading
 from collections import defaultdict, deque
+from collections.abc import Iterable
 
 from ..cancel import CancelToken
 from ..errors import BudgetExceededError, RequestCancelled
 from ..fork import forget_in_child
 from ..limits.line import Turn
-from .demand import Demand, Outlook
+from .demand import Demand, Expectation
 from .options import Limits
 from .spend import Spend
 
@@ -55,13 +56,21 @@ class Budget:
     Args:
         limits: What may not be exceeded.
         spent: What counts already, such as what earlier runs took.
+        outputs: Tokens of earlier replies, from which the length of the next is told.
     """
 
-    def __init__(self, limits: Limits, *, spent: Spend = Spend()) -> None:  # noqa: B008 - it is a value
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        spent: Spend = Spend(),  # noqa: B008 - it is a value
+        outputs: Iterable[int] = (),
+    ) -> None:
         self.limits = limits
         self._slack = SLACK * max(1.0, limits.dollars or 0.0)
         self._dollars, self._requests, self._tokens = spent
-        self._outlook = Outlook()
+        self._expectation = Expectation()
+        self._expectation.learn(outputs)
         self._was_refused = False
         self._after_fork_in_child()
         forget_in_child(self)
@@ -73,10 +82,9 @@ class Budget:
         self._life = object()
         self._line: deque[Reservation] = deque()
         self._in_flight = 0
-        self._of_thread: defaultdict[threading.Thread | None, int] = defaultdict(
-            int
-        )  # how many of these each thread has
+        self._of_thread: defaultdict[threading.Thread | None, int] = defaultdict(int)  # of these
         self._waiting: dict[threading.Thread | None, None] = {}  # the threads in line
+        self._again = 0  # requests that may be sent besides the first of each in flight
         self._held_dollars, self._held_tokens = 0.0, 0
         self._is_looking = self._has_changed = False
 
@@ -90,7 +98,7 @@ class Budget:
     def reserved(self) -> Spend:
         """What is reserved for requests under way."""
         with self._lock:
-            return Spend(self._held_dollars, self._in_flight, self._held_tokens)
+            return self._held()
 
     @property
     def waiting(self) -> int:
@@ -136,6 +144,30 @@ class Budget:
                 self._abandon(reservation)
                 raise
             raise
+
+    def extend(self, reservation: Reservation, lost: float | None = None) -> bool:
+        """Reserve for a request to be sent once more, if there is room for it at once. Return whether there was.
+
+        Nobody waits here: whoever did would hold what others wait for.
+
+        Args:
+            lost: US dollars that its last attempt was billed for nothing, as far as that is known. None: it may be billed
+                as much again.
+        """
+        with self._lock:
+            if not reservation.is_held or reservation.mark is not self._life:
+                return False
+            more = self._expectation.expect(reservation.demand) if lost is None else Spend(lost, 1, 0)
+            if not self._has_room_for(more):
+                return False
+            total = reservation.amount.plus(more)
+            dollars, requests, tokens = more
+            # No call among these, as in `_settle`.
+            reservation.amount = total
+            self._again += requests
+            self._held_dollars += dollars
+            self._held_tokens += tokens
+            return True
 
     def settle(
         self, reservation: Reservation, actual: Spend, *, output: int | None = None, prompt: int | None = None
@@ -200,10 +232,11 @@ class Budget:
         with self._lock:
             if reservation.is_held and reservation.mark is self._life:
                 dollars, requests, tokens = actual
-                held, _, held_tokens = reservation.amount
+                held, held_requests, held_tokens = reservation.amount
                 # No call among these, hence neither Ctrl-C nor the garbage collector.
                 reservation.is_held = False
                 self._in_flight -= 1
+                self._again -= held_requests - 1
                 self._of_thread[reservation.thread] -= 1
                 if not self._of_thread[reservation.thread]:
                     del self._of_thread[reservation.thread]
@@ -213,7 +246,7 @@ class Budget:
                 self._requests += requests
                 self._tokens += tokens
                 if output is not None:
-                    self._outlook.seen(reservation.demand, output, prompt)
+                    self._expectation.seen(reservation.demand, output, prompt)
             self._look()
 
     # --- under the lock
@@ -237,7 +270,7 @@ class Budget:
         if not first.is_decided:  # else Ctrl-C came before it was woken and taken out, perhaps
             # As it is before the rest is looked at: what is settled meanwhile makes it look again.
             nobody_settles = self._of_thread.keys() <= self._waiting.keys()
-            amount = self._outlook.expect(first.demand)
+            amount = self._expectation.expect(first.demand)
             if self._has_room_for(amount) or (nobody_settles and self._may_scout(first.demand)):
                 self._admit(first, amount)
             elif nobody_settles:
@@ -271,22 +304,25 @@ class Budget:
 
     def _may_scout(self, demand: Demand) -> bool:
         """Return whether a request may go alone to find out how long replies are: only its prompt is known to fit."""
-        is_guess = demand.most is None and not self._outlook.has_seen
-        return is_guess and self._has_room_for(self._outlook.least(demand))
+        is_guess = demand.most is None and not self._expectation.has_seen
+        return is_guess and self._has_room_for(self._expectation.least(demand))
 
     def _has_room_for(self, amount: Spend, beside: Spend | None = None) -> bool:
         """Return whether an amount fits beside what is spent and, unless something else is given, reserved."""
         limits = self.limits
-        dollars, requests, tokens = beside or (self._held_dollars, self._in_flight, self._held_tokens)
+        dollars, requests, tokens = beside or self._held()
         return (
             (limits.dollars is None or self._dollars + dollars + amount.dollars <= limits.dollars + self._slack)
             and (limits.requests is None or self._requests + requests + amount.requests <= limits.requests)
             and (limits.tokens is None or self._tokens + tokens + amount.tokens <= limits.tokens)
         )
 
+    def _held(self) -> Spend:
+        return Spend(self._held_dollars, self._in_flight + self._again, self._held_tokens)
+
     def _refusal(self, amount: Spend) -> str:
         spent = Spend(self._dollars, self._requests, self._tokens)
-        return explain(self.limits, spent, amount, Spend(self._held_dollars, self._in_flight, self._held_tokens))
+        return explain(self.limits, spent, amount, self._held())
 
     def _error(self, refusal: str) -> BudgetExceededError:
         return BudgetExceededError(refusal, current_cost=self._dollars, budget_limit=self.limits.dollars or 0.0)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ..chat import ChatRequest
 from ..prices.values import Price
-from ..tokens import PromptEstimate, estimate_prompt_tokens, max_tokens_of
+from ..tokens import PromptEstimate, estimate_prompt_tokens, max_tokens_of, replies_of
 from .spend import Spend
 from .tiers import asked_tier, factor_of
 
@@ -60,12 +60,12 @@ class Demands:
         if params is not request.params or whose != provider:  # else those of the row before, as in most batches
             params = request.params
             factor, _ = factor_of(params, provider, asked_tier(request))
-            most, replies = max_tokens_of(params), _replies(params)
+            most, replies = max_tokens_of(params), replies_of(params)
             self._settings = params, provider, most, factor, replies
         return Demand(estimate_prompt_tokens(request), most, price, factor, replies)
 
 
-class Outlook:
+class Expectation:
     """Learns from replies what the next requests will take. Not locked: whoever shares it has a lock.
 
     Attributes:
@@ -100,6 +100,13 @@ class Outlook:
             self.has_seen = True
         if prompt is not None:
             self._prompts.seen(demand.prompt, prompt)
+
+    def learn(self, outputs: Iterable[int]) -> None:
+        """Take in how many tokens replies of earlier runs had, one answer each."""
+        for output in outputs:
+            if output > 0:
+                self._outputs.seen(output)
+                self.has_seen = True
 
     def _spend(self, demand: Demand, output: int) -> Spend:
         prompt = math.ceil(demand.prompt * self._prompts.ratio)
@@ -138,13 +145,3 @@ class HighMark:
         insort(self._sorted, value)
         if len(self._latest) > self._window:
             del self._sorted[bisect_left(self._sorted, self._latest.popleft())]
-
-
-def _replies(params: Mapping[str, Any]) -> int:
-    """Return how many answers a request asks for, in OpenAI's word or in Gemini's."""
-    wanted = params.get("n")
-    for around in ("generationConfig", "generation_config"):
-        config = params.get(around)
-        if isinstance(config, Mapping):
-            wanted = config.get("candidateCount", config.get("candidate_count", wanted))
-    return wanted if isinstance(wanted, int) and not isinstance(wanted, bool) and wanted > 1 else 1

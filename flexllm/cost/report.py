@@ -33,16 +33,17 @@ class CostReport:
 
     Attributes:
         total_cost: US dollars of all that was billed, attempts that failed included; 0.0 as long as no price is known.
-        total_input_tokens, total_output_tokens: Bought ones: those of answers from the response cache are not in it.
-        request_count: Requests that a server answered; those from the response cache are not in it.
+        total_input_tokens, total_output_tokens: Bought ones: those of `cached_requests` are not in it.
+        request_count: Requests that a server answered; `cached_requests` are not in it.
         model: The model that was asked, "" for several.
-        cached_requests: Answered from the response cache, for nothing.
+        cached_requests: Answered for nothing: from the response cache, or with the answer of an equal row.
         failed_requests: Not answered.
         unpriced_requests: Of `request_count` those whose price is not known; they are not in `total_cost`.
         estimated_cost: The part of `total_cost` that no usage bears out: attempts that broke off, replies without usage.
         cached_tokens, cache_write_tokens: Of the input those that the provider had in its own cache, or put there.
         reasoning_tokens: Of the output.
-        by_model, by_endpoint: The shares, by the model that was asked and by base URL.
+        by_model, by_endpoint: The shares, by the model that was asked and by base URL: that of the endpoint which gave the
+            last reply has all that its row took. What rows took that no endpoint of a pool answered is in no share.
         price_date: The day, as YYYY-MM-DD, that the table of prices is of; "" if unknown.
     """
 
@@ -156,7 +157,7 @@ class CostReport:
         if self.cached_requests:
             rows = self.cached_requests + self.request_count + self.failed_requests
             share = f"{self.cached_requests / rows:.0%}"
-            yield f"{self.cached_requests:,} of {rows:,} rows ({share}) answered from the response cache, for nothing"
+            yield f"{self.cached_requests:,} of {rows:,} rows ({share}) answered for nothing, by the cache or an equal row"
         if self.failed_requests:
             yield f"{self.failed_requests:,} failed"
         if self.price_date and self.is_priced:

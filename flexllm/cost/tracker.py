@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..chat import ChatCompletionResult, Usage
@@ -30,6 +30,7 @@ class CostTracker:
     Args:
         config: What is counted and limited; None counts, and limits nothing.
         spent: What earlier runs took: it counts for the limits and the warning, and not in the report.
+        outputs: Tokens of their replies: what a request is expected to take that names no limit.
         prices: Finds the price of a model for `record`; None of it where it is unknown. Clients know prices of their own.
 
     Attributes:
@@ -41,6 +42,7 @@ class CostTracker:
         config: CostTrackerConfig | None = None,
         *,
         spent: Spend = Spend(),  # noqa: B008 - it is a value
+        outputs: Iterable[int] = (),
         prices: Callable[[str], ModelPrice | None] = price_of,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -49,7 +51,7 @@ class CostTracker:
         if not isinstance(config, CostTrackerConfig):
             raise ConfigError(f"config must be a CostTrackerConfig, not of type {type(config).__name__}")
         self.config = config
-        self.budget = Budget(config.limits, spent=spent) if config.is_limited else None
+        self.budget = Budget(config.limits, spent=spent, outputs=outputs) if config.is_limited else None
         self._before = spent.dollars
         self._prices = prices
         self._clock = clock

@@ -2,7 +2,7 @@
 
 from .rows import PriceList, PriceRow
 from .table import PriceTable, default_table, load_table, price_of, price_unknown
-from .values import ModelPrice, Price, PriceLike, PriceOptions, Tier, parse_price
+from .values import ModelPrice, Price, PriceLike, PriceOptions, Tier, dearest, parse_price
 
 __all__ = [
     "ModelPrice",
@@ -13,6 +13,7 @@ __all__ = [
     "PriceRow",
     "PriceTable",
     "Tier",
+    "dearest",
     "default_table",
     "load_table",
     "parse_price",

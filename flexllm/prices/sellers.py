@@ -2,8 +2,8 @@
 
 A maker's own server sells at the maker's price. Servers that sell other people's open models (Groq, Together, OpenRouter)
 have prices of their own, which hold there alone. A server that nobody here knows is taken for a gateway: what it passes on
-costs what the maker asks, and an open model whose maker sells none has no price. At servers that are known to have prices
-of their own, which no list here holds, everything is unknown.
+costs what the maker asks, which is not sure of a model that others can run too; and an open model whose maker sells none
+has no price. At servers that are known to have prices of their own, which no list here holds, everything is unknown.
 
 Sources: the providers' documentation of their base URLs and prices.
 """
@@ -21,7 +21,7 @@ HOSTING = frozenset({"groq", "together", OPENROUTER})
 ALONE = frozenset({"anthropic", "cohere", "google", "openai", "perplexity", "xai"})
 """Sell their models at one price, wherever these are bought: nobody else can run them."""
 
-_OPEN_MODELS = ("gpt-oss", "gemma")
+_OPEN_MODELS = ("gpt-oss", "gemma", "command-")
 """How the names of models begin that those in `ALONE` gave away."""
 
 
@@ -31,11 +31,17 @@ class Offer(NamedTuple):
     Attributes:
         providers: Those; or, with `others`, all but those, unless the model's own name says that it is theirs.
         is_certain: The prices are those of this very place, not of the same provider in another country, say.
+        is_passed_on: They are the makers', at a server that may run models by itself.
     """
 
     providers: frozenset[str]
     others: bool = False
     is_certain: bool = True
+    is_passed_on: bool = False
+
+    def is_sure(self, provider: str, model: str) -> bool:
+        """Return whether a provider's price is what this model costs here."""
+        return self.is_certain and (not self.is_passed_on or sells_alone(provider, model))
 
     def holds(self, provider: str, named: str | None) -> bool:
         """Return whether a provider's price holds, for a model whose name says that it is `named`'s."""
@@ -44,8 +50,8 @@ class Offer(NamedTuple):
         return provider not in self.providers or provider == named
 
 
-_GATEWAY = (Offer(HOSTING, others=True),)
-_ANYWHERE = (*_GATEWAY, Offer(HOSTING - {OPENROUTER}), Offer(frozenset({OPENROUTER})))
+_GATEWAY = (Offer(HOSTING, others=True, is_passed_on=True),)
+_ANYWHERE = (Offer(HOSTING, others=True), Offer(HOSTING - {OPENROUTER}), Offer(frozenset({OPENROUTER})))
 
 
 def _own(*providers: str) -> tuple[Offer, ...]:

@@ -84,7 +84,8 @@ class PriceTable:
                     if vendor in (None, row.provider) and offer.holds(row.provider, vendor)
                 ]
                 if rows:
-                    return tuple([row for row in rows if row.model == model] or rows), offer.is_certain
+                    is_sure = all(offer.is_sure(row.provider, row.model) for row in rows)
+                    return tuple([row for row in rows if row.model == model] or rows), is_sure
         return (), True
 
 

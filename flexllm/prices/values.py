@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -113,6 +113,43 @@ class ModelPrice:
             return False
         hour = unix_time % _DAY / 3600
         return any(start <= hour < end for start, end in self.peak_hours)
+
+
+def dearest(prices: Sequence[ModelPrice]) -> ModelPrice:
+    """Return the most that a model may cost where any of several prices may hold: for each kind of token the highest.
+
+    Where they differ it is that of all their times together, too.
+    """
+    first = prices[0]
+    if all(price == first for price in prices):
+        return first
+    every = [
+        one for price in prices for one in (price.price, price.off_peak, *(new for _, new in price.changes)) if one
+    ]
+    highest = {
+        name: max(_or_input(one, name) for one in every) for name in ("input", "output", "cached_input", "cache_write")
+    }
+    bounds = sorted({tier.above for one in every for tier in one.tiers})
+    tiers = tuple(
+        Tier(
+            above=above,
+            input=max(one.for_prompt(above + 1).input for one in every),
+            output=max(one.for_prompt(above + 1).output for one in every),
+        )
+        for above in bounds
+    )
+    return ModelPrice(
+        model=first.model,
+        provider=first.provider if all(price.provider == first.provider for price in prices) else "",
+        price=Price(**highest, request=max(one.request for one in every), tiers=tiers),
+        date=first.date,
+        uncertain=any(price.uncertain for price in prices),
+    )
+
+
+def _or_input(price: Price, name: str) -> float:
+    value: float | None = getattr(price, name)
+    return price.input if value is None else value
 
 
 PriceLike = Price | str | Mapping[str, Any]

@@ -18,6 +18,7 @@ from .estimate import (
     PromptEstimate,
     estimate_prompt_tokens,
     max_tokens_of,
+    replies_of,
 )
 from .learned import Corrections, TokenCount, corrections, total
 
@@ -45,5 +46,6 @@ __all__ = [
     "count_tokens",
     "estimate_prompt_tokens",
     "max_tokens_of",
+    "replies_of",
     "total",
 ]

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 DEFAULT_MODEL = "gpt-4o"
 """Whose tokens are counted where no model is named."""
 
-FRAME_TOKENS = 3
+CHAT_MARKS = 3
 """Around each message of OpenAI's models since 2023, besides its role and its name, which takes one more; and as many at
 the end, where the reply begins. Source: OpenAI's cookbook on counting tokens."""
 
@@ -107,7 +107,7 @@ def _count_conversation(messages: list[Message], model: str, tokenizer: Tokenize
     if tokenizer is None:
         estimated = estimate_prompt_tokens(ChatRequest(messages, model))
         return TokenCount(corrections.expect(model, estimated), True)
-    tokens, is_estimate = FRAME_TOKENS, tokenizer.other_frames
+    tokens, is_estimate = CHAT_MARKS, tokenizer.other_frames
     for message in messages:
         counted = _count_message(message, model, tokenizer)
         tokens += counted
@@ -127,7 +127,7 @@ def _count_message(message: Message, model: str, tokenizer: Tokenizer) -> TokenC
         plain = [_text_of(part) for part in content]
         texts += [text for text in plain if text is not None]
         rest["content"] = [part for part, text in zip(content, plain, strict=True) if text is None]
-    tokens = FRAME_TOKENS
+    tokens = CHAT_MARKS
     if isinstance(message.get("name"), str) and message["name"]:
         texts.append(message["name"])
         tokens += 1
@@ -191,7 +191,7 @@ class Tokenizer:
     """Counts the tokens of texts by one vocabulary. May be shared by threads.
 
     Attributes:
-        other_frames: Messages stand in another frame than `FRAME_TOKENS` tells.
+        other_frames: Messages stand in another frame than `CHAT_MARKS` tells.
     """
 
     def __init__(self, encode: Callable[[str], list[int]], model: str, *, other_frames: bool = False) -> None:

@@ -84,6 +84,16 @@ def max_tokens_of(params: Mapping[str, Any]) -> int | None:
     return _first_limit(params, _LIMITS)
 
 
+def replies_of(params: Mapping[str, Any]) -> int:
+    """Return how many answers a request asks for, in OpenAI's word or in Gemini's; 1 if it does not say."""
+    wanted = params.get("n")
+    for around in ("generationConfig", "generation_config"):
+        config = params.get(around)
+        if isinstance(config, Mapping):
+            wanted = config.get("candidateCount", config.get("candidate_count", wanted))
+    return wanted if isinstance(wanted, int) and not isinstance(wanted, bool) and wanted > 1 else 1
+
+
 class PromptEstimate:
     """Corrects estimates of prompts by what servers count: other tokenizers, long tool templates, small pictures.
 

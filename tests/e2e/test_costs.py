@@ -236,7 +236,7 @@ def test_each_line_of_the_file_has_its_cost(server: MockServer, tmp_path: Path) 
 
     assert spent_in(tmp_path / "out.jsonl") == pytest.approx(220e-6)
     assert [result.cost for result in again] == [pytest.approx(110e-6)] * 2
-    assert again.summary["cost"] is None, "this run bought nothing"
+    assert again.summary["cost"] == 0.0, "this run bought nothing"
 
 
 def test_the_progress_shows_the_cost(server: MockServer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -281,6 +281,30 @@ def test_earlier_runs_of_the_same_file_count_and_a_larger_budget_goes_on(tmp_pat
         assert fourth.summary["complete"]
 
 
+def test_what_failed_rows_took_counts_after_they_were_answered_and_the_file_was_put_in_order(tmp_path: Path) -> None:
+    path, rows = tmp_path / "out.jsonl", [f"row {index}" for index in range(10)]
+    replies = iter(range(10**6))
+
+    def answer(request: ReceivedRequest) -> Reply:
+        return Reply(body=completion(0, 10, finish_reason="length" if next(replies) < 10 else "stop"))
+
+    options: dict[str, Any] = {
+        "max_tokens": 10, "client": {"price": "0,1000", "on_truncated": "error", "concurrency_limit": 1},
+    }  # fmt: skip
+    with MockServer(script=answer) as server:
+        batch(server, rows, path, **options)  # $0.10, and no answer
+        batch(server, rows, path, **options)
+        assert len(path.read_text().splitlines()) == 10
+        batch(server, rows, path, **options)
+        assert len(server.requests) == 20
+        more = batch(server, [*rows, *(f"more {index}" for index in range(10))], path, max_cost=0.25, **options)
+
+        assert (more.summary["success"], len(server.requests)) == (15, 25)
+        assert "$0.25 of the budget of $0.25 is spent" in more.summary["stopped"]
+        more = batch(server, rows, path, max_requests=24, **options)
+        assert len(server.requests) == 25
+
+
 @pytest.mark.parametrize(("limit", "rows"), [({"max_requests": 7}, 7), ({"max_total_tokens": 500}, 4)])
 def test_requests_and_tokens_can_be_limited_without_any_price(
     server: MockServer, limit: dict[str, int], rows: int
@@ -288,6 +312,56 @@ def test_requests_and_tokens_can_be_limited_without_any_price(
     result = batch(server, [f"{QUESTION}{index}" for index in range(50)], max_tokens=10, **limit)
 
     assert len(server.requests) == result.summary["success"] == rows
+
+
+@pytest.mark.parametrize("threads", [1, 8, 64])
+def test_requests_that_are_sent_again_are_within_their_limit_too(threads: int, tmp_path: Path) -> None:
+    chance, lock = random.Random(1), threading.Lock()
+
+    def answer(request: ReceivedRequest) -> Reply:
+        with lock:
+            return Reply(status=500) if chance.random() < 0.4 else Reply(body=completion(100, 10))
+
+    rows, path = [f"row {index}" for index in range(400)], tmp_path / "out.jsonl"
+    with MockServer(script=answer) as server:
+        options = {"client": {"retry_times": 3, "retry_delay": 0.001, "concurrency_limit": threads}}
+        first = batch(server, rows, path, max_requests=100, **options)
+        assert len(server.requests) == 100
+        assert "100 of 100 requests are sent" in first.summary["stopped"]
+        second = batch(server, rows, path, max_requests=150, **options)
+        assert len(server.requests) == 150
+        assert second.summary["success"] > first.summary["success"]
+
+
+def test_a_budget_holds_where_one_endpoint_is_dear_in_its_prompts_and_the_other_in_its_replies() -> None:
+    with MockServer(script=of_random_length(15, 20)) as one, MockServer(script=of_random_length(15, 20)) as other:
+        endpoints = [{"base_url": one.base_url, "price": "1000,0"}, {"base_url": other.base_url, "price": "0,999"}]
+        with LLMClient("m", endpoints=endpoints, retry_times=0, concurrency_limit=32) as pool:
+            result = pool.chat_completions_batch_sync(
+                ["a"] * 2000, show_progress=False, max_cost=0.5, max_tokens=20, share=False
+            )
+
+    assert 0.45 <= result.summary["cost"] <= 0.5 + 1e-9
+
+
+def test_no_answer_is_lost_where_a_budget_ends_between_the_two_requests_of_a_row(tmp_path: Path) -> None:
+    chance, lock = random.Random(1), threading.Lock()
+
+    def answer(request: ReceivedRequest) -> Reply:
+        with lock:
+            reason = "length" if chance.random() < 0.5 else "stop"
+        return Reply(body=completion(0, 10, finish_reason=reason), delay=0.002)
+
+    path = tmp_path / "out.jsonl"
+    with MockServer(script=answer) as server:
+        result = batch(
+            server, [f"row {index}" for index in range(300)], path, max_requests=100, max_tokens=10,
+            client={"price": "0,1000", "concurrency_limit": 64, "on_truncated": "retry"},
+        )  # fmt: skip
+
+        assert len(server.requests) == 100
+    assert result.summary["cost"] == pytest.approx(1.0)
+    assert spent_in(path) == pytest.approx(1.0)
 
 
 def test_without_max_tokens_the_outputs_seen_tell_what_to_reserve() -> None:
@@ -401,7 +475,7 @@ def test_a_forecast_tells_what_a_batch_will_take_and_sends_nothing(server: MockS
     with client_of(server, price="1,1") as client:
         client.chat_completions_batch_sync(rows[:10], path, show_progress=False)
         asked = len(server.requests)
-        forecast = client.forecast_batch_sync(rows, path, max_cost=1.0)
+        forecast = client.forecast_batch_sync(rows, output_jsonl=path, max_cost=1.0, return_summary=True)
         assert len(server.requests) == asked
         after = client.chat_completions_batch_sync(rows, path, show_progress=False)
 
@@ -416,3 +490,20 @@ def test_a_forecast_with_a_budget_needs_a_price(server: MockServer) -> None:
         assert client.forecast_batch_sync(["a"]).cost is None
         with pytest.raises(PriceUnknown):
             client.forecast_batch_sync(["a"], max_cost=1.0)
+
+
+def test_a_run_that_goes_on_knows_how_long_the_replies_are(tmp_path: Path) -> None:
+    path, rows = tmp_path / "out.jsonl", [f"row {index}" for index in range(60)]
+    with MockServer(script=saying(0, 30)) as server:
+        options = {"client": {"price": "0,1000", "concurrency_limit": 4}}
+        batch(server, rows[:10], path, **options)  # $0.30
+        again = batch(server, rows, path, max_cost=0.95, **options)
+
+    assert again.summary["success"] == 31, "30 tokens each are expected, and not 4096: a scout would have gone over it"
+    assert spent_in(path) == pytest.approx(0.93)
+
+
+def test_a_pool_names_the_model_whose_price_is_unknown(server: MockServer) -> None:
+    endpoints = [{"base_url": server.base_url, "price": "1,1", "model": "a"}, {"base_url": server.base_url, "model": "b"}]
+    with LLMClient(endpoints=endpoints) as pool, pytest.raises(PriceUnknown, match="'b'"):
+        pool.chat_completions_batch_sync(["a"], max_cost=1.0, show_progress=False)

@@ -19,7 +19,7 @@ from flexllm.backends.endpoint import Endpoint
 from flexllm.backends.hedge import HedgePolicy, Hedging
 from flexllm.batch.items import BatchItem
 from flexllm.cancel import CancelToken
-from flexllm.chat import ChatCompletionResult, Chunk
+from flexllm.chat import ChatCompletionResult, Chunk, Usage
 from flexllm.engines.threads import _answer
 from flexllm.errors import (
     AllEndpointsFailed,
@@ -39,7 +39,9 @@ from flexllm.errors import (
 from flexllm.health import EndpointHealth
 from flexllm.limits import Permit, RateLimit
 from flexllm.limits.line import Turn as PlaceInLine
+from flexllm.prices import Price, PriceOptions
 from flexllm.sse import ServerSentEvent
+from flexllm.tokens import estimate_prompt_tokens
 from flexllm.wire import Headers, HttpResponse
 
 # --- attempts ---------------------------------------------------------------------------------------------------------
@@ -727,6 +729,118 @@ def test_an_abort_breaks_off_both_requests() -> None:
     with pytest.raises(RequestCancelled) as caught:
         hedged.run(token)
     assert caught.value.attempts == 2
+
+
+# --- what requests without an answer were billed ----------------------------------------------------------------------
+
+PRICED = PriceOptions(price=Price(input=1e6, output=0.0))
+"""A dollar for each token of a prompt."""
+
+PROMPT = float(estimate_prompt_tokens(REQUEST))
+
+
+def dear(factor: float) -> PriceOptions:
+    return PriceOptions(price=Price(input=factor * 1e6, output=0.0))
+
+
+def timed_out(text: str) -> RequestTimeout:
+    """An error that comes when the server is at work on the request."""
+    error = RequestTimeout(text)
+    error.was_sent = True
+    return error
+
+
+def counted(tokens: int) -> HttpResponse:
+    return ok(f"{tokens} tokens")
+
+
+class Counting(PlainProvider):
+    """Reads how many tokens a prompt had from the answer, where it says so."""
+
+    def parse(self, response: HttpResponse) -> ChatCompletionResult:
+        result = super().parse(response)
+        number = result.content.split()[0]
+        prompt = int(number) if number.isdigit() else 0
+        return replace(result, usage=Usage(prompt_tokens=prompt, completion_tokens=0, total_tokens=prompt))
+
+
+@pytest.mark.parametrize(("first", "second"), [(counted(7), hang), (hang, counted(7))], ids=["first", "second"])
+def test_of_two_requests_the_one_that_was_cut_off_costs_what_its_own_endpoint_asks(first: Any, second: Any) -> None:
+    hedged = Hedged(first, second, elsewhere=True, prices=PRICED, provider=Counting())
+    hedged.other.endpoint._own_prices = dear(10.0)
+    result = hedged.run()
+    assert (result.cost, result.hedged) == (7.0 + 70.0, 1)
+    assert result.cost_estimated == (70.0 if second is hang else 7.0)
+
+
+def test_a_second_request_that_timed_out_was_billed_though_the_first_answered() -> None:
+    ended = threading.Event()
+
+    def late(cancel: CancelToken) -> HttpResponse:
+        assert ended.wait(10.0)
+        return counted(7)
+
+    hedged = Hedged(late, timed_out("x"), elsewhere=True, prices=PRICED, provider=Counting())
+    run = hedged.attempts._hedging._end_second  # type: ignore[union-attr]
+
+    def end(race: Any, failed: BaseException | None) -> None:
+        run(race, failed)
+        ended.set()
+
+    hedged.attempts._hedging._end_second = end  # type: ignore[union-attr,method-assign]
+    result = hedged.run()
+    assert (result.attempts, result.hedged) == (2, 0)
+    assert result.cost == 7.0 + PROMPT
+
+
+def test_two_requests_that_both_time_out_were_both_billed() -> None:
+    hedged = Hedged(timed_out("x"), timed_out("y"), prices=PRICED, retries=0)
+    with pytest.raises(RequestTimeout) as caught:
+        hedged.run()
+    assert (caught.value.attempts, caught.value.cost) == (2, 2 * PROMPT)
+
+
+class Budgeted:
+    """Allows so many further requests, and keeps what it is told."""
+
+    def __init__(self, allowed: int) -> None:
+        self.allowed = allowed
+        self.lost: list[float | None] = []
+
+    def again(self, lost: float) -> bool:
+        self.lost.append(lost)
+        return len(self.lost) <= self.allowed
+
+    def beside(self) -> bool:
+        self.lost.append(None)
+        return len(self.lost) <= self.allowed
+
+
+def test_a_further_attempt_needs_the_leave_of_the_budget_which_is_told_what_was_lost() -> None:
+    leave = Budgeted(2)
+    setup = Setup(timed_out("x"), ok("x", 500), timed_out("y"), retries=9, prices=PRICED)
+    with pytest.raises(RequestTimeout, match="the budget allows no further attempt") as caught:
+        setup.attempts.complete(REQUEST, None, leave)
+    assert leave.lost == [PROMPT, 0.0, PROMPT]
+    assert (caught.value.attempts, caught.value.cost) == (3, 2 * PROMPT)
+
+
+def test_a_second_request_beside_the_first_needs_the_leave_of_the_budget() -> None:
+    hedged = Hedged(ok("first"), hang)
+    hedged.second_is_sent.set()
+    leave = Budgeted(0)
+    try:
+        asked = hedged.attempts._hedging
+        assert asked is not None
+        hedged.one.transport._answers[0] = lambda cancel: (
+            hedged.clock.advance(10.0),
+            eventually(lambda: leave.lost),
+            ok("first"),
+        )[-1]
+        result = hedged.attempts.complete(REQUEST, None, leave)
+    finally:
+        hedged.attempts.close()
+    assert (result.content, result.attempts, leave.lost) == ("first", 1, [None])
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------

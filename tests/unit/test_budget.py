@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import math
+import operator
 import os
 import signal
 import sys
@@ -108,7 +110,7 @@ def test_what_fits_exactly_fits_also_when_it_is_the_sum_of_many_floats() -> None
     tenth = Demand(most=1, price=Price(input=0.0, output=0.1e6))
     for _ in range(10):
         one.settle(one.reserve(tenth), Spend(0.1, 1, 1))
-    assert sum([0.1] * 10) != 1.0
+    assert functools.reduce(operator.add, [0.1] * 10) != 1.0  # `sum` makes up for it from Python 3.12 on
     assert one.spent.dollars == pytest.approx(1.0)
     assert one.exhausted
     with pytest.raises(BudgetExceededError):
@@ -540,7 +542,7 @@ def test_what_the_garbage_collector_settles_in_the_middle_of_a_decision_counts_i
     """It may close a stream that nobody reads any more in a thread that is just deciding about others."""
     one = budget(20.0)
     forgotten = one.reserve(dollars(18))
-    owner, name = (one._outlook, "expect") if point == "expect" else (one, "_has_room_for")
+    owner, name = (one._expectation, "expect") if point == "expect" else (one, "_has_room_for")
     decide = getattr(owner, name)
 
     def collecting(*told: Any) -> Any:
@@ -697,3 +699,40 @@ def test_a_forked_child_counts_on_by_itself_and_waits_for_nothing_of_the_parents
     assert waiter.waits
     one.settle(under_way, Spend(1.0, 1, 1))
     assert waiter.ends() == "held"
+
+
+# --- what is sent once more -------------------------------------------------------------------------------------------
+
+
+def test_room_for_another_attempt_is_there_or_not_and_nobody_waits_for_it() -> None:
+    of = Budget(Limits(requests=3))
+    first, second = of.reserve(Demand()), of.reserve(Demand())
+    assert of.extend(first, 0.0)
+    assert not of.extend(second, 0.0)
+    assert of.reserved.requests == 3
+    of.settle(first, Spend(0.0, 1, 0))
+    assert of.reserved.requests == 1
+    assert of.extend(second, 0.0)
+    of.settle(second, Spend(0.0, 2, 0))
+    assert (of.spent.requests, of.reserved) == (3, Spend())
+
+
+def test_what_an_attempt_was_billed_for_nothing_needs_room_beside_the_next() -> None:
+    of = budget(3.0)
+    one = of.reserve(dollars(2))
+    assert of.extend(one, 1.0)
+    assert not of.extend(one, 0.5)
+    assert of.reserved == Spend(3.0, 2, 2)
+    of.settle(one, Spend(3.0, 2, 2))
+    assert (of.spent, of.reserved) == (Spend(3.0, 2, 2), Spend())
+
+
+def test_a_second_request_beside_the_first_needs_room_for_as_much_again() -> None:
+    of = budget(3.0)
+    one = of.reserve(dollars(2))
+    assert not of.extend(one)
+    of.settle(one, Spend())
+    assert not of.extend(one, 0.0), "it is settled"
+    one = of.reserve(dollars(1))
+    assert of.extend(one)
+    assert of.reserved == Spend(2.0, 2, 2)

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -88,6 +89,56 @@ def complaint(tmp_path: Path, text: str | bytes) -> str:
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, text)
     return str(caught.value)
+
+
+# ------------------------------------------------------------------------------------------------ prices
+
+
+def test_prices_are_read_by_the_names_of_models(tmp_path: Path) -> None:
+    text = "prices:\n  a: 0.5,1.5\n  b/c:latest: {input: 1, output: 2, cached_input: 0.1}\n  4: 1,2\n  nothing:\n"
+    assert load(tmp_path, text).prices == {
+        "a": "0.5,1.5",
+        "b/c:latest": {"input": 1, "output": 2, "cached_input": 0.1},
+        "4": "1,2",
+    }
+
+
+@pytest.mark.parametrize(
+    "price",
+    ["cheap", "1", "[1, 2]", "-1,2", "{input: 1}", "{input: 1, output: -2}", "{input: 1, output: 2, cached: 3}"],
+)
+def test_of_many_prices_the_one_that_is_wrong_is_named_with_its_line(tmp_path: Path, price: str) -> None:
+    said = complaint(tmp_path, f"prices:\n  a: 1,2\n  b: {price}\n  c: 3,4\n")
+    assert re.search(
+        r"config\.yaml, line 3, prices\['b'\]: price\S* must be US dollars per million tokens, such as", said
+    )
+
+
+@pytest.mark.parametrize("prices", ["3", "[a]", "a", "{[1]: '1,2'}"])
+def test_prices_that_are_no_mapping_are_refused_with_their_line(tmp_path: Path, prices: str) -> None:
+    said = complaint(tmp_path, f"default: a\nmodels: [{{id: a}}]\nprices: {prices}\n")
+    assert "config.yaml, line 3, prices must be a mapping of models to prices, such as 'my-model: 0.5,1.5'" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("models:\n  - id: a\n    price: dear", "line 3, models[0]: price='dear' must be US dollars"),
+        (
+            "batch:\n  endpoints:\n    - base_url: http://a\n      price: 1",
+            "line 4, batch.endpoints[0]: price=1 must be",
+        ),
+        ("batch:\n  max_cost: 0", "line 2, batch: max_cost=0 must be a number above 0"),
+        ("batch:\n  max_cost: yes", "line 2, batch: max_cost=True must be a number above 0"),
+        ("batch:\n  max_cost: .inf", "line 2, batch: max_cost=inf must be a number above 0"),
+        ("batch:\n  max_cost: $5", "line 2, batch: max_cost='$5' must be a number above 0"),
+        ("batch:\n  cache: 1", "line 2, batch: cache=1 must be true or false"),
+        ("batch:\n  track_cost: 'true'", "line 2, batch: track_cost='true' must be true or false"),
+        ("batch:\n  return_usage: [true]", "line 2, batch: return_usage must be true or false"),
+    ],
+)
+def test_what_is_wrong_about_costs_is_named_with_its_line(tmp_path: Path, text: str, said: str) -> None:
+    assert said in complaint(tmp_path, text)
 
 
 # ------------------------------------------------------------------------------------------------ finding the file

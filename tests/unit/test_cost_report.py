@@ -88,7 +88,7 @@ def test_everything_that_is_to_be_known_of_the_numbers_is_said() -> None:
         "price unknown for 12 of 100 requests (my-model); not in the sum",
         "$0.2500 of it is estimated: attempts that broke off, replies without token counts, rates that are not sure",
         "of the input 400 from the provider's cache and 300 written to it, of the output 200 thinking",
-        "25 of 125 rows (20%) answered from the response cache, for nothing",
+        "25 of 125 rows (20%) answered for nothing, by the cache or an equal row",
         "prices of 2026-11-22",
         "gpt-6-luna: 88 requests, 900 input and 400 output tokens, $1.50",
         "my-model: 12 requests, 100 input and 100 output tokens, price unknown",
@@ -107,7 +107,7 @@ def test_an_unknown_price_is_never_shown_as_nothing() -> None:
 def test_answers_from_the_cache_alone_cost_nothing_and_say_so() -> None:
     text = str(CostReport(cached_requests=7, failed_requests=1))
     assert "$0.00" in text
-    assert "7 of 8 rows (88%) answered from the response cache" in text
+    assert "7 of 8 rows (88%) answered for nothing" in text
     assert "1 failed" in text
 
 

@@ -57,6 +57,7 @@ results = st.builds(
     latency=st.none() | st.integers(0, 10**6).map(lambda number: number / 10_000),
     cached=st.booleans(),
     attempts=st.integers(1, 4),
+    hedged=st.integers(0, 1),
     native_finish_reason=st.sampled_from(["stop", "end_turn", "MAX_TOKENS"]),
     native=st.none() | st.just({"claude": [{"type": "thinking", "thinking": "", "signature": "EqQB"}]}),
 ).map(lambda result: result if result.tool_calls else replace(result, native=None))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import inspect
 import random
 import sys
 import threading
@@ -16,6 +17,7 @@ from fakes import LONGEST_WAIT, Answer, FakeBackend, eventually
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flexllm.backends.base import Leave
 from flexllm.backends.metered import MeteredBackend
 from flexllm.backends.structured import StructuredBackend
 from flexllm.cancel import CancelToken
@@ -277,6 +279,43 @@ def test_a_stop_while_it_waits_for_room_sends_nothing() -> None:
     assert one.get_report().failed_requests == 0
 
 
+class Repeating(FakeBackend):
+    """Asks whether it may send what it is asked again, and again, and keeps what it is told."""
+
+    def __init__(self, *lost: float | None) -> None:
+        super().__init__()
+        self._lost = lost
+        self.allowed: list[bool] = []
+
+    def complete(
+        self, request: ChatRequest, cancel: CancelToken | None = None, leave: Leave | None = None
+    ) -> ChatCompletionResult:
+        assert leave is not None
+        self.allowed = [leave.beside() if lost is None else leave.again(lost) for lost in self._lost]
+        return reply(1, attempts=1 + sum(self.allowed))
+
+
+@pytest.mark.parametrize(
+    ("limits", "lost", "allowed"),
+    [
+        ({"max_requests": 2}, (0.0, 0.0), [True, False]),
+        ({"max_requests": 2}, (None, 0.0), [True, False]),
+        ({"budget_limit": 0.35}, (0.2, 0.2, 0.01), [True, False, True]),
+        ({"budget_limit": 0.25}, (None, None), [True, False]),
+        ({"max_tokens": 3 * PROMPT + 25}, (None, None), [True, False]),
+    ],
+)
+def test_every_budget_has_a_say_in_what_is_sent_once_more(
+    limits: dict[str, Any], lost: tuple[float | None, ...], allowed: list[bool]
+) -> None:
+    wide, narrow = tracker(max_requests=100), tracker(**limits)
+    below = Repeating(*lost)
+    MeteredBackend(below, [wide, narrow], price_of, clock=lambda: 0.0).complete(REQUEST)
+    assert below.allowed == allowed
+    assert seen(narrow)[:2] == (Spend(0.01, 1 + sum(allowed), PROMPT + 1), Spend())
+    assert budget_of(wide).reserved == Spend()
+
+
 def test_a_second_request_for_one_row_is_reserved_and_settled_by_itself() -> None:
     one = tracker(budget_limit=1.0)
     backend, below = metered(reply(10, finish_reason="length"), reply(15), trackers=[one])
@@ -305,7 +344,9 @@ class Streaming(FakeBackend):
         self._usage = usage
         self.closed_streams = 0
 
-    def stream(self, request: ChatRequest, cancel: CancelToken | None = None) -> Iterator[Chunk | ChatCompletionResult]:
+    def stream(
+        self, request: ChatRequest, cancel: CancelToken | None = None, leave: Leave | None = None
+    ) -> Iterator[Chunk | ChatCompletionResult]:
         try:
             yield Chunk(content="four", usage=self._usage)
             yield Chunk(content="four" * 4)
@@ -434,6 +475,8 @@ class CtrlC:
         return self._left < 0
 
     def _look(self, frame: FrameType, event: str, argument: object) -> None:
+        if sys.version_info < (3, 11) and event == "call" and frame.f_code.co_flags & inspect.CO_GENERATOR:
+            return  # what is raised there ends a generator without its `finally`, as no signal does
         if frame.f_code.co_filename in self._files and event in ("call", "c_return"):
             self._left -= 1
             if self._left < 0:

@@ -785,3 +785,21 @@ def test_whatever_is_asked_it_is_built_or_refused(
         return
     answer = tried(who, model, messages, **params)
     assert isinstance(answer, dict) or ("\n" not in answer and len(answer) < 500)
+
+
+@pytest.mark.parametrize(
+    ("tier", "told"), [("priority", "priority"), ("flex", "flex"), ("default", None), (None, None)]
+)
+def test_a_stream_tells_in_its_usage_the_tier_that_it_was_served_in(tier: str | None, told: str | None) -> None:
+    data = {
+        "choices": [],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+        "service_tier": tier,
+    }
+    chunks = list(
+        OpenAIProvider().chunks(
+            iter([ServerSentEvent("message", json.dumps(data)), ServerSentEvent("message", "[DONE]")])
+        )
+    )
+    (usage,) = [chunk.usage for chunk in chunks if chunk.usage is not None]
+    assert usage.get("service_tier") == told

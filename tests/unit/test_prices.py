@@ -26,6 +26,7 @@ from flexllm.prices import (
     PriceRow,
     PriceTable,
     Tier,
+    dearest,
     default_table,
     load_table,
     price_of,
@@ -501,3 +502,26 @@ def test_the_nearest_names_are_those_that_look_alike(table: PriceTable) -> None:
     assert table.nearest("Claude-Sonnet-4.7") != []
     assert table.nearest("zzz") == []
     assert len(table.nearest("gpt-" * 1000)) <= 3
+
+
+# --- where any of several prices may hold -----------------------------------------------------------------------------
+
+
+def test_the_dearest_of_equal_prices_is_that_price_through_all_its_time() -> None:
+    price = ModelPrice(model="m", price=Price(input=1, output=2), changes=((9.0, Price(input=3, output=4)),))
+    assert dearest([price, price]) is price
+
+
+def test_the_dearest_of_several_is_the_highest_of_each_kind_at_any_time() -> None:
+    one = ModelPrice(model="m", provider="a", price=Price(input=10, output=1, cached_input=1, cache_write=12))
+    two = ModelPrice(
+        model="m",
+        provider="b",
+        price=Price(input=1, output=8, tiers=(Tier(above=100, input=20, output=9),)),
+        changes=((5.0, Price(input=2, output=11, request=0.5)),),
+        off_peak=Price(input=0.5, output=4),
+    )
+    price = dearest([one, two]).at(0.0)
+    assert (price.input, price.output, price.cached_input, price.cache_write, price.request) == (10, 11, 2, 12, 0.5)
+    long = price.for_prompt(101)
+    assert (long.input, long.output) == (20, 11)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from flexllm.prices import ModelPrice, Price, PriceRow, PriceTable, load_table
+from flexllm.prices import ModelPrice, Price, PriceRow, PriceTable, load_table, price_of
 from flexllm.prices.names import key_of, readings
 from flexllm.prices.sellers import offers, sells_alone
 
@@ -294,3 +294,23 @@ def test_open_models_are_sold_by_anybody() -> None:
     assert not sells_alone("openai", "gpt-oss-120b")
     assert not sells_alone("google", "gemma-4-27b")
     assert not sells_alone("deepseek", "deepseek-v4-flash")
+
+
+@pytest.mark.parametrize(
+    ("model", "base_url", "is_sure"),
+    [
+        ("gpt-4o", GATEWAY, True),
+        ("claude-sonnet-4-5", GATEWAY, True),
+        ("glm-4.6", GATEWAY, False),
+        ("glm-4.6", "https://api.z.ai/api/paas/v4", True),
+        ("glm-4.6", None, True),
+        ("command-r", "http://localhost:11434/v1", False),
+        ("command-r", "https://api.cohere.com/compatibility/v1", True),
+    ],
+)
+def test_a_model_that_others_can_run_may_cost_something_else_at_a_server_that_nobody_knows(
+    model: str, base_url: str | None, is_sure: bool
+) -> None:
+    price = price_of(model, base_url)
+    assert price is not None
+    assert price.uncertain is not is_sure

@@ -16,6 +16,7 @@ from flexllm.batch.progress import (
     ProgressOptions,
     Tally,
     describe,
+    describe_cost,
     describe_endpoints,
     make_progress,
     short_number,
@@ -336,3 +337,17 @@ def test_a_pools_error_is_known_by_its_last_request() -> None:
     assert tally.retries == 2
     examples = tally.errors()["AllEndpointsFailed"]["examples"]
     assert [example["request_id"] for example in examples] == ["req_2", None]
+
+
+@pytest.mark.parametrize(
+    ("cost", "unpriced", "told"),
+    [
+        (None, 0, ""),
+        (None, 3, "💰 price unknown"),
+        (0.0012, 0, "💰 $0.0012"),
+        (0.0012, 1, "💰 $0.0012 and 1 row of unknown price"),
+        (12.5, 1_200, "💰 $12.50 and 1,200 rows of unknown price"),
+    ],
+)
+def test_a_cost_is_told_as_far_as_prices_are_known(cost: float | None, unpriced: int, told: str) -> None:
+    assert describe_cost(cost, unpriced) == told

@@ -300,10 +300,14 @@ def test_a_second_request_that_fails_leaves_the_first_reply(error: FlexLLMError,
     assert len(sent) == 2
 
 
-@pytest.mark.parametrize("policy", [RETRY, ReplyPolicy(on_invalid="retry")])
-def test_what_ends_more_than_the_second_request_passes(policy: ReplyPolicy) -> None:
-    error = RequestCancelled("stopped")
-    assert ask(policy, json_request(max_tokens=9), cut(HALF), error)[0] is error
+def test_a_stop_before_the_second_request_is_over_leaves_the_first_reply_which_is_paid_for() -> None:
+    first = cut(HALF, usage=usage(3, 9), cost=0.25)
+    assert ask(RETRY, text_request(), first, RequestCancelled("stopped", attempts=0))[0] == first
+    answer, _ = ask(
+        ReplyPolicy(on_invalid="retry"), json_request(max_tokens=9), first, RequestCancelled("stopped", attempts=0)
+    )
+    assert isinstance(answer, SchemaMismatch)
+    assert (answer.cost, answer.attempts, answer.usage) == (0.25, 1, usage(3, 9))
 
 
 def test_a_budget_that_forbids_the_second_request_leaves_the_first_reply() -> None:

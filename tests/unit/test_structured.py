@@ -15,7 +15,7 @@ from fakes import FakeBackend
 from flexllm.backends.structured import StructuredBackend
 from flexllm.cancel import CancelToken
 from flexllm.chat import ChatCompletionResult, ChatRequest, Chunk, ToolCall, Usage
-from flexllm.errors import ConfigError, RateLimited, RequestCancelled, SchemaMismatch
+from flexllm.errors import ConfigError, RateLimited, RequestCancelled, RequestError, RequestTimeout, SchemaMismatch
 from flexllm.replies import ReplyPolicy
 from flexllm.schema import ResponseFormat, as_response_format
 
@@ -230,6 +230,25 @@ def test_repair_adds_up_what_both_requests_took() -> None:
     assert (first["prompt_tokens"], second["prompt_tokens"]) == (10, 20), "the results below keep their own"
 
 
+@pytest.mark.parametrize("kind", [RequestTimeout, RequestCancelled])
+@pytest.mark.parametrize("policy", ["repair", "retry"])
+def test_a_second_request_that_ends_in_an_error_leaves_the_first_paid_for(
+    policy: str, kind: type[RequestError]
+) -> None:
+    error = kind("no answer")
+    error.cost = 0.5
+    below = FakeBackend(result(BAD, cost=0.25, attempts=2), error)
+    replies = ReplyPolicy(on_invalid="retry" if policy == "retry" else "error")
+    with pytest.raises(RequestError) as caught:
+        StructuredBackend(below, policy=replies).complete(request(repair=policy == "repair"))
+    assert (caught.value.cost, caught.value.attempts) == (0.75, 3)
+
+
+def test_a_rejected_reply_names_the_endpoint_of_a_pool_that_gave_it() -> None:
+    error = refused(StructuredBackend(FakeBackend(result(BAD, endpoint="http://two"))), request())
+    assert error.endpoint == "http://two"
+
+
 @pytest.mark.parametrize(
     ("first", "second", "sum_of_both"),
     [(None, None, None), (usage(1, 2), None, usage(1, 2)), (None, usage(3, 4), usage(3, 4))],
@@ -285,11 +304,17 @@ def test_a_second_reply_that_was_filtered_is_returned_with_what_both_took() -> N
     assert (answer.parsed, answer.finish_reason, answer.usage) == (None, "content_filter", usage(4, 6))
 
 
-@pytest.mark.parametrize("error", [RequestCancelled("stopped"), RateLimited("slow down", status=429)])
-def test_an_error_of_the_second_request_is_raised_as_it_is(error: Exception) -> None:
-    with pytest.raises(type(error)) as caught:
+def test_an_error_of_the_second_request_is_raised_as_it_is() -> None:
+    error = RateLimited("slow down", status=429)
+    with pytest.raises(RateLimited) as caught:
         StructuredBackend(FakeBackend(BAD, error)).complete(request(repair=True))
     assert caught.value is error
+
+
+def test_a_stop_before_the_repair_leaves_the_mismatch_of_the_reply_that_is_paid_for() -> None:
+    below = FakeBackend(result(BAD, usage=usage(1, 2), cost=0.25), RequestCancelled("stopped", attempts=0))
+    error = refused(StructuredBackend(below), request(repair=True))
+    assert (error.content, error.cost, error.attempts, error.usage) == (BAD, 0.25, 1, usage(1, 2))
 
 
 def test_repair_works_for_json_mode_and_dict_schemas() -> None:

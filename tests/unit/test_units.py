@@ -1,4 +1,4 @@
-"""Durations and sizes on the command line."""
+"""Counts, amounts, prices, durations and sizes on the command line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,39 @@ import argparse
 
 import pytest
 
-from flexllm.cli.units import duration, shown_size, size
+from flexllm.cli.units import amount, count, duration, price, shown_size, size
+from flexllm.prices import Price
+
+
+def test_counts() -> None:
+    assert [count(text) for text in ("1", "007", "1000000")] == [1, 7, 1_000_000]
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "+1", "1.0", "1e3", "1_000", "1k", "１", " 1"])
+def test_what_is_no_count_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="is no whole number of at least 1"):
+        count(text)
+
+
+def test_amounts() -> None:
+    assert [amount(text) for text in ("0", "5", "0.5", ".5", "$5", "1e-3")] == [0.0, 5.0, 0.5, 0.5, 5.0, 0.001]
+
+
+@pytest.mark.parametrize("text", ["", "$", "-1", "five", "1,5", "nan", "inf", "1e999", "5 EUR"])
+def test_what_is_no_amount_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="is no amount of US dollars; give a number"):
+        amount(text)
+
+
+def test_prices() -> None:
+    assert price("0.5,1.5") == Price(input=0.5, output=1.5)
+    assert price(" 0.5, 1.5, 0 ") == Price(input=0.5, output=1.5, cached_input=0.0)
+
+
+@pytest.mark.parametrize("text", ["", "1", "1,2,3,4", "1,", ",", "a,b", "-1,2", "1,-2", "nan,1", "1,inf", "$1,$2"])
+def test_what_is_no_price_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="is no price; give US dollars per million tokens as IN,OUT"):
+        price(text)
 
 
 @pytest.mark.parametrize(
@@ -24,11 +56,11 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "count"),
+    ("text", "number"),
     [("0", 0), ("1000", 1_000), ("64K", 65_536), ("64kb", 65_536), ("1.5M", 1_572_864), ("2G", 2 << 30), ("1t", 1 << 40)],
 )  # fmt: skip
-def test_sizes(text: str, count: int) -> None:
-    assert size(text) == count
+def test_sizes(text: str, number: int) -> None:
+    assert size(text) == number
 
 
 @pytest.mark.parametrize("text", ["", "M", "-1", "5X", "1e3", "nan", "1,5M"])
