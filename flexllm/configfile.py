@@ -271,7 +271,7 @@ class _Reader:
             default=default,
             models=tuple(models.values()),
             batch=BatchSettings(**batch),
-            prices=found.get("prices", {}),
+            prices=self._prices(found["prices"]) if "prices" in found else {},
             path=path,
             warnings=tuple(self._warnings),
         )
@@ -281,6 +281,19 @@ class _Reader:
         if "base_url" not in values:
             raise ConfigError(f"{self._place(node, where)} needs a base_url")
         return BatchEndpoint(**values)
+
+    def _prices(self, node: Any) -> dict[str, PriceLike]:
+        """Return the prices of models by their names, each checked where it stands."""
+        if node.id != "mapping" or any(key.id != "scalar" for key, _ in node.value):
+            raise ConfigError(
+                f"{self._place(node, 'prices')} must be a mapping of models to prices, such as 'my-model: 0.5,1.5'"
+            )
+        self._loader.flatten_mapping(node)
+        return {
+            key.value: self._value("price", value, self._place(key, f"prices[{key.value!r}]"))
+            for key, value in node.value
+            if value.tag != _NULL
+        }
 
     def _section(self, node: Any, where: str, known: Sequence[str]) -> dict[str, Any]:
         """Return what a mapping sets: values checked, sections and lists as nodes. An empty value sets nothing."""
@@ -347,12 +360,6 @@ def _is_price(value: Any) -> bool:
     return True
 
 
-def _are_prices(value: Any) -> bool:
-    return (
-        isinstance(value, dict) and all(isinstance(name, str) for name in value) and all(map(_is_price, value.values()))
-    )
-
-
 _Check = tuple[Callable[[Any], bool], str]
 _TEXT: _Check = (
     lambda value: isinstance(value, str) and bool(value.strip()),
@@ -363,8 +370,11 @@ _NUMBER: _Check = (lambda value: type(value) in (int, float) and 0 < value < mat
 _TRUTH: _Check = (lambda value: isinstance(value, bool), "true or false")
 _PARAMS: _Check = (_is_json_object, "a mapping of request parameters that JSON can carry, such as 'temperature: 0.2'")
 
-_PRICE: _Check = (_is_price, "US dollars per million tokens, such as '0.5,1.5' or '0.5,1.5,0.05' (in, out, cached)")
-_PRICES: _Check = (_are_prices, "a mapping of models to prices, such as 'my-model: 0.5,1.5'")
+_PRICE: _Check = (
+    _is_price,
+    "US dollars per million tokens, such as '0.5,1.5' or '0.5,1.5,0.05' (in, out, cached), or a mapping of 'input', "
+    "'output' and others to them",
+)
 
 _CHECKS: dict[str, _Check] = {
     **dict.fromkeys(("default", "id", "name", "model", "provider", "base_url", "api_key"), _TEXT),
@@ -376,6 +386,5 @@ _CHECKS: dict[str, _Check] = {
     "load_balance": _TEXT,
     "params": _PARAMS,
     "price": _PRICE,
-    "prices": _PRICES,
 }
 """By key: a name means the same in every section."""

@@ -37,13 +37,15 @@ def _left(forecast: Forecast, options: BatchOptions, max_cost: float | None) -> 
 def _budget_sentence(expected: float, worst: float, left: float) -> str:
     from ..cost import dollars
 
+    if not left:
+        return "Nothing is left of the budget: give a larger --max-cost."
     if expected > left:
         return (
-            f"The {dollars(left)} that are left of --max-cost will probably not do: the run stops when they are spent."
+            f"The {dollars(left)} that are left of the budget will probably not do: the run stops when they are spent."
         )
     if worst > left:
-        return f"The {dollars(left)} that are left of --max-cost will probably do, but not at worst."
-    return f"The {dollars(left)} that are left of --max-cost will do."
+        return f"The {dollars(left)} that are left of the budget will probably do, but not at worst."
+    return f"The {dollars(left)} that are left of the budget will do."
 
 
 def check_can_ask(args: argparse.Namespace) -> None:
@@ -70,8 +72,12 @@ def wants_the_rest(args: argparse.Namespace, forecast: Forecast) -> bool:
     if args.yes:
         return True
     _forget_typed()
-    talk("Go on? [y/N] ", end="")
-    answer = sys.stdin.readline()
+    try:
+        talk("Go on? [y/N] ", end="")
+        answer = sys.stdin.readline()
+    except KeyboardInterrupt:
+        talk("")  # what is said of it gets a line of its own
+        raise
     if not answer.endswith("\n"):  # nobody is there any more: what follows begins a line
         talk("")
     return answer.strip().lower() in ("y", "yes")

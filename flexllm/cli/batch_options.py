@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from .common import make_client, make_pool
-from .units import duration
+from .units import amount, count, duration, price
 
 TYPE_CHECKING = False  # see errors.py
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ..client import LLMClient
     from ..config import BatchSettings, Config, ResolvedEndpoint
     from ..cost.options import CostTrackerConfig
-    from ..prices import Price
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -54,10 +53,10 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         "--track-cost",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="show the cost, where prices are known",
+        help="show the cost, where prices are known (on)",
     )
     group.add_argument(
-        "--return-usage", action=argparse.BooleanOptionalAction, default=None, help="show the tokens used"
+        "--return-usage", action=argparse.BooleanOptionalAction, default=None, help="show the tokens used (on)"
     )
 
 
@@ -114,28 +113,31 @@ def add_cost_options(parser: argparse.ArgumentParser) -> None:
     before = group.add_mutually_exclusive_group()
     before.add_argument(
         "--dry-run", action="store_true",
-        help="send nothing and write nothing: tell how many rows are to be bought, and what they will take",
+        help="send nothing and write nothing: tell how many rows are to be bought, and what they will take in tokens, "
+        "dollars and time",
     )  # fmt: skip
     before.add_argument(
-        "--sample", type=int, metavar="N",
+        "--sample", type=count, metavar="N",
         help="first ask N rows, spread over the file; then tell what the rest will take, and ask whether to go on",
     )  # fmt: skip
     group.add_argument("-y", "--yes", action="store_true", help="go on after --sample without being asked")
     group.add_argument(
-        "--max-cost", type=float, metavar="DOLLARS",
+        "--max-cost", type=amount, metavar="DOLLARS",
         help="stop before more than this is spent; the price of the model must be known. The same command with more goes "
         "on later",
     )  # fmt: skip
-    group.add_argument("--max-requests", type=int, metavar="N", help="stop before more requests than this are sent")
     group.add_argument(
-        "--max-total-tokens", type=int, metavar="N",
+        "--max-requests", type=count, metavar="N", help="stop before more requests than this are sent, retries included"
+    )
+    group.add_argument(
+        "--max-total-tokens", type=count, metavar="N",
         help="stop before more tokens than this are used, of prompts and answers together; --max-tokens is another "
         "thing: the limit of each answer",
     )  # fmt: skip
     group.add_argument(
-        "--price", metavar="IN,OUT[,CACHED]",
+        "--price", type=price, metavar="IN,OUT[,CACHED]",
         help="the model's price in US dollars per million tokens, of the prompt, the answer and, if it is another, the "
-        "part of the prompt that the provider has in its cache",
+        "part of the prompt that the provider has in its cache: 0.5,1.5 say",
     )  # fmt: skip
     group.add_argument(
         "--cache", action=argparse.BooleanOptionalAction, default=None,
@@ -148,7 +150,7 @@ def add_cost_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument(
         "--share", action=argparse.BooleanOptionalAction, default=None,
-        help="ask equal rows once and give all of them the answer (only at --temperature 0)",
+        help="ask equal rows once and give all of them the answer (on at --temperature 0 alone)",
     )  # fmt: skip
     group.add_argument(
         "--order", choices=("input", "prefix"),
@@ -177,9 +179,9 @@ def batch_client(args: argparse.Namespace, endpoint: ResolvedEndpoint | None, co
         hedge=args.hedge,
         cache=cache_config(args, settings),
     )
-    price, entries = own_price(args), settings.endpoints
-    if price is not None:  # of the command line, which goes before all that the file says
-        options.update(price=price, prices=None)
+    entries = settings.endpoints
+    if args.price is not None:  # it goes before all that the file says
+        options.update(price=args.price, prices=None)
         entries = tuple(replace(entry, price=None) for entry in entries)
     if endpoint is not None:
         return make_client(args, endpoint, **options)
@@ -240,15 +242,6 @@ def budget(args: argparse.Namespace, settings: BatchSettings) -> CostTrackerConf
         max_requests=args.max_requests,
         max_tokens=args.max_total_tokens,
     )
-
-
-def own_price(args: argparse.Namespace) -> Price | None:
-    """Return the price that the command line gives. Raises ConfigError if it is none."""
-    if args.price is None:
-        return None
-    from ..prices import parse_price
-
-    return parse_price(args.price, "--price")
 
 
 _RATES = ("max_qps", "min_qps", "max_rpm", "max_tpm", "max_input_tpm", "max_output_tpm", "adaptive")

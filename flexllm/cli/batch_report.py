@@ -17,18 +17,30 @@ if TYPE_CHECKING:
     from ..batch.outlook import Forecast
 
 
-def report(args: argparse.Namespace, job: BatchJob, options: BatchOptions, forecast: Forecast | None = None) -> None:
-    """Tell how the run went: in a sentence, or as JSON with what was foretold."""
+def report(
+    args: argparse.Namespace,
+    job: BatchJob,
+    options: BatchOptions,
+    forecast: Forecast | None = None,
+    sample: BatchJob | None = None,
+) -> None:
+    """Tell how the run went: in a sentence, or as JSON.
+
+    Args:
+        forecast: What was foretold of the run, after a sample.
+        sample: The run that bought the sample before this one: what it took is not in this one's summary.
+    """
     summary = job.summary()
     if args.json:
         foretold = {} if forecast is None else {"forecast": forecast.as_dict()}
-        print_json({**summary, **foretold, "output": args.output})
+        before = {} if sample is None else {"sample": sample.summary()}
+        print_json({**summary, **foretold, **before, "output": args.output})
     elif not args.quiet:
-        talk(sentence(summary, args.output, cost=options.progress.cost))
+        talk(sentence(summary, args.output, tokens=options.progress.tokens, cost=options.progress.cost))
 
 
-def sentence(summary: dict[str, Any], output: str, *, cost: bool) -> str:
-    """Return the summary of a run for people, with or without what it cost."""
+def sentence(summary: dict[str, Any], output: str, *, tokens: bool, cost: bool) -> str:
+    """Return the summary of a run for people, with or without the tokens that it took and what it cost."""
     from ..batch.progress import describe_cost, short_number
 
     parts = [f"{summary['success']:,} of {summary['total']:,} rows answered"]
@@ -41,7 +53,7 @@ def sentence(summary: dict[str, Any], output: str, *, cost: bool) -> str:
     if summary["retries"]:
         parts.append(f"{summary['retries']:,} retries")
     parts.append(f"{summary['elapsed']:.1f} s")
-    if summary["total_tokens"]:
+    if tokens and summary["total_tokens"]:
         parts.append(f"{short_number(summary['total_tokens'])} tokens")
     if cost and (paid := describe_cost(summary["cost"], summary["unpriced"])):
         parts.append(paid)

@@ -18,12 +18,13 @@ def standard_output() -> TextIO:
     return sys.stdout
 
 
-def print_data(text: str, end: str = "\n") -> None:
-    """Print data, at once. Half a character, which models do send, becomes a question mark."""
+def print_data(text: str, end: str = "\n", *, at_once: bool = True) -> None:
+    """Print data, at once or with what is printed next. Half a character, which models do send, becomes a question mark."""
     stream = standard_output()
     try:
         stream.write(_printable(text, stream.encoding) + end)
-        stream.flush()
+        if at_once:
+            stream.flush()
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -41,10 +42,19 @@ def talk(text: str, end: str = "\n") -> None:
     """Tell the user a sentence; where nobody can be told, say nothing."""
     if sys.stderr is not None:
         try:
-            sys.stderr.write(_printable(text, sys.stderr.encoding) + end)
+            sys.stderr.write(_printable(_worded(text, sys.stderr.encoding), sys.stderr.encoding) + end)
             sys.stderr.flush()
         except OSError:  # full, or its reader is gone
             pass
+
+
+def _worded(text: str, encoding: str | None) -> str:
+    """Return a sentence with a word for the sign of money, where the sign cannot be written."""
+    try:
+        text.encode(encoding or "utf-8")
+    except UnicodeEncodeError:
+        return text.replace("💰", "cost")  # as the progress line does
+    return text
 
 
 def _printable(text: str, encoding: str | None) -> str:

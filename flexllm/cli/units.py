@@ -1,17 +1,54 @@
-"""Durations and sizes as people write them on the command line."""
+"""Counts, amounts, prices, durations and sizes as people write them on the command line; for argparse."""
 
 from __future__ import annotations
 
 import argparse
+import math
 import re
+
+TYPE_CHECKING = False  # see errors.py
+
+if TYPE_CHECKING:
+    from ..prices import Price
 
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
 _BYTES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _NUMBER = r"(\d+(?:\.\d+)?)"
 
 
+def count(text: str) -> int:
+    """Return the whole number, of at least 1, that `text` is."""
+    if not text.isascii() or not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)
+
+
+def amount(text: str) -> float:
+    """Return the US dollars of "5", "0.5" or "$5"."""
+    try:
+        dollars = float(text.strip().removeprefix("$"))
+    except ValueError:
+        dollars = math.nan
+    if not 0 <= dollars < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no amount of US dollars; give a number such as 5 or 0.5")
+    return dollars
+
+
+def price(text: str) -> Price:
+    """Return the price that "IN,OUT" or "IN,OUT,CACHED" is, in US dollars per million tokens."""
+    from ..errors import ConfigError
+    from ..prices import parse_price
+
+    try:
+        return parse_price(text)
+    except ConfigError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no price; give US dollars per million tokens as IN,OUT or IN,OUT,CACHED, 0.5,1.5 say"
+        ) from None
+
+
 def duration(text: str) -> float:
-    """Return the seconds of "90", "90s", "30m", "12h", "7d" or "2w"; for argparse."""
+    """Return the seconds of "90", "90s", "30m", "12h", "7d" or "2w"."""
     matched = re.fullmatch(rf"{_NUMBER}([smhdw]?)", text.strip(), re.ASCII)
     if matched is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no time; give seconds, or 30m, 12h, 7d or 2w")
@@ -19,7 +56,7 @@ def duration(text: str) -> float:
 
 
 def size(text: str) -> int:
-    """Return the bytes of "1000", "64K", "500M", "2G" or "1T", in powers of 1024; for argparse."""
+    """Return the bytes of "1000", "64K", "500M", "2G" or "1T", in powers of 1024."""
     matched = re.fullmatch(rf"{_NUMBER}([kmgt]?)b?", text.strip().lower(), re.ASCII)
     if matched is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no size; give bytes, or 64K, 500M or 2G")

@@ -226,7 +226,7 @@ def test_show_tells_one_answer_also_an_old_one_by_the_beginning_of_its_key() -> 
 
 
 @pytest.mark.parametrize(
-    ("key", "sentence"), [("ab", "2 answers have keys that begin with ab"), ("x", "has the key x")]
+    ("key", "sentence"), [("ab", "2 answers have keys that begin with 'ab'"), ("x", "has the key 'x'")]
 )
 def test_show_says_what_is_wrong_with_a_key(key: str, sentence: str) -> None:
     fill("c", ("abc-0", 0, answer("a")), ("abd-0", 0, answer("b")))
@@ -327,16 +327,32 @@ def test_a_reader_that_has_gone_ends_an_export_quietly() -> None:
         assert process.wait(PATIENCE) == 1
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.parametrize("count", [1, 100])
+def test_an_export_that_cannot_be_written_says_so(count: int) -> None:
+    fill("c", *((f"{number}-0", 0, answer("x" * 500)) for number in range(count)))
+    with open("/dev/full", "w") as full:
+        command = [*PROGRAM, "cache", "export", "--cache-dir", "c"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, encoding="utf-8", check=False)
+
+    assert done.returncode == 9
+    assert done.stderr == "flexllm: standard output cannot be written: No space left on device\n"
+
+
 # --- what is none
 
 
-@pytest.mark.parametrize("action", ["stats", "show", "export"])
-def test_a_folder_that_is_a_file_is_told_in_a_sentence(action: str) -> None:
+@pytest.mark.parametrize("action", [("stats",), ("show",), ("prune", "--all"), ("export",)], ids=" ".join)
+def test_a_folder_that_is_a_file_is_told_in_a_sentence(action: tuple[str, ...]) -> None:
     Path("c").write_text("a diary")
-    done = run("cache", action, "--cache-dir", "c")
+    done = run("cache", *action, "--cache-dir", "c")
 
     assert Path("c").read_text() == "a diary"
-    assert len(done.stderr.splitlines()) <= 1
+    assert (done.returncode, done.stdout, done.stderr) == (
+        3,
+        "",
+        "flexllm: the response cache cannot be in c, which is no folder\n",
+    )
 
 
 def test_a_damaged_file_is_put_aside_with_one_warning(folder: Path) -> None:

@@ -204,6 +204,14 @@ def test_a_dry_run_says_whether_the_budget_will_do(server: MockServer, budget: s
     assert told["done"] == 3
 
 
+def test_a_dry_run_says_that_nothing_is_left_of_the_budget(server: MockServer) -> None:
+    ask_rows(3)
+    batch(server, "-n", "1", *PRICE)
+    done = batch(server, *PRICE, "--dry-run", "--max-cost", "0.000001")
+
+    assert done.stdout.splitlines()[-1] == "Nothing is left of the budget: give a larger --max-cost."
+
+
 # --- --sample
 
 
@@ -241,9 +249,10 @@ def test_what_is_typed_before_the_question_is_no_answer_to_it(server: MockServer
 
 def test_ctrl_c_at_the_question_ends_it(server: MockServer) -> None:
     ask_rows(40)
-    code, _ = batch_on_terminal(server, b"\x03", "--sample", "4")
+    code, seen = batch_on_terminal(server, b"\x03", "--sample", "4")
 
     assert code == 130
+    assert seen.splitlines()[-1] == "flexllm: interrupted"
     assert sent(server) == 4
 
 
@@ -254,6 +263,8 @@ def test_a_sample_needs_no_terminal_with_yes(server: MockServer) -> None:
     assert done.returncode == 0
     told = json.loads(done.stdout)
     assert (told["success"], told["resumed"], told["forecast"]["to_buy"]) == (40, 4, 36)
+    assert told["sample"]["success"] == 4
+    assert told["sample"]["cost"] + told["cost"] == pytest.approx(sum(row["cost"] for row in rows()))
     assert "Go on?" not in done.stderr
     assert sent(server) == 40
 
@@ -276,16 +287,6 @@ def test_a_sample_of_a_pipe_is_refused(server: MockServer, folder: Path) -> None
     assert done.returncode == 3
     assert "it must be a file, not a pipe" in done.stderr
     assert not (folder / "out.jsonl").exists()
-
-
-@pytest.mark.parametrize("count", ["0", "-1"])
-def test_a_sample_of_nothing_is_refused(server: MockServer, count: str) -> None:
-    ask_rows(3)
-    done = batch(server, "--sample", count, "--yes")
-
-    assert done.returncode == 3
-    assert "sample" in done.stderr
-    assert sent(server) == 0
 
 
 def test_a_sample_of_more_than_there_is_is_the_whole(server: MockServer) -> None:
@@ -437,27 +438,6 @@ def test_prices_of_the_configuration_hold_unless_the_command_line_has_one(
     assert "$7 in, $8 out" in dry_run("--price", "7,8")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (("--price", "cheap"), "--price"),
-        (("--price", "1"), "--price"),
-        (("--price=-1,2",), "--price"),
-        (("--max-cost", "-1"), "budget_limit=-1"),
-        (("--max-requests", "0"), "max_requests=0"),
-    ],
-)
-def test_a_price_or_budget_that_is_none_is_refused(server: MockServer, arguments: tuple[str, ...], words: str) -> None:
-    ask_rows(2)
-    for more in ((), ("--dry-run",)):
-        done = batch(server, *arguments, *more)
-
-        assert done.returncode == 3
-        assert words in done.stderr
-        assert len(done.stderr.splitlines()) == 1
-    assert sent(server) == 0
-
-
 def test_the_summary_tells_tokens_and_cost_unless_told_not_to(server: MockServer) -> None:
     ask_rows(2)
     told = batch(server, *PRICE).stderr.splitlines()
@@ -465,3 +445,19 @@ def test_the_summary_tells_tokens_and_cost_unless_told_not_to(server: MockServer
 
     Path("out.jsonl").unlink()
     assert "💰" not in batch(server, *PRICE, "--no-track-cost").stderr
+    Path("out.jsonl").unlink()
+    assert "tokens" not in batch(server, *PRICE, "--no-return-usage").stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_where_the_sign_of_money_cannot_be_written_a_word_stands_for_it(server: MockServer, encoding: str) -> None:
+    ask_rows(2)
+    done = subprocess.run(
+        [*PROGRAM, "batch", "in.jsonl", "-o", "out.jsonl", *PRICE],
+        env={**environment(server), "PYTHONIOENCODING": encoding}, capture_output=True, timeout=PATIENCE, check=True,
+    )  # fmt: skip
+
+    progress, summary = done.stderr.decode(encoding).splitlines()
+    for line in (progress, summary):
+        assert "tokens, cost $0.00" in line
+        assert "?" not in line

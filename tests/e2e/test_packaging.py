@@ -113,7 +113,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile, ch
     modules = {str(path.relative_to(checkout)) for path in (checkout / "flexllm").rglob("*.py")}
     names = {name for name in wheel.namelist() if ".data/" not in name and ".dist-info/" not in name}
 
-    assert names == {*modules, "flexllm/py.typed"}
+    assert names == {*modules, "flexllm/py.typed", "flexllm/data/prices.json"}
 
 
 def test_the_wheel_brings_both_programs(wheel: zipfile.ZipFile) -> None:

@@ -63,11 +63,16 @@ def run(args: argparse.Namespace) -> int:
         result: Any = client.chat_completions_sync(messages, return_usage=True, **params)
     if args.json:
         calls = [call.as_dict() for call in result.tool_calls or ()]
-        names = ("content", "reasoning_content", "finish_reason", "model", "usage", "request_id", "latency", "attempts")
-        print_json({name: getattr(result, name) for name in names} | {"tool_calls": calls or None})
+        print_json({name: getattr(result, name) for name in _FIELDS} | {"tool_calls": calls or None})
     else:
         print_data(result.content)
     return 0
+
+
+_FIELDS = (
+    "content", "reasoning_content", "finish_reason", "model", "usage", "cost", "endpoint", "request_id", "latency",
+    "attempts",
+)  # fmt: skip
 
 
 def _print_pieces(pieces: Iterable[Any]) -> None:

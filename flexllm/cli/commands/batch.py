@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ...batch.job import BatchJob
     from ...batch.options import BatchOptions
     from ...batch.rows import FileRows
-    from ...client import LLMClient, Ways
+    from ...client import BatchCall, LLMClient
     from ...config import BatchSettings, ResolvedEndpoint
 
 SWITCH_INTERVAL = 0.1
@@ -132,7 +132,7 @@ class _Batch:
         """Tell what a run would take."""
         from ..batch_forecast import tell_forecast
 
-        forecast = self._client.batch_forecast(rows, options, self._ways())
+        forecast = self._client.batch_forecast(rows, options, self._call())
         tell_forecast(self._args, forecast, options, budget(self._args, self._settings).budget_limit)
         return DONE
 
@@ -156,7 +156,7 @@ class _Batch:
         if not args.quiet and not args.json:
             report(args, job, options)
         sampled = job.tally.success - job.tally.resumed
-        forecast = self._client.batch_forecast(self._rows_again(), options, self._ways(), sampled=sampled)
+        forecast = self._client.batch_forecast(self._rows_again(), options, self._call(), sampled=sampled)
         if not wants_the_rest(args, forecast):
             if args.json:
                 report(args, job, options, forecast)
@@ -164,8 +164,8 @@ class _Batch:
             return FAILED
         if options.max_time is not None:
             options = replace(options, max_time=max(options.max_time - job.summary()["elapsed"], _INSTANT))
-        job, signal = self._run_job(self._rows_again(), options)
-        report(args, job, options, forecast)
+        sample, (job, signal) = job, self._run_job(self._rows_again(), options)
+        report(args, job, options, forecast, sample)
         return self._end(job, signal)
 
     def _rows_again(self) -> FileRows:
@@ -177,16 +177,16 @@ class _Batch:
         from ...cancel import CancelToken
 
         cancel = CancelToken()
-        job = self._client.batch_job(options, cancel, self._ways())
+        job = self._client.batch_job(options, cancel, self._call())
         with StopSignals(cancel) as signals:
             for _ in job.run(rows):
                 pass
         return job, signals.received
 
-    def _ways(self) -> Ways:
-        from ...client import Ways
+    def _call(self) -> BatchCall:
+        from ...client import BatchCall
 
-        return Ways(budget=budget(self._args, self._settings))
+        return BatchCall(budget=budget(self._args, self._settings))
 
     def _end(self, job: BatchJob, signal: int | None) -> int:
         if signal is None:

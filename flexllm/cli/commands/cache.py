@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..units import duration, shown_size, size
+from ..units import count, duration, shown_size, size
 
 TYPE_CHECKING = False  # see errors.py
 
@@ -60,7 +60,7 @@ def _add_show(actions: Any) -> None:
         description="List the newest answers, of any age, or show the one with this key, or whose key begins so.",
     )
     parser.add_argument("key", nargs="?", metavar="KEY", help="as the list has it")
-    parser.add_argument("-n", "--limit", type=_count, default=SHOWN, metavar="N", help=f"how many to list ({SHOWN})")
+    parser.add_argument("-n", "--limit", type=count, default=SHOWN, metavar="N", help=f"how many to list ({SHOWN})")
     _add_folder(parser)
     parser.add_argument("--json", action="store_true", help="print all that is known, as JSON")
     parser.set_defaults(run=_show)
@@ -103,23 +103,21 @@ def _add_folder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache-dir", metavar="DIR", help="the folder of the cache (~/.cache/flexllm/llm_response)")
 
 
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
-    return int(text)
-
-
 def _open(args: argparse.Namespace, ttl: float | None = None) -> ResponseCache:
-    """Return the cache; no file is made if there is none."""
+    """Return the cache; no file is made if there is none. Raises ConfigError if it cannot be one."""
     from ...cache import ResponseCacheConfig
     from ...cache.store import ResponseCache
+    from ...errors import ConfigError
     from ..common import set_up_logging
 
     set_up_logging(args)
     given = {"cache_dir": args.cache_dir, "ttl": ttl}
-    return ResponseCache(
+    cache = ResponseCache(
         ResponseCacheConfig(enabled=True, **{name: value for name, value in given.items() if value is not None})
     )
+    if cache.config.path.exists() and not cache.config.path.is_dir():  # a batch does without; here it is all there is
+        raise ConfigError(f"the response cache cannot be in {cache.config.path}, which is no folder")
+    return cache
 
 
 def _stats(args: argparse.Namespace) -> int:
@@ -140,8 +138,8 @@ def _told(stats: CacheStats) -> Iterable[str]:
         yield f"  {stats.expired:,} of them too old to be used"
     if stats.oldest is not None and stats.newest is not None:
         yield f"  made from {_when(stats.oldest)} to {_when(stats.newest)}"
-    for model, count in stats.models.items():
-        yield f"  {count:>9,}  {model or 'of unnamed models'}"
+    for model, number in stats.models.items():
+        yield f"  {number:>9,}  {model or 'of unnamed models'}"
 
 
 def _show(args: argparse.Namespace) -> int:
@@ -184,8 +182,8 @@ def _find(cache: ResponseCache, key: str) -> CacheEntry:
     if len(found) == 1:
         return found[0]
     if found:
-        raise CacheError(f"{len(found):,} answers have keys that begin with {key}; give more of it")
-    raise CacheError(f"no answer in {cache.config.path} has the key {key}; flexllm cache show lists the newest")
+        raise CacheError(f"{len(found):,} answers have keys that begin with {key!r}; give more of it")
+    raise CacheError(f"no answer in {cache.config.path} has the key {key!r}; flexllm cache show lists the newest")
 
 
 def _prune(args: argparse.Namespace) -> int:
@@ -204,14 +202,13 @@ def _prune(args: argparse.Namespace) -> int:
 def _export(args: argparse.Namespace) -> int:
     import json
 
-    from ..output import standard_output
+    from ..output import print_data
 
-    stream = standard_output()
     with _open(args) as cache:
         for entry in cache.entries():
             # In ASCII: half a character, which models do send, stays what it is, and so it does in any locale.
-            stream.write(json.dumps(_fields(entry)) + "\n")
-    stream.flush()
+            print_data(json.dumps(_fields(entry)), at_once=False)
+    print_data("", end="")
     return 0
 
 

@@ -22,6 +22,9 @@ from .replies import (
 
 Json = Mapping[str, Any]
 
+_USUAL_TIERS = (None, "", "auto", "default")
+"""What `service_tier` says of replies at the usual price."""
+
 
 def read_chunks(events: Iterator[ServerSentEvent], provider: str) -> Iterator[Chunk]:
     """Yield the pieces of a stream up to `[DONE]`, or to its end if a finish reason has come (some send no end mark).
@@ -82,8 +85,10 @@ class _Reader:
     def chunk(self, data: Json, choice: Json | None, text: str) -> Chunk:
         """Return what one event adds."""
         usage, model = usage_of(data.get("usage")), data.get("model")
-        if usage is not None and data.get("service_tier"):  # which tells the price, and stands beside the usage
-            usage.setdefault("service_tier", data["service_tier"])
+        if usage is not None and data.get("service_tier") not in _USUAL_TIERS:
+            usage.setdefault(
+                "service_tier", data["service_tier"]
+            )  # it tells the price, and a stream has no body to keep
         model = model if isinstance(model, str) else None
         if choice is None:
             return Chunk(usage=usage or _groq_usage(data), model=model)
