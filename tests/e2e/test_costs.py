@@ -504,6 +504,9 @@ def test_a_run_that_goes_on_knows_how_long_the_replies_are(tmp_path: Path) -> No
 
 
 def test_a_pool_names_the_model_whose_price_is_unknown(server: MockServer) -> None:
-    endpoints = [{"base_url": server.base_url, "price": "1,1", "model": "a"}, {"base_url": server.base_url, "model": "b"}]
+    endpoints = [
+        {"base_url": server.base_url, "price": "1,1", "model": "a"},
+        {"base_url": server.base_url, "model": "b"},
+    ]
     with LLMClient(endpoints=endpoints) as pool, pytest.raises(PriceUnknown, match="'b'"):
         pool.chat_completions_batch_sync(["a"], max_cost=1.0, show_progress=False)
