@@ -27,11 +27,15 @@ from .windows import read_ahead, windows
 if TYPE_CHECKING:
     from ..cache.store import ResponseCache
 
-WINDOW = 256
-"""Rows that are looked up in the cache in one go."""
+WINDOW = 990
+"""Rows that are looked up in the cache in one go: what one statement takes. Each look wakes another thread, which must get
+at the interpreter among all that ask, so there should be few."""
 
 MOST_WAITING = 4096
 """Rows that wait, in memory, for an equal one that is under way."""
+
+FEW = 65_536
+"""Digests up to which a dictionary counts them: 9 megabytes."""
 
 KEPT = 65_536
 """Answers that are kept for later equals, where what falls out can be found elsewhere."""
@@ -297,30 +301,42 @@ def _unpaid(error: FlexLLMError) -> FlexLLMError:
 
 
 class _Counts:
-    """A number for each digest, about 50 bytes a digest."""
+    """A number for each digest: in a dictionary, which is quick, as long as they are few, else in about 50 bytes each."""
 
     def __init__(self) -> None:
+        self._few: dict[int, int] | None = {}
         self._digests = DigestTable()
         self._numbers = array("Q")
 
     def get(self, digest: int) -> int:
         """Return a digest's number, 0 if it has none."""
+        if self._few is not None:
+            return self._few.get(digest, 0)
         place = self._digests.find(digest >> 64, digest & _LOW)
         return self._numbers[place] if place >= 0 else 0
 
     def set(self, digest: int, number: int) -> None:
         """Set a digest's number."""
+        if self._few is None:
+            self._set_among_many(digest, number)
+            return
+        self._few[digest] = number
+        if len(self._few) > FEW:
+            few, self._few = self._few, None
+            for one, its_number in few.items():
+                self._set_among_many(one, its_number)
+
+    def claim(self, digest: int, at_least: int) -> int:
+        """Return the digest's next number: 0, 1, 2, ..., but at least this one."""
+        number = self.get(digest)
+        if number < at_least:
+            number = at_least
+        self.set(digest, number + 1)
+        return number
+
+    def _set_among_many(self, digest: int, number: int) -> None:
         place = self._digests.add(digest >> 64, digest & _LOW)
         if place == len(self._numbers):
             self._numbers.append(number)
         else:
             self._numbers[place] = number
-
-    def claim(self, digest: int, at_least: int) -> int:
-        """Return the digest's next number: 0, 1, 2, ..., but at least this one."""
-        place = self._digests.add(digest >> 64, digest & _LOW)
-        if place == len(self._numbers):
-            self._numbers.append(0)
-        number = max(self._numbers[place], at_least)
-        self._numbers[place] = number + 1
-        return number

@@ -38,7 +38,7 @@ DELAY = 0.5
 LINGER = 5.0
 """Seconds after which a writer with nothing to do ends: a store that nobody uses can then be collected."""
 
-MOST_KEYS = 500
+MOST_KEYS = 990
 MOST_ROWS = 400
 """Per statement: libraries before SQLite 3.32 take 999 values at most."""
 

@@ -86,12 +86,13 @@ def child(args: argparse.Namespace, url: str, folder: Path, mode: str) -> dict[s
 def one(args: argparse.Namespace) -> None:
     """Run one batch and print its seconds, as JSON."""
     from flexllm import LLMClient, ResponseCacheConfig
+    from flexllm.cache.values import KeptAnswers
 
     cache = None if args.mode == "none" else ResponseCacheConfig(enabled=True, ttl=0, cache_dir=args.folder)
     sys.setswitchinterval(SWITCH_INTERVAL)
     with LLMClient("m", args.url, concurrency_limit=args.concurrency, retry_times=0, cache=cache) as client:
-        if args.mode == "look" and client._cache is not None:
-            client._cache.put = lambda *given, **options: None  # type: ignore[method-assign]
+        if args.mode == "look":
+            KeptAnswers.keep = lambda *given: None  # type: ignore[method-assign]
         used, started = sum(os.times()[:2]), time.perf_counter()
         result = client.chat_completions_batch_sync(questions(args.rows), show_progress=False)
         wall, cpu = time.perf_counter() - started, sum(os.times()[:2]) - used
