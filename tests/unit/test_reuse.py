@@ -341,6 +341,17 @@ def test_each_of_several_equal_rows_has_an_answer_of_its_own_in_the_cache() -> N
     assert [item.occurrence for item in again] == [0, 0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("few", [0, 1, 4, 5, 100])
+def test_equal_rows_keep_their_numbers_when_there_are_too_many_for_a_dictionary(
+    few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reuse_module, "FEW", few)
+
+    items = drawn(make(FakeCache()), rows([*"abcabc", *"defdef", *"adadad"]))
+
+    assert [item.occurrence for item in items] == [0, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 4, 4]
+
+
 def test_shared_rows_have_one_answer_in_the_cache() -> None:
     cache = FakeCache()
     reuse = make(cache)
