@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from .chat import ChatRequest
@@ -10,20 +11,73 @@ from .errors import ConfigError
 from .media.parts import as_messages
 from .messages import Messages, normalise_messages
 from .schema import as_response_format
+from .templates import CONTENT, UserTemplate
 
 
-def make_request(messages: Messages, model: str, params: Mapping[str, Any]) -> ChatRequest:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestDefaults:
+    """What holds for each request that says nothing else.
+
+    Attributes:
+        system: A system message for conversations that have none; None puts none.
+        user_template: Put around the text of each user message; None leaves them as they are.
+        params: Request parameters, as in `make_params`; those of a request go before them.
+
+    Raises:
+        ConfigError: The template has places that only the rows of an input file can fill.
+    """
+
+    system: str | None = None
+    user_template: UserTemplate | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.user_template is not None and self.user_template.needs_fields:
+            others = ", ".join(f"{{{name}}}" for name in self.user_template.names if name != CONTENT)
+            raise ConfigError(
+                f"user_template has {others}, which only the fields of rows can fill (flexllm batch); here {{content}} "
+                "alone can be used"
+            )
+
+
+def request_defaults(
+    system: str | None, user_template: str | None, params: Mapping[str, Any] | None
+) -> RequestDefaults | None:
+    """Return what a caller's own words mean, None if he says nothing.
+
+    Raises:
+        ConfigError: One of them cannot be used.
+    """
+    if system is None and user_template is None and not params:
+        return None
+    if system is not None and not isinstance(system, str):
+        raise ConfigError(f"system must be a text, not of type {type(system).__name__}")
+    if params is not None and not isinstance(params, Mapping):
+        raise ConfigError(f"params must be a mapping of request parameters, not of type {type(params).__name__}")
+    template = None if user_template is None else UserTemplate(user_template)
+    return RequestDefaults(system=system, user_template=template, params=make_params(params or {}))
+
+
+def make_request(
+    messages: Messages, model: str, params: Mapping[str, Any], defaults: RequestDefaults | None = None
+) -> ChatRequest:
     """Return a checked request; the caller's objects are not changed.
 
     Args:
         messages: A text, one message, or a list of messages; pictures and other media in any form.
         params: As in `make_params`.
+        defaults: What holds where messages and params say nothing.
 
     Raises:
         InputError: The messages cannot be used as they are.
         ConfigError: A parameter cannot.
     """
-    return ChatRequest(normalise_messages(as_messages(messages)), model, make_params(params))
+    if defaults is None:
+        return ChatRequest(normalise_messages(as_messages(messages)), model, make_params(params))
+    conversation = normalise_messages(as_messages(messages), defaults.system)
+    if defaults.user_template is not None:
+        conversation = defaults.user_template.around(conversation)
+    return ChatRequest(conversation, model, make_params({**defaults.params, **params} if defaults.params else params))
 
 
 def make_params(params: Mapping[str, Any]) -> Mapping[str, Any]:

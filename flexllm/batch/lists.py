@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import replace
 from typing import Any
 
 from ..chat import ChatRequest
 from ..errors import ConfigError
 from ..messages import Messages
-from ..request import make_params, make_request
+from ..request import RequestDefaults, make_params, make_request
 
 
 class ListRows:
@@ -19,6 +20,7 @@ class ListRows:
         params: Request parameters for all rows.
         metadata_list: One value for each row.
         params_list: More request parameters for each row; they win.
+        defaults: What holds where the others say nothing.
 
     Raises:
         ConfigError: A list beside the conversations has another length (found while reading, if theirs is unknown), or
@@ -34,6 +36,7 @@ class ListRows:
         params: Mapping[str, Any],
         metadata_list: Sequence[Any] | None = None,
         params_list: Sequence[Mapping[str, Any]] | None = None,
+        defaults: RequestDefaults | None = None,
     ) -> None:
         if isinstance(conversations, (str, Mapping)):
             raise ConfigError("messages_list must be a list of conversations, not one conversation")
@@ -42,6 +45,10 @@ class ListRows:
         self.never_waits = isinstance(conversations, (list, tuple))
         self._conversations = conversations
         self._model = model
+        self._defaults = None
+        if defaults is not None:  # its parameters are put below those of the call once, not for each row
+            params = {**defaults.params, **params}
+            self._defaults = replace(defaults, params={})
         self._params = make_params(params)
         self._beside = {"metadata_list": metadata_list, "params_list": params_list}
         for name, values in self._beside.items():
@@ -80,7 +87,7 @@ class ListRows:
         if params and "model" in merged:
             merged = dict(merged)
             model = merged.pop("model")
-        return make_request(messages, model, merged), metadata
+        return make_request(messages, model, merged, self._defaults), metadata
 
     def _value(self, name: str, values: Sequence[Any] | None, position: int) -> Any:
         if values is None:

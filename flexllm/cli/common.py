@@ -109,7 +109,8 @@ def make_client(args: argparse.Namespace, endpoint: ResolvedEndpoint, **options:
     """Return a client for the endpoint; `options` and flags that are None keep the client's defaults."""
     from ..client import LLMClient
 
-    options = {"prices": endpoint.prices or None, **options}
+    own = {"system": endpoint.system, "user_template": endpoint.user_template, "params": endpoint.params}
+    options = {"prices": endpoint.prices or None, **own, **options}
     return LLMClient(
         endpoint.model, endpoint.base_url, endpoint.api_key, endpoint.provider, **_client_options(args, options)
     )

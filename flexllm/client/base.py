@@ -41,7 +41,7 @@ from ..prices import PriceLike
 from ..providers import thoughts_of
 from ..providers.credits import Balance
 from ..replies import OnReply, ReplyPolicy
-from ..request import make_request
+from ..request import make_request, request_defaults
 from ..retry import DEFAULT_TOTAL, RetryPolicy
 from ..router import DEFAULT_FAILURE_THRESHOLD, DEFAULT_RECOVERY_TIME
 from ..transport import Cert, Proxies, TransportOptions, Verify
@@ -100,6 +100,9 @@ class BaseClient:
         session: requests.Session | None = None,
         auth: Callable[[], Headers | Mapping[str, str]] | None = None,
         media: MediaOptions | None = None,
+        system: str | None = None,
+        user_template: str | None = None,
+        params: Mapping[str, Any] | None = None,
         price: PriceLike | None = None,
         prices: Mapping[str, PriceLike] | None = None,
         endpoints: Sequence[EndpointConfig | Mapping[str, Any]] | None = None,
@@ -154,6 +157,7 @@ class BaseClient:
             model=self.model,
         )
         self._attempts = self._build_attempts()
+        self._defaults = request_defaults(system, user_template, params)
         self._replies = ReplyPolicy(on_truncated=on_truncated, on_invalid=on_invalid)
         self._tracker = as_tracker(cost_tracker, self._attempts, self.model)
         self._uncached = self._backend = self._stack(self._attempts)
@@ -185,6 +189,8 @@ class BaseClient:
     def from_config(cls: type[Self], model: str | None = None, path: str | None = None, **options: Any) -> Self:
         """Return a client for a model of the configuration file, or for what the environment names.
 
+        What the entry says of `system`, `user_template` and `params` holds for each request that says nothing else.
+
         Args:
             model: The id or name of an entry; None means the file's default.
             path: The file, instead of `FLEXLLM_CONFIG` or ~/.flexllm/config.yaml.
@@ -200,7 +206,8 @@ class BaseClient:
             raise ConfigError(
                 f"{found.source} is of provider {found.provider!r}, which {cls.__name__} does not ask; use LLMClient"
             )
-        options = {"prices": found.prices, **options}
+        own = {"system": found.system, "user_template": found.user_template, "params": found.params}
+        options = {"prices": found.prices, **own, **options}
         return cls(model=found.model, base_url=found.base_url, api_key=found.api_key, **options)
 
     def model_list(self) -> list[str]:
@@ -288,7 +295,7 @@ class BaseClient:
     # --- inside
 
     def _request(self, messages: Messages, model: str | None, params: Mapping[str, Any]) -> ChatRequest:
-        return make_request(messages, model or self.model or "", params)
+        return make_request(messages, model or self.model or "", params, self._defaults)
 
     def _threads(self) -> Executor:
         with self._lock:

@@ -106,7 +106,7 @@ class BatchClient(BaseClient):
         model = options.pop("model", None) or self.model or ""
         if not model and not params_list:
             raise ConfigError("no model is named: give model=... to the client or to this call")
-        rows = ListRows(messages_list, model, options, metadata_list, params_list)
+        rows = ListRows(messages_list, model, options, metadata_list, params_list, self._defaults)
         batch_options = BatchOptions(
             output=None if output is None else jsonl_path(output),
             checkpoint=CheckpointOptions(**kept),

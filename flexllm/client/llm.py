@@ -75,6 +75,9 @@ class LLMClient(BatchClient):
         session: A `requests.Session` of your own to send through; it is not closed.
         auth: Gives, for each attempt anew, headers that say who is asking, as a mapping or as pairs of name and value: for
             servers that know their callers by short-lived tokens. May be called by several threads at the same time.
+        system: A system message for conversations that have none.
+        user_template: Put around the text of each user message, with `{content}` where the text goes.
+        params: Request parameters for each request that does not set them itself.
         price: What the model costs: "IN,OUT[,CACHED]" in US dollars per million tokens, a mapping or a `Price`. None takes
             it from the table that comes along; `prices` has them by the model's name.
         media: How pictures and other media are read, downloaded and made smaller.

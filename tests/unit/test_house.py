@@ -27,7 +27,7 @@ FLOORS: list[set[str]] = [
     {"tokens"},
     {"options", "chat", "configfile"},
     {"media", "schema"},
-    {"limits"},
+    {"limits", "templates"},
     {"messages", "retry", "transport", "digest", "thoughts", "vertex", "router", "replies", "prices"},
     {"wire", "sse", "http1", "cancel", "fork", "health"},
     {"errors"},

@@ -53,8 +53,8 @@ def run(args: argparse.Namespace) -> int:
     if not question.strip():
         raise InputError("nothing is asked: give a question, or pipe one in")
     _, endpoint = find_endpoint(args)
-    params = request_params(args, endpoint.params)
-    messages = normalise_messages(question, args.system or endpoint.system)
+    params = request_params(args, {})
+    messages = normalise_messages(question, args.system)
     stdout = standard_output()  # before anything is paid for
     with make_client(args, endpoint) as client:
         if stdout.isatty() and not args.json and not args.no_stream:
