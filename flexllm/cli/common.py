@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 TYPE_CHECKING = False  # see errors.py
 
@@ -48,41 +47,12 @@ def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--retry-delay", type=float, metavar="SECONDS", help="first pause before another attempt (1)")
 
 
-def add_request_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that become request parameters."""
-    group = parser.add_argument_group("request")
-    group.add_argument("--temperature", type=float, metavar="T", help="sampling temperature")
-    group.add_argument("--max-tokens", type=int, metavar="N", help="tokens of the reply at most")
-    group.add_argument(
-        "--param", action="append", default=[], metavar="NAME=VALUE", type=_param,
-        help="any other request parameter; VALUE is JSON, or else a text. Repeatable: --param seed=7",
-    )  # fmt: skip
-
-
 def add_talk_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say how much is told, and in what form."""
     group = parser.add_argument_group("output")
     group.add_argument("--json", action="store_true", help="print data as JSON on standard output")
     group.add_argument("-q", "--quiet", action="store_true", help="tell nothing but errors")
     group.add_argument("-v", "--verbose", action="store_true", help="tell about every retry on standard error")
-
-
-def request_params(args: argparse.Namespace, base: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the request parameters: the configuration's, then those of the command line."""
-    params = dict(base)
-    for name in ("temperature", "max_tokens"):
-        value = getattr(args, name)
-        if value is not None:
-            params[name] = value
-    return {**params, **dict(args.param)}
-
-
-def set_up_logging(args: argparse.Namespace) -> None:
-    """Send log lines to standard error: warnings, or with --verbose everything that may matter, or errors alone."""
-    import logging
-
-    level = logging.INFO if args.verbose else logging.ERROR if args.quiet else logging.WARNING
-    logging.basicConfig(stream=sys.stderr, level=level, format="flexllm: %(message)s")
 
 
 def find_endpoint(args: argparse.Namespace, config: Config | None = None) -> tuple[Config, ResolvedEndpoint]:
@@ -138,15 +108,3 @@ def _client_options(args: argparse.Namespace, options: Mapping[str, Any]) -> dic
     }
     given = {**options, **{name: value for name, value in flags.items() if value is not None}}
     return {name: value for name, value in given.items() if value is not None}
-
-
-def _param(text: str) -> tuple[str, Any]:
-    import json
-
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value

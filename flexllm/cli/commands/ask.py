@@ -7,14 +7,13 @@ import sys
 
 from ..common import (
     add_endpoint_options,
-    add_request_options,
     add_talk_options,
     find_endpoint,
     make_client,
-    request_params,
-    set_up_logging,
 )
+from ..logs import set_up_logging
 from ..output import print_data, print_json, standard_output
+from ..request_options import add_request_options, request_params
 
 TYPE_CHECKING = False  # see errors.py
 

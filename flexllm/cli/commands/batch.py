@@ -18,15 +18,14 @@ from ..batch_options import (
 from ..batch_report import exit_code_of, how_to_go_on, report
 from ..common import (
     add_endpoint_options,
-    add_request_options,
     add_talk_options,
     asks_pool,
     find_endpoint,
-    request_params,
-    set_up_logging,
 )
 from ..exits import DONE, FAILED
+from ..logs import set_up_logging
 from ..output import talk
+from ..request_options import add_request_options, request_params
 
 TYPE_CHECKING = False  # see errors.py
 

@@ -108,7 +108,7 @@ def _open(args: argparse.Namespace, ttl: float | None = None) -> ResponseCache:
     from ...cache import ResponseCacheConfig
     from ...cache.store import ResponseCache
     from ...errors import ConfigError
-    from ..common import set_up_logging
+    from ..logs import set_up_logging
 
     set_up_logging(args)
     given = {"cache_dir": args.cache_dir, "ttl": ttl}
