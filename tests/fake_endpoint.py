@@ -98,6 +98,9 @@ class Reply:
         self.closed = self.lifted = False
         self._pieces = pieces
 
+    def __repr__(self) -> str:
+        return f"Reply({', '.join(map(repr, self._pieces))}, status={self.status})"
+
     def pieces(self) -> Iterator[bytes]:
         for piece in self._pieces:
             if isinstance(piece, Exception):

@@ -26,6 +26,10 @@ GROUP = 512
 ABORT_SECONDS = 2.0
 """How long broken-off exchanges may take to come back before they are left behind."""
 
+WAKE_SECONDS = 1.0
+"""How long the caller's thread sleeps at most. A signal that comes just as it falls asleep, or to another thread, does not
+wake it: the interpreter looks at signals only when this thread runs."""
+
 
 class ThreadEngine:
     """Answers rows with `workers` threads.
@@ -58,7 +62,7 @@ class ThreadEngine:
             while not is_over:
                 try:  # around the loop, not in it: Ctrl-C comes where a loop begins again
                     while run.groups or run.is_under_way():
-                        if not run.groups and not run.gather(self._patience()):
+                        if not run.groups and not self._gather(run):
                             if self._cancel.aborted:
                                 break
                             self._lose_patience()
@@ -78,6 +82,14 @@ class ThreadEngine:
             raise interrupt
         if run.input_error is not None:
             raise run.input_error
+
+    def _gather(self, run: _Run) -> bool:
+        """Gather, waiting no longer than there is patience. Return False when that is over."""
+        patience = self._patience()
+        if not self._cancel.aborted and (patience is None or patience > WAKE_SECONDS):
+            run.gather(WAKE_SECONDS)
+            return True
+        return run.gather(patience)
 
     def _patience(self) -> float | None:
         """Return how long to wait for the next result: until the run's time or the grace is over; None waits for ever."""

@@ -636,3 +636,30 @@ def test_no_thread_at_all_is_an_error_and_no_standstill(monkeypatch: pytest.Monk
     monkeypatch.setattr(threading.Thread, "start", refused)
     with pytest.raises(ConfigError, match="no thread can be started"):
         flat(engine(FakeBackend(), 50).run(items(20)))
+
+
+@pytest.mark.slow
+def test_a_signal_that_wakes_nobody_is_obeyed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that comes while the main thread falls asleep: here another thread takes it."""
+    monkeypatch.setattr("flexllm.engines.threads.WAKE_SECONDS", 0.05)
+    cancel = CancelToken()
+
+    def answer(number: int, cancel: CancelToken) -> str:
+        if number == 0:
+            threading.Event().wait(0.2)  # until the main thread sleeps
+            os.kill(os.getpid(), signal.SIGUSR1)
+        until_aborted(cancel)
+        return ""
+
+    ready = threading.Event()
+    listener = threading.Thread(target=ready.wait, args=(LONG,), daemon=True)
+    listener.start()  # takes what the main thread does not
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: cancel.request_stop())
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    try:
+        assert indices(engine(WaitingBackend(answer), 2, cancel, grace=0.0).run(items(3))) == []
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
+        signal.signal(signal.SIGUSR1, before)
+        ready.set()
+    assert cancel.stop_requested

@@ -1,4 +1,8 @@
-"""Chooses whom to ask: what the caller says before the environment, before the file, before the default."""
+"""Which endpoint and which model: from the configuration file, the environment and what the caller says.
+
+A base URL and its key travel together from one source: a key from one place is never sent to a server that another place
+names. Which providers exist is the registry's business.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,35 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..configfile.checks import checked_pair
-from ..configfile.paths import DEFAULT_PATH, shown_path, variable
-from ..configfile.values import Config, Masked, ModelEntry, ids_of
-from ..errors import ConfigError
-from ..prices import PriceLike
-from ..wire import NO_KEY
+from .configfile import (
+    DEFAULT_PATH,
+    BatchEndpoint,
+    BatchSettings,
+    Config,
+    Masked,
+    ModelEntry,
+    checked_pair,
+    config_path,
+    ids_of,
+    load_config,
+    shown_path,
+    variable,
+)
+from .errors import ConfigError
+from .prices import PriceLike
+from .wire import NO_KEY
+
+__all__ = [
+    "DEFAULT_PATH",
+    "BatchEndpoint",
+    "BatchSettings",
+    "Config",
+    "ModelEntry",
+    "ResolvedEndpoint",
+    "config_path",
+    "load_config",
+    "resolve_endpoint",
+]
 
 _COMMAND_LINE = "the command line"
 _ENVIRONMENT = "the environment"
