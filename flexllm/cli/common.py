@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from .logs import add_log_options
+
 TYPE_CHECKING = False  # see errors.py
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--provider", metavar="NAME", help="the wire format: auto (the default), openai, gemini or claude"
     )
-    group.add_argument("--config", metavar="FILE", help="the configuration file instead of ~/.flexllm/config.yaml")
+    add_config_option(group)
     group.add_argument(
         "--ca-bundle", metavar="FILE", help="accept servers whose certificate this CA bundle vouches for"
     )
@@ -47,12 +49,18 @@ def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--retry-delay", type=float, metavar="SECONDS", help="first pause before another attempt (1)")
 
 
+def add_config_option(parser: argparse._ActionsContainer) -> None:
+    """Add the option that names another configuration file."""
+    parser.add_argument("--config", metavar="FILE", help="the configuration file instead of ~/.flexllm/config.yaml")
+
+
 def add_talk_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say how much is told, and in what form."""
     group = parser.add_argument_group("output")
     group.add_argument("--json", action="store_true", help="print data as JSON on standard output")
     group.add_argument("-q", "--quiet", action="store_true", help="tell nothing but errors")
     group.add_argument("-v", "--verbose", action="store_true", help="tell about every retry on standard error")
+    add_log_options(group)
 
 
 def find_endpoint(args: argparse.Namespace, config: Config | None = None) -> tuple[Config, ResolvedEndpoint]:
@@ -68,32 +76,50 @@ def find_endpoint(args: argparse.Namespace, config: Config | None = None) -> tup
 
 def asks_pool(args: argparse.Namespace, config: Config) -> bool:
     """Return whether the endpoints under `batch` are asked: the file lists some, and nobody names another one."""
-    import os
+    from ..config import names_server
 
     named = (args.model, args.base_url, args.api_key, args.provider)
-    variables = (os.environ.get(f"FLEXLLM_{name}", "").strip() for name in ("BASE_URL", "API_KEY", "MODEL"))
-    return bool(config.batch.endpoints) and not any((*named, *variables))
+    return bool(config.batch.endpoints) and all(one is None for one in named) and not names_server()
 
 
 def make_client(args: argparse.Namespace, endpoint: ResolvedEndpoint, **options: Any) -> LLMClient:
-    """Return a client for the endpoint; `options` and flags that are None keep the client's defaults."""
+    """Return a client for the endpoint; `options` and flags that are None keep the client's defaults.
+
+    What the endpoint says of `system`, `user_template` and `params` is the client's too, but for what `options` name:
+    None there means that the caller sees to it himself.
+
+    Raises:
+        ConfigError: Its template has places that only the rows of a batch can fill, and `options` do not name it.
+    """
     from ..client import LLMClient
 
-    own = {"system": endpoint.system, "user_template": endpoint.user_template, "params": endpoint.params}
-    options = {"prices": endpoint.prices or None, **own, **options}
-    return LLMClient(
-        endpoint.model, endpoint.base_url, endpoint.api_key, endpoint.provider, **_client_options(args, options)
-    )
+    options = _client_options(args, endpoint.client_options(options))
+    return LLMClient(endpoint.model, endpoint.base_url, endpoint.api_key, endpoint.provider, **options)
 
 
-def make_pool(args: argparse.Namespace, endpoints: Sequence[BatchEndpoint], **options: Any) -> LLMClient:
-    """Return a client for the endpoints of a configuration file; `options` are as in `make_client`."""
+def make_pool(
+    args: argparse.Namespace, endpoints: Sequence[BatchEndpoint], config: Config | None = None, **options: Any
+) -> LLMClient:
+    """Return a client for the endpoints of a configuration file; `options` are as in `make_client`.
+
+    Args:
+        endpoints: As the file has them: variables are replaced and commands run here.
+        config: What they are from, so that messages name file and line.
+
+    Raises:
+        ConfigError: One of them cannot be asked.
+    """
     from dataclasses import fields
 
     from ..client import LLMClient
+    from ..config import Config, resolve_pool
     from ..options import EndpointConfig
 
-    configs = [EndpointConfig(**{one.name: getattr(entry, one.name) for one in fields(entry)}) for entry in endpoints]
+    entries = resolve_pool(config or Config(), endpoints)
+    names = [one.name for one in fields(EndpointConfig)]
+    configs = [
+        EndpointConfig(**{name: getattr(entry, name) for name in names if hasattr(entry, name)}) for entry in entries
+    ]
     return LLMClient(endpoints=configs, **_client_options(args, options))
 
 

@@ -192,12 +192,15 @@ class BaseClient:
         What the entry says of `system`, `user_template` and `params` holds for each request that says nothing else.
 
         Args:
-            model: The id or name of an entry; None means the file's default.
+            model: The id or name of an entry, or a model of the server that the environment names; None means what the
+                environment says (`FLEXLLM_MODEL`), else the file's default.
             path: The file, instead of `FLEXLLM_CONFIG` or ~/.flexllm/config.yaml.
             options: Those of the constructor.
 
         Raises:
-            ConfigError: The file is wrong, names no such model, or one of a provider that is not this client's.
+            ConfigError: The file is wrong, names no such model, or one of a provider that is not this client's; its entry
+                asks for a variable that is not set, or for a command (`api_key_cmd`) that fails; or its template has
+                places that only the rows of an input file can fill.
         """
         found = resolve_endpoint(load_config(path), model=model)
         if cls._provider == "auto":
@@ -206,8 +209,7 @@ class BaseClient:
             raise ConfigError(
                 f"{found.source} is of provider {found.provider!r}, which {cls.__name__} does not ask; use LLMClient"
             )
-        own = {"system": found.system, "user_template": found.user_template, "params": found.params}
-        options = {"prices": found.prices, **own, **options}
+        options = found.client_options(options)
         return cls(model=found.model, base_url=found.base_url, api_key=found.api_key, **options)
 
     def model_list(self) -> list[str]:

@@ -82,6 +82,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def load(tmp_path: Path, text: str | bytes) -> Config:
     file = tmp_path / "config.yaml"
     file.write_bytes(text.encode() if isinstance(text, str) else text)
+    file.chmod(0o600)
     return load_config(file, {})
 
 
@@ -177,6 +178,17 @@ def test_a_missing_file_that_is_named_is_an_error(tmp_path: Path) -> None:
         load_config(missing, {})
     with pytest.raises(ConfigError, match=r"missing\.yaml \(named by FLEXLLM_CONFIG\) does not exist"):
         load_config(None, {"FLEXLLM_CONFIG": missing})
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_a_file_without_a_name_is_an_error(name: str) -> None:
+    with pytest.raises(ConfigError, match="its name is empty; give one, or leave it out"):
+        load_config(name, {})
+
+
+def test_a_name_that_no_file_can_have_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="cannot be read: embedded null byte"):
+        load_config("a\0b", {})
 
 
 def test_an_unreadable_file_is_an_error(tmp_path: Path) -> None:
@@ -328,6 +340,10 @@ def test_an_unknown_key_is_a_warning_that_names_the_nearest_one(
         ("batch:\n  timeout: true", "line 2, batch: timeout=True must be a number above 0"),
         ("batch:\n  cache: 1", "line 2, batch: cache=1 must be true or false"),
         ("batch:\n  fallback: 'no'", "line 2, batch: fallback='no' must be true or false"),
+        ("batch:\n  fail_over: 1.5", "line 2, batch: fail_over=1.5 must be a share above 0 and up to 1, such as 0.1"),
+        ("batch:\n  fail_over: true", "line 2, batch: fail_over=True must be a share"),
+        ("batch:\n  load_balance: rond_robin", "line 2, batch: load_balance='rond_robin' must be one of round_robin, wei"),
+        ("batch:\n  load_balance: [random]", "line 2, batch: load_balance must be one of round_robin"),
         ("batch:\n  endpoints: 3", "line 2, batch.endpoints must be a list"),
         ("batch:\n  endpoints:\n  - model: a", "line 3, batch.endpoints[0] needs a base_url"),
         ("batch:\n  endpoints:\n  - {base_url: http://a, weight: -1}", "line 3, batch.endpoints[0]: weight=-1 must"),
@@ -530,11 +546,11 @@ def test_url_key_and_model_come_from(
         (ONE, {"model": ""}, {}, "model is given but empty"),
         (ONE, {"base_url": " "}, {}, "base_url is given but empty"),
         (ONE, {"model": "a", "api_key": ""}, {}, "api_key is given but empty"),
-        (NOTHING, {"base_url": "flag/v1", "model": "m"}, {}, "the command line: base_url='flag/v1' is not a URL"),
-        (NOTHING, {**FLAG_URL, "api_key": "k y", "model": "m"}, {}, "the command line: api_key holds a character"),
-        (ONE, {"api_key": "k y", "model": "a"}, {}, "the command line: api_key holds a character"),
-        (NOTHING, {}, {"FLEXLLM_BASE_URL": "env/v1", **MODEL}, "the environment: base_url='env/v1' is not a URL"),
-        (NOTHING, {}, {"FLEXLLM_API_KEY": "k y", **MODEL}, "the environment: api_key holds a character"),
+        (NOTHING, {"base_url": "flag/v1", "model": "m"}, {}, "--base-url: base_url='flag/v1' is not a URL"),
+        (NOTHING, {**FLAG_URL, "api_key": "k y", "model": "m"}, {}, "--api-key: api_key holds a character"),
+        (ONE, {"api_key": "k y", "model": "a"}, {}, "--api-key: api_key holds a character"),
+        (NOTHING, {}, {"FLEXLLM_BASE_URL": "env/v1", **MODEL}, "FLEXLLM_BASE_URL: base_url='env/v1' is not a URL"),
+        (NOTHING, {}, {"FLEXLLM_API_KEY": "k y", **MODEL}, "FLEXLLM_API_KEY: api_key holds a character"),
     ],
 )  # fmt: skip
 def test_what_leaves_open_whom_to_ask_is_refused_with_what_to_do(
@@ -604,61 +620,6 @@ def test_a_lone_key_in_the_environment_is_ignored_with_a_warning(caplog: pytest.
         resolve_endpoint(ONE, model="a", environ=PAIR)
         resolve_endpoint(ONE, model="m", environ=PAIR)
     assert not caplog.messages
-
-
-SOURCE_OF_URL = {
-    "http://flag/v1": "flag",
-    "http://env/v1": "env",
-    "http://file-a/v1": "file-a",
-    "http://file-b/v1": "file-b",
-}
-
-
-@settings(deadline=None, max_examples=150)
-@given(
-    config=st.builds(
-        lambda models, default: Config(models=tuple(models), default=default),
-        st.lists(st.sampled_from([A, B, BARE]), unique_by=lambda entry: entry.id),
-        st.sampled_from([None, "a", "model-b", "bare", "nobody"]),
-    ),
-    flags=st.fixed_dictionaries(
-        {},
-        optional={
-            "model": st.sampled_from(["a", "b", "bare", "model-a", "m"]),
-            "base_url": st.just("http://flag/v1"),
-            "api_key": st.just("flag"),
-            "provider": st.sampled_from(["openai", "claude"]),
-        },
-    ),
-    environ=st.fixed_dictionaries(
-        {},
-        optional={
-            "FLEXLLM_BASE_URL": st.just("http://env/v1"),
-            "FLEXLLM_API_KEY": st.just("env"),
-            "FLEXLLM_MODEL": st.sampled_from(["a", "model-b", "env-model"]),
-        },
-    ),
-)
-def test_a_key_never_goes_to_a_url_of_another_source(
-    config: Config, flags: dict[str, str], environ: dict[str, str]
-) -> None:
-    try:
-        found = resolve_endpoint(config, **flags, environ=environ)
-    except ConfigError:
-        return
-    chosen = next((entry for entry in config.models if entry.id == found.entry_id), None)
-    if flags.get("api_key") == found.api_key and chosen and flags.get("model") in (chosen.id, chosen.name):
-        assert found.base_url == chosen.base_url
-        return
-    if found.base_url is not None:
-        assert found.api_key in ("EMPTY", SOURCE_OF_URL[found.base_url])
-    elif chosen is not None:
-        assert (chosen, found.api_key, found.provider) == (BARE, "file-bare", "claude")
-    else:
-        assert not config.models
-        assert found.api_key in ("flag", "env")
-    if found.api_key != "EMPTY" and found.api_key == environ.get("FLEXLLM_API_KEY"):
-        assert found.source == "the environment"
 
 
 def test_importing_the_module_loads_the_standard_library_alone() -> None:

@@ -1,0 +1,87 @@
+"""`flexllm set-model`: another default model in the configuration file."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..common import add_config_option
+
+TYPE_CHECKING = False  # see errors.py
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ...config import Config
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "set-model",
+        help="choose the default model",
+        description=(
+            "Make a model of the configuration file the default one. Only the value of 'default' is changed: comments, "
+            "order and quotes of the file stay as they are."
+        ),
+        epilog="Example: flexllm set-model gpt-4",
+    )
+    parser.add_argument("model", metavar="ID", help="the id of the model, as 'flexllm list' shows it")
+    add_config_option(parser)
+    parser.add_argument("--json", action="store_true", help="print the old and the new default as JSON")
+    parser.set_defaults(run=run, verbose=False, quiet=False)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Change the file."""
+    from ...config import load_config
+    from ...configfile.edit import set_default
+    from ..logs import set_up_logging
+    from ..output import print_json, talk
+
+    set_up_logging(args)
+    config = load_config(args.config)
+    model_id, before = _id_of(config, args.model), config.default
+    is_new = before != model_id
+    if is_new:
+        set_default(config, model_id)
+    if args.json:
+        print_json({"default": model_id, "previous": before, "path": str(config.path)})
+    elif not is_new:
+        talk(f"The default model of {config.file} is {model_id!r} already.")
+    elif before is None:
+        talk(f"The default model of {config.file} is now {model_id!r}.")
+    else:
+        talk(f"The default model of {config.file} is now {model_id!r}; it was {before!r}.")
+    _tell_what_goes_before()
+    return 0
+
+
+def _id_of(config: Config, name: str) -> str:
+    """Return the id of the entry that is meant by its id or name.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    from ...configfile.values import ids_of
+    from ...errors import ConfigError
+
+    if config.path is None:
+        raise ConfigError(f"there is no {config.file}; 'flexllm init' writes one")
+    if not config.models:
+        raise ConfigError(f"{config.file} lists no models, so that none of them can be the default")
+    entry = config.find(name)
+    if entry is None:
+        raise ConfigError(f"{config.file} has no model {name!r}; it has {ids_of(config.models, name)}")
+    return entry.id
+
+
+def _tell_what_goes_before() -> None:
+    """Say so where the environment names another model, which would be asked all the same."""
+    import os
+
+    from ..output import talk
+
+    for name in ("FLEXLLM_BASE_URL", "OPENAI_BASE_URL", "FLEXLLM_MODEL"):
+        if os.environ.get(name, "").strip():
+            talk(f"{name} is set, and goes before the default of the file.")
+            return
