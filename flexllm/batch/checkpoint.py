@@ -23,14 +23,16 @@ from .lines import (
     encode_line,
     is_answer,
     is_failed,
+    is_same_answer,
     read_checked,
     read_key,
     read_source,
     with_index,
     write_line,
 )
-from .options import CheckpointOptions
+from .options import ONLY, CheckpointOptions
 from .output import LineReader, OutputFile, OutputView, append_beside
+from .settled import SettledLines
 from .spent import spent_line
 
 _decode = json.JSONDecoder().raw_decode
@@ -48,6 +50,7 @@ class Checkpoint:
 
     Attributes:
         changed: How many rows were answered before with another model or other parameters.
+        asks_failed_alone: Only rows that failed in earlier runs are asked.
         notices_changes: Look for them. Not where each row has parameters of its own: a row that is asked differently
             there is another row.
 
@@ -70,11 +73,12 @@ class Checkpoint:
         self._options = options
         self._say = say
         self._known = KnownRows()
+        self.asks_failed_alone = self._known.finds_failures = options.retry_failed == ONLY
         self._by_index: dict[int, int] = {}
         self._places = array("q")
         self._damaged: list[tuple[int, int]] = []  # line number, offset
         self._lines = 0
-        self._in_order = True
+        self._in_order, self._is_finished = True, False
         self._aside = LineReader(self.aside_path)
         self._output: OutputFile | OutputView = output or OutputFile(path, options.flush_interval)
         try:
@@ -188,6 +192,10 @@ class Checkpoint:
         else:
             self._output.append(b"\n")
 
+    def announce(self, total: int | None) -> None:
+        """Let the lock tell who looks at the file what this run is about: how many rows, if that is known."""
+        self._output.announce(total)
+
     # --- what this run asks: called by the thread that reads the input, once for each row, in order
 
     def claim_source(self, source: int, settings: int) -> Claim | None:
@@ -226,7 +234,9 @@ class Checkpoint:
         self._places.append(NOWHERE)
 
     def _decided(self, claim: Claim) -> Claim:
-        if claim.changed != NOWHERE and self.notices_changes:
+        if claim.changed != NOWHERE and self.asks_failed_alone:
+            claim = Claim(claim.occurrence, NOWHERE, False)  # answered, and left alone
+        elif claim.changed != NOWHERE and self.notices_changes:
             claim = self._decided_change(claim)
         elif claim.place != NOWHERE and not claim.success and self._options.retry_failed:
             claim = Claim(claim.occurrence, NOWHERE, False, failed_before=True)
@@ -319,6 +329,14 @@ class Checkpoint:
             if put_aside:
                 self._say(f"{put_aside} lines that this input does not ask for were kept in {self.aside_path.name}")
             self._output.replace(self._rows())
+        self._is_finished = True
+
+    def settled(self) -> SettledLines:
+        """Return the lines that answer the rows of the input as far as it was answered, in its order."""
+        if self._is_finished:
+            return SettledLines.in_order(self._output.lines, len(self._places))
+        unasked = (place for place in chain(list(self._by_index.values()), self._known.unasked()) if not place & 1)
+        return SettledLines.at(self._line, self._places, unasked)
 
     def close(self) -> None:
         """Sync, close, unlock. May be called twice."""
@@ -349,16 +367,6 @@ class Checkpoint:
                 yield line
             offset += len(line)
 
-    def _is_same(self, place: int, other: int | None) -> bool:
-        """Return whether the lines at two places hold the same answer, be it for another row of the input."""
-        if other is None:
-            return False
-        answer, other_answer = self.read(place), self.read(other)
-        for name in ("index", "metadata", "source", "check"):
-            answer.pop(name, None)
-            other_answer.pop(name, None)
-        return answer == other_answer
-
     def _superseded(self) -> Iterator[dict[str, Any]]:
         """Yield the decoded lines of failed rows that were asked again, or that this input does not ask for."""
         if self._lines == len(self._places):
@@ -374,7 +382,11 @@ class Checkpoint:
         """Append what this input does not ask for, and is not there yet, to the file beside; return how many lines."""
         there = {first: place for first, place in self._known.extras() if place & 1}
         unclaimed = chain(self._known.unclaimed(), self._by_index.values())
-        places = [place for place in unclaimed if not place & 1 and not self._is_same(place, there.get(place))]
+        places = [
+            place
+            for place in unclaimed
+            if not place & 1 and (place not in there or not is_same_answer(self.read(place), self.read(there[place])))
+        ]
         if not places and not self._damaged:
             return 0
         damaged = (

@@ -6,8 +6,9 @@ It reads what a job would read, in the same way (`Reader`, `Checkpoint`, `Reuse`
 from __future__ import annotations
 
 import time
+from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..prices import ModelPrice, Price
 from .checkpoint import Checkpoint
@@ -19,13 +20,21 @@ from .reuse import Reuse
 from .seen import Range, Seen
 from .survey import MOST_LINES, Survey
 
+Prices = Callable[[str], Sequence[ModelPrice | None]]
+"""From a model to what it costs at each endpoint."""
+
+
+def _nobody_knows(model: str) -> Sequence[ModelPrice | None]:
+    """Return the prices at no endpoint."""
+    return ()
+
 
 def make_forecast(
     rows: RowSource,
     options: BatchOptions,
     *,
     reuse: Reuse | None = None,
-    prices: Sequence[ModelPrice | None] = (),
+    prices: Prices = _nobody_knows,
     pace: Pace | None = None,
     sampled: int = 0,
     now: float | None = None,
@@ -35,7 +44,7 @@ def make_forecast(
     Args:
         options: Those of the job. A sample is not heeded: it is the whole that is asked for.
         reuse: As the job's.
-        prices: Of the endpoints that may answer, None for one without a known price.
+        prices: From a model to its price at each endpoint that may answer, None for one without a known price.
         pace: How fast they may be asked; None: one by one.
         sampled: Answers in the output file that were bought as a sample.
         now: Unix time, for prices that change; None is the present.
@@ -53,7 +62,7 @@ def make_forecast(
         survey.read(rows, options.limit)
         where = f"in {options.output.name}" if options.output is not None else ""
         return _Reckoning(survey, survey.seen_before(), where, sampled).forecast(
-            tuple(prices), pace or Pace(), time.time() if now is None else now
+            prices, pace or Pace(), time.time() if now is None else now
         )
     finally:
         if checkpoint is not None:
@@ -77,10 +86,10 @@ class _Reckoning:
         self._seen = seen
         self._answers = _answers_sentence(survey, where, sampled) if len(seen) else ""
 
-    def forecast(self, prices: Sequence[ModelPrice | None], pace: Pace, now: float) -> Forecast:
+    def forecast(self, prices: Prices, pace: Pace, now: float) -> Forecast:
         survey = self._survey
         factor = self._seen.prompt_factor(survey.to_buy)
-        prompt = factor.times(float(sum(survey.estimates)))
+        prompt = factor.times(float(sum(map(sum, survey.estimates.values()))))
         completion = self._completion()
         cost, cost_reason = self._cost(prices, factor, completion, now)
         seconds, seconds_reason = self._time(pace, prompt.expected, completion.expected)
@@ -113,45 +122,36 @@ class _Reckoning:
             worst = "" if None in self._survey.limits else "; at worst what max_tokens allows"
         return f"{self._answers or 'no answers seen yet: a guess'}{worst}"
 
-    def _cost(
-        self, prices: Sequence[ModelPrice | None], factor: Range, completion: Range, now: float
+    def _cost(self, prices: Prices, factor: Range, completion: Range, now: float) -> tuple[Range | None, str]:
+        """Return the dollars for all rows, each at the price of the model that it asks."""
+        total, told = Range(0.0, 0.0, 0.0), ""
+        models = self._survey.estimates
+        for model, estimates in models.items():
+            replies = completion.times(len(estimates) / self._survey.to_buy)
+            cost, told = self._cost_of(prices(model), now, estimates, factor, replies)
+            if cost is None:
+                return None, f"{told}: {model}" if len(models) > 1 else told
+            total = total.plus(cost)
+        return total, f"at the prices of {len(models)} models" if len(models) > 1 else told
+
+    def _cost_of(
+        self, prices: Sequence[ModelPrice | None], now: float, estimates: array[int], factor: Range, completion: Range
     ) -> tuple[Range | None, str]:
         known = [one for one in prices if one is not None]
-        if not self._survey.to_buy:
-            return Range(0.0, 0.0, 0.0), ""
         if not known or len(known) < len(prices):
             return None, "the price is unknown" if not known else "the price of an endpoint is unknown"
-        costs = [self._cost_at(one, now, factor, completion) for one in known]
+        costs = [self._cost_at(one, now, estimates, factor, completion) for one in known]
         expected = sum(one.expected for one in costs) / len(costs)
         cost = Range(min(one.low for one in costs), expected, max(one.worst for one in costs))
         if len(set(known)) == 1:
             return cost, _price_sentence(known[0], now)
         return cost, f"between the prices of {len(known)} endpoints"
 
-    def _cost_at(self, model: ModelPrice, now: float, factor: Range, completion: Range) -> Range:
+    def _cost_at(self, model: ModelPrice, now: float, estimates: array[int], factor: Range, completion: Range) -> Range:
         price = model.at(now)
         usual = self._seen.cost_factor(price, model.provider)
-        low, expected, worst = (self._dollars(price, *pair) for pair in zip(factor, completion, strict=True))
+        low, expected, worst = (_dollars(price, estimates, *pair) for pair in zip(factor, completion, strict=True))
         return Range(low * min(usual, 1.0), expected * usual, worst * max(usual, 1.0))
-
-    def _dollars(self, price: Price, factor: float, completion: float) -> float:
-        """Return the cost of all rows, each in the tier that its prompt is in."""
-        estimates = self._survey.estimates
-        each = completion / len(estimates)
-        bounds = [tier.above for tier in price.tiers]
-        if not bounds:
-            groups = {0: (len(estimates), float(sum(estimates)))}
-        else:
-            groups = {}
-            for estimate in estimates:
-                group = bisect_left(bounds, estimate * factor)
-                count, total = groups.get(group, (0, 0.0))
-                groups[group] = (count + 1, total + estimate)
-        cost = price.request * len(estimates)
-        for group, (count, total) in groups.items():
-            at = price.for_prompt(bounds[group - 1] + 1) if group else price
-            cost += (total * factor * at.input + count * each * at.output) / 1e6
-        return cost
 
     def _time(self, pace: Pace, prompt: float, completion: float) -> tuple[float | None, str]:
         """Return the seconds that the strictest limit makes it last, and which that is."""
@@ -174,6 +174,25 @@ class _Reckoning:
             return None, "no rate is set, and no answers seen yet"
         seconds, reason = max(ways)
         return seconds, reason if latency is not None else f"{reason}; how long an answer takes is not known yet"
+
+
+def _dollars(price: Price, estimates: array[int], factor: float, completion: float) -> float:
+    """Return the cost of all rows, each in the tier that its prompt is in."""
+    each = completion / len(estimates)
+    bounds = [tier.above for tier in price.tiers]
+    if not bounds:
+        groups = {0: (len(estimates), float(sum(estimates)))}
+    else:
+        groups = {}
+        for estimate in estimates:
+            group = bisect_left(bounds, estimate * factor)
+            count, total = groups.get(group, (0, 0.0))
+            groups[group] = (count + 1, total + estimate)
+    cost = price.request * len(estimates)
+    for group, (count, total) in groups.items():
+        at = price.for_prompt(bounds[group - 1] + 1) if group else price
+        cost += (total * factor * at.input + count * each * at.output) / 1e6
+    return cost
 
 
 def _answers_sentence(survey: Survey, where: str, sampled: int) -> str:

@@ -82,6 +82,9 @@ class RowSource(Protocol):
     def read(self, row: Any) -> tuple[ChatRequest, Any]:
         """Return a row's request and metadata. Raises InputError or ConfigError if it has none."""
 
+    def metadata_of(self, row: Any) -> Any:
+        """Return the metadata of a row that `read` refuses, None where it has none or cannot be read at all."""
+
 
 class Engine(Protocol):
     """Runs many requests."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from ..cache.values import with_value
@@ -25,11 +25,12 @@ from ..errors import (
 from .checkpoint import Checkpoint
 from .items import BatchItem, BatchResultItem, Engine, Outcome, RowSource, missing_items, result_item
 from .lines import read_item
-from .options import BatchOptions
+from .options import ONLY, BatchOptions
 from .prefixes import PrefixOrder
 from .progress import Health, Tally, make_progress, no_endpoints
 from .reading import Reader
 from .reuse import MOST_WAITING, Reuse
+from .sinks import Outlets, Sink, View
 from .stops import StopRules, Verdict, out_of_budget, out_of_time
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,9 @@ class BatchJob:
         workers: Requests that the engine has under way at the same time, at most.
         health: Tells how the endpoints do.
         reuse: Spares requests for rows whose answers are there already; None asks each row.
+        sinks: Take the rows that this run settles, in completion order. One that raises OSError ends the run, and nothing
+            is given to any of them from then on.
+        views: Written from the output file at the end of the run, however it ends; but not if it is to end at once.
 
     Attributes:
         tally: The counts so far.
@@ -62,6 +66,8 @@ class BatchJob:
         workers: int = 1,
         health: Health = no_endpoints,
         reuse: Reuse | None = None,
+        sinks: Sequence[Sink] = (),
+        views: Sequence[View] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.tally = Tally()
@@ -72,6 +78,7 @@ class BatchJob:
         self._cancel = cancel
         self._options = options
         self._reuse = reuse
+        self._outlets = Outlets(sinks, views)
         self._order = PrefixOrder(cancel) if options.order == "prefix" else None
         self._is_counted = False
         self._unwritten: list[BatchItem] = []
@@ -99,33 +106,39 @@ class BatchJob:
         A job that ends itself ends as any other: `stopped` says why, and the rows that were not asked are not yielded.
 
         Raises:
-            CheckpointError: The output file cannot be written; what could be was.
+            CheckpointError: The output file, or a view, cannot be written; what could be was.
+            OSError: What a sink raised.
             Whatever the input raises, after everything under way has been written.
         """
         limit = self._options.limit
         self.tally.total = rows.total if limit is None else min(limit, rows.total or limit)
         self._is_counted = rows.total is not None
-        if self._checkpoint is not None:
-            self._checkpoint.notices_changes = rows.is_uniform
-        log.info("a batch of %s rows begins; output: %s", self.tally.total, self._options.output)
         groups = self._engine.run(self._items(rows))
+        has_failed, is_at_once = True, False
         try:
+            self._begin(rows)
             for group in groups:
                 yield from self._tell(self._settle(group))
                 self.tally.count_cost(self.costs)
                 self._progress.update(self._count_passed_over())
             self._conclude()
+            has_failed = False
         except BaseException as error:  # also Ctrl-C, and the caller's leaving: what is under way is paid for
             is_stopping = self._cancel.stopped or self._cancel.stop_requested
-            if not (is_stopping and isinstance(error, KeyboardInterrupt)):  # the second says: at once
+            is_at_once = is_stopping and isinstance(error, KeyboardInterrupt)  # the second says so
+            if not is_at_once:
                 self._finish_under_way(groups)
             raise
         finally:
             groups.close()
             self._elapsed = self._clock() - self._started
             self._progress.close()
-            if self._checkpoint is not None:
-                self._checkpoint.close()
+            try:
+                if not is_at_once:
+                    self._outlets.end(self._checkpoint, has_failed=has_failed)
+            finally:
+                if self._checkpoint is not None:
+                    self._checkpoint.close()
             self._endpoints = [one.as_dict() for one in self._health()]
             log.info(
                 "the batch ends after %.1f s: %d rows answered, %d failed, %d of them by earlier runs",
@@ -177,6 +190,14 @@ class BatchJob:
 
     # --- the caller's thread
 
+    def _begin(self, rows: RowSource) -> None:
+        """Tell everybody that it begins."""
+        if self._checkpoint is not None:
+            self._checkpoint.notices_changes = rows.is_uniform
+            self._checkpoint.announce(self.tally.total)
+        self._progress.begin(self.tally)
+        log.info("a batch of %s rows begins; output: %s", self.tally.total, self._options.output)
+
     def _count_passed_over(self) -> Tally:
         """Add the answered rows that the reader did not hand on: in a long resume nearly all of them."""
         new = self._reader.passed_over - self._passed_over
@@ -216,6 +237,7 @@ class BatchJob:
             group = self._within_budget(group)
         if self._checkpoint is not None:
             self._write(self._checkpoint, group)
+        self._outlets.take(group)
         return group
 
     def _with_others(self, group: list[BatchItem]) -> list[BatchItem]:
@@ -250,13 +272,13 @@ class BatchJob:
             self._unwritten = []
 
     def _finish_under_way(self, groups: Iterator[list[BatchItem]]) -> None:
-        """Stop, and write what still comes; without a file, break it off.
+        """Stop, and write what still comes; where nobody takes it, break it off.
 
         Raises:
             CheckpointError: It could not be written, in a last try neither.
         """
         self._cancel.stop()
-        if self._checkpoint is None:
+        if self._checkpoint is None and not self._outlets.are_open:
             self._cancel.abort()  # nobody will see these answers
             return
         try:
@@ -266,7 +288,8 @@ class BatchJob:
         except Exception as error:  # the input's own: what ends the run is another error, or the caller's leaving
             log.warning("the input failed while the batch was being stopped: %s", error)
         finally:
-            self._save_rest(self._checkpoint)
+            if self._checkpoint is not None:
+                self._save_rest(self._checkpoint)
 
     def _save_rest(self, checkpoint: Checkpoint) -> None:
         """Write what could not be written before, one by one: on a full disk there may be room for some."""
@@ -339,15 +362,18 @@ class BatchJob:
         tally, verdict = self._count_passed_over(), self._verdict
         reader = self._reader
         self.is_complete = not self._cancel.stopped or (verdict is not None and self._is_all_settled())
-        self.is_complete = self.is_complete and not reader.has_left_out
+        tally.is_complete = self.is_complete = self.is_complete and not reader.has_left_out
         if self.is_complete:
             tally.total = reader.rows_read  # what was counted before may have been an estimate
         self._progress.update(tally)
         if self._checkpoint is not None and self.is_complete and reader.rows_read:
             self._checkpoint.finish(limited=reader.is_limited or not reader.has_read_all)
+        if self._options.checkpoint.retry_failed == ONLY and reader.has_read_all and not reader.retried:
+            self._progress.say("no row of the input failed in an earlier run; nothing was asked")
         if verdict is not None and not self.is_complete:
             self.stopped = verdict.as_error(tally, self._options.output)
-            self._progress.say(str(self.stopped))
+            tally.stopped = str(self.stopped)
+            self._progress.say(tally.stopped)
 
     def _is_all_settled(self) -> bool:
         """Return whether the job was stopped too late to leave a row out."""

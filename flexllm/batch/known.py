@@ -94,7 +94,11 @@ class Claim(NamedTuple):
 
 
 class KnownRows:
-    """Rows of earlier runs, and how often this run's input has asked for each. Not locked: one thread claims."""
+    """Rows of earlier runs, and how often this run's input has asked for each. Not locked: one thread claims.
+
+    Attributes:
+        finds_failures: Tell of a row that nobody has a line of whether it failed with other settings.
+    """
 
     def __init__(self) -> None:
         self._entries = DigestTable()
@@ -114,6 +118,8 @@ class KnownRows:
         self._repeated: dict[tuple[int, int], int] = {}  # where an answer to a later one of equal rows is
         self._extras = array("q")
         self._extra_to = array("q")
+        self.finds_failures = False
+        self._failed: DigestTable | None = None
 
     # --- earlier runs
 
@@ -197,6 +203,8 @@ class KnownRows:
             other = self._find_with_other_settings(digest, number, occurrence)
             if other != NOWHERE:
                 return Claim(occurrence, self._places[entry], False, other)
+        if self.finds_failures and self._places[entry] == NOWHERE and self._has_failed(digest, occurrence):
+            return Claim(occurrence, NOWHERE, False, failed_before=True)
         if self._places[entry] != NOWHERE:
             self._state[entry] = state | _CLAIMED
         is_own_line = source_mark > 0 and self._source_of[entry] == source_mark
@@ -220,10 +228,14 @@ class KnownRows:
 
     def unclaimed(self) -> Iterator[int]:
         """Yield the places of the answers that this run's input did not ask for."""
+        yield from self.unasked()
+        yield from self._extras
+
+    def unasked(self) -> Iterator[int]:
+        """Yield the places of the answers that this run's input has not asked for so far, one for each key."""
         for entry, state in enumerate(self._state):
             if state & _SUCCESS and not state & _CLAIMED:
                 yield self._places[entry]
-        yield from self._extras
 
     def extras(self) -> Iterator[tuple[int, int]]:
         """Yield, for each answer beyond the first to the same key, the place of the first, and its own."""
@@ -279,6 +291,16 @@ class KnownRows:
             return NOWHERE
         entry = self._by_messages_entries[number]
         return NOWHERE if self._settings_of[entry] == settings or self._state[entry] & _CLAIMED else entry
+
+    def _has_failed(self, digest: int, occurrence: int) -> bool:
+        """Return whether a row with these messages failed, with whatever settings."""
+        if self._failed is None:
+            self._failed = DigestTable()
+            for entry, state in enumerate(self._state):
+                if not state & _SUCCESS and self._places[entry] != NOWHERE:
+                    value = self._messages_digest(entry)
+                    self._failed.add(value >> 64, value & _MASK)
+        return self._failed.find(digest >> 64, (digest & _MASK) ^ (occurrence * _OCCURRENCE_STEP & _MASK)) >= 0
 
 
 _ANY_SETTINGS = 0x5DEE_CE66_D1CE_4E5B

@@ -83,6 +83,21 @@ def is_answer(row: Mapping[str, Any]) -> bool:
     return status == "success" or status == "cached" or (status is None and output is not None)
 
 
+def is_same_answer(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether two decoded lines hold the same answer, be it for another row of the input."""
+    rows = ({name: one[name] for name in one if name not in _OF_THE_INPUT} for one in (row, other))
+    return next(rows) == next(rows)
+
+
+_OF_THE_INPUT = frozenset({"index", "metadata", "source", "check"})
+
+
+def index_of(line: bytes) -> int | None:
+    """Return the index of a line of our own making, None for any other."""
+    matched = _INDEX.match(line)
+    return None if matched is None else int(matched[1])
+
+
 def is_failed(line: bytes) -> bool:
     """Return whether a line of our own making holds an error."""
     return line.find(_FAILED, 0, 64) >= 0

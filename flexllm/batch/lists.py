@@ -89,6 +89,10 @@ class ListRows:
             model = merged.pop("model")
         return make_request(messages, model, merged, self._defaults), metadata
 
+    def metadata_of(self, row: tuple[Messages, Any, Mapping[str, Any] | None]) -> Any:
+        """Return what stands beside a conversation."""
+        return row[1]
+
     def _value(self, name: str, values: Sequence[Any] | None, position: int) -> Any:
         if values is None:
             return None

@@ -13,7 +13,9 @@ import json
 import os
 import socket
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import CheckpointError, OutputLocked
 from ..fork import forget_in_child
@@ -33,6 +35,7 @@ class OutputLock:
     def __init__(self, output: Path) -> None:
         self._path = output.with_name(f"{output.name}.lock")
         self._descriptor = -1
+        self._signature: dict[str, Any] = {}
         while self._descriptor < 0:
             descriptor = self._open()
             try:
@@ -49,7 +52,7 @@ class OutputLock:
                 self._descriptor = descriptor
             else:  # its last owner removed it between our open and our lock
                 os.close(descriptor)
-        self._sign()
+        self.sign()
         forget_in_child(self)
 
     def release(self) -> None:
@@ -79,11 +82,106 @@ class OutputLock:
         except FileNotFoundError:
             return False
 
-    def _sign(self) -> None:
-        signature = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    def sign(self, **facts: Any) -> None:
+        """Write down who holds the lock, for those who look; `facts` are what he has to tell of his run."""
+        pid, now = os.getpid(), time.time()
+        self._signature = {
+            "pid": pid,
+            "host": socket.gethostname(),
+            "since": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now)),
+            "since_unix": round(now, 3),
+            "born": birth(pid),
+            **self._signature,
+            **facts,
+        }
         with contextlib.suppress(OSError):  # a full disk takes the name of the holder, not the lock
             os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, json.dumps(signature).encode(), 0)
+            os.pwrite(self._descriptor, json.dumps(self._signature).encode(), 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Who holds a lock, or held it when he died.
+
+    Attributes:
+        pid: His process; None if the lock file does not tell.
+        host: The machine that it runs on.
+        since: When he took the lock, in that machine's local time, for people.
+        since_unix: The same in Unix seconds.
+        total: Rows of the run's input.
+        start: Where in the output file, in bytes, the lines of his run begin.
+        is_alive: Whether the process is there; None where that cannot be seen from here.
+    """
+
+    pid: int | None = None
+    host: str = ""
+    since: str = ""
+    since_unix: float | None = None
+    total: int | None = None
+    start: int | None = None
+    is_alive: bool | None = None
+
+
+def lock_holder(output: Path) -> Holder | None:
+    """Return who holds the lock of an output file, None if there is no lock. The lock is not touched."""
+    real = Path(os.path.realpath(output))
+    try:
+        signature = json.loads(real.with_name(f"{real.name}.lock").read_bytes()[:1000])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        return Holder()
+    if not isinstance(signature, dict):
+        return Holder()
+    pid, host, born = (signature.get(name) for name in ("pid", "host", "born"))
+    return Holder(
+        pid=_whole(pid),
+        host=str(host or ""),
+        since=str(signature.get("since") or ""),
+        since_unix=_seconds(signature.get("since_unix")),
+        total=_whole(signature.get("total")),
+        start=_whole(signature.get("start")),
+        is_alive=is_alive(pid, host, born),
+    )
+
+
+def is_alive(pid: Any, host: Any, born: Any = None) -> bool | None:
+    """Return whether a process is there; None where nobody here can tell, since it runs on another machine.
+
+    Args:
+        born: What `birth` said of it when it was there; the number of a dead process is given to others.
+    """
+    if _whole(pid) is None or pid < 1 or host != socket.gethostname():
+        return None
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it is another user's
+        pass
+    now = birth(pid)
+    return now != 0 and (now is None or _whole(born) is None or now == born)
+
+
+def birth(pid: int) -> int | None:
+    """Return when a process began, in the kernel's ticks; 0 if it has ended and waits to be buried, None if unknown.
+
+    Source: proc(5), /proc/PID/stat, fields 3 and 22. Other systems than Linux have no such file.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+        return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _seconds(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def _holder(descriptor: int) -> str:

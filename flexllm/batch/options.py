@@ -11,6 +11,7 @@ from .progress import ProgressOptions
 
 ON_CHANGE = ("rerun", "keep", "fail")
 ORDERS = ("input", "prefix")
+ONLY = "only"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +20,8 @@ class CheckpointOptions:
 
     Attributes:
         flush_interval: Seconds at most until a written row is on the disk, not only in the kernel.
-        retry_failed: Ask failed rows of earlier runs again.
+        retry_failed: Ask failed rows of earlier runs again: True, besides the new ones; False leaves them alone; "only"
+            asks nothing else, and leaves new rows, and those that were answered with other settings, to a later run.
         on_change: What to do with a row that was answered with another model or other parameters: "rerun" asks it
             again, "keep" takes the answer that is there, "fail" stops. Without effect where rows have parameters of
             their own (`params_list`).
@@ -28,7 +30,7 @@ class CheckpointOptions:
     """
 
     flush_interval: float = 1.0
-    retry_failed: bool = True
+    retry_failed: bool | str = True
     on_change: str = "rerun"
     save_input: bool | str = True
     save_raw: bool = False
@@ -36,6 +38,8 @@ class CheckpointOptions:
     def __post_init__(self) -> None:
         if self.on_change not in ON_CHANGE:
             raise ConfigError(f"on_change={self.on_change!r} is not known; there are: {', '.join(ON_CHANGE)}")
+        if not isinstance(self.retry_failed, bool) and self.retry_failed != ONLY:
+            raise ConfigError(f"retry_failed={self.retry_failed!r} must be True, False or 'only'")
         if self.save_input not in SAVE_INPUT:
             raise ConfigError(f"save_input={self.save_input!r} must be True, 'last' or False")
         if not (_is_number(self.flush_interval) and self.flush_interval >= 0):
@@ -81,6 +85,10 @@ class BatchOptions:
             count = getattr(self, name)
             if count is not None and (type(count) is not int or count < 1):
                 raise ConfigError(f"{name}={count!r} must be a whole number of at least 1")
+        if self.checkpoint.retry_failed == ONLY and self.output is None:
+            raise ConfigError(
+                "retry_failed='only' asks rows that failed in earlier runs; name the output file of those runs"
+            )
         if self.order not in ORDERS:
             raise ConfigError(f"order={self.order!r} is not known; there are: {', '.join(ORDERS)}")
         if self.share is not None and not isinstance(self.share, bool):

@@ -73,6 +73,10 @@ class OutputFile:
 
     # --- writing
 
+    def announce(self, total: int | None) -> None:
+        """Sign the lock with what the run is about: the rows of its input, if known, and where its own lines begin."""
+        self._lock.sign(total=total, start=self.end)
+
     def append(self, data: bytes) -> int:
         """Write whole lines at the end and return where they start.
 
@@ -199,6 +203,9 @@ class OutputView:
         """Close the file. May be called twice."""
         if self._file is not None:
             self._file.close()
+
+    def announce(self, total: int | None) -> None:
+        """Announce nothing."""
 
     def append(self, data: bytes) -> int:
         """Write nothing, and return 0."""

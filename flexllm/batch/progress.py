@@ -6,92 +6,19 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol, TextIO
 
+from ..controls import without_controls
 from ..cost import dollars
-from ..cost.counter import CostCounter
-from ..errors import AllEndpointsFailed, FlexLLMError
 from ..health import EndpointHealth
+from .tally import Tally as Tally
 
 log = logging.getLogger(__name__)
 
 REDRAW_SECONDS = 0.1
 PLAIN_SECONDS = 10.0
 """Between two plain lines, where there is no terminal: a log of an hour has 360 of them."""
-
-EXAMPLES = 3
-"""Failed rows of each class of error that are kept to be shown."""
-
-
-@dataclass(slots=True)
-class Tally:
-    """The counts of a run so far. The job's thread alone writes them.
-
-    Attributes:
-        cached: Rows that the response cache answered.
-        shared: Rows that got the answer of an equal row of the same run.
-        cost: US dollars; None as long as no price is known.
-        unpriced: Answered rows of which nobody knows the price.
-    """
-
-    total: int | None = None
-    success: int = 0
-    failed: int = 0
-    cached: int = 0
-    shared: int = 0
-    resumed: int = 0
-    retries: int = 0
-    hedged: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost: float | None = None
-    unpriced: int = 0
-    errors_by_class: dict[str, int] = field(default_factory=dict)
-    examples: dict[str, list[dict[str, Any]]] = field(default_factory=dict, repr=False)
-
-    @property
-    def done(self) -> int:
-        """Rows that are settled, by this run or an earlier one."""
-        return self.success + self.failed
-
-    @property
-    def asked(self) -> int:
-        """Rows that this run settled itself."""
-        return self.done - self.resumed
-
-    @property
-    def total_tokens(self) -> int:
-        """Prompt and completion together."""
-        return self.prompt_tokens + self.completion_tokens
-
-    def count_cost(self, costs: CostCounter) -> None:
-        """Take over what the run has taken so far."""
-        self.prompt_tokens, self.completion_tokens = costs.input_tokens, costs.output_tokens
-        self.cost, self.unpriced = costs.cost, costs.unpriced
-
-    def count_error(self, error: FlexLLMError, index: int) -> bool:
-        """Count a row that failed in this run. Return whether it is the first of its class."""
-        self.failed += 1
-        self.retries += max(0, getattr(error, "attempts", 1) - 1)
-        kind = type(error).__name__
-        seen = self.errors_by_class.get(kind, 0)
-        self.errors_by_class[kind] = seen + 1
-        if seen < EXAMPLES:
-            last = error.errors[-1] if isinstance(error, AllEndpointsFailed) and error.errors else error
-            example = {"row": index, "message": str(error), "request_id": getattr(last, "request_id", None)}
-            self.examples.setdefault(kind, []).append(example)
-        return not seen
-
-    def errors(self) -> dict[str, dict[str, Any]]:
-        """Return, for each class of error, the `count` of failed rows and, as `examples`, the first few of them.
-
-        An example has the row's index as `row`, the error's `message` and the server's `request_id`, or None.
-        """
-        return {
-            kind: {"count": count, "examples": self.examples.get(kind, [])}
-            for kind, count in self.errors_by_class.items()
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,11 +29,13 @@ class ProgressOptions:
         show: Anything at all.
         tokens: Token counts.
         cost: The cost, where prices are known.
+        also: Who else is told, whatever is shown: a status file, a log.
     """
 
     show: bool = True
     tokens: bool = False
     cost: bool = False
+    also: tuple[Progress, ...] = ()
 
 
 Health = Callable[[], Sequence[EndpointHealth]]
@@ -120,6 +49,9 @@ def no_endpoints() -> Sequence[EndpointHealth]:
 
 class Progress(Protocol):
     """Where a job tells how it goes on. Called by one thread."""
+
+    def begin(self, tally: Tally) -> None:
+        """Take note that the run begins, with the output file in its hands; `total` is known, if it ever is."""
 
     def update(self, tally: Tally) -> None:
         """Take note of the counts; cheap enough to be called for every group of rows."""
@@ -139,10 +71,38 @@ def make_progress(
 ) -> Progress:
     """Return a bar for a terminal or a notebook, plain lines elsewhere, silence if nothing is to be shown."""
     stream = stream if stream is not None else sys.stderr
-    if not options.show or stream is None:
-        return SilentProgress()
-    steady: Any = _SteadyStream(stream)
-    return (BarProgress if _is_interactive(stream) else PlainProgress)(options, steady, clock, health)
+    shown: Progress = SilentProgress()
+    if options.show and stream is not None:
+        steady: Any = _SteadyStream(stream)
+        shown = (BarProgress if _is_interactive(stream) else PlainProgress)(options, steady, clock, health)
+    return SeveralProgresses(shown, *options.also) if options.also else shown
+
+
+class SeveralProgresses:
+    """Tells several the same."""
+
+    def __init__(self, *others: Progress) -> None:
+        self._others = others
+
+    def begin(self, tally: Tally) -> None:
+        """Let all take note of the beginning."""
+        for one in self._others:
+            one.begin(tally)
+
+    def update(self, tally: Tally) -> None:
+        """Let all take note of the counts."""
+        for one in self._others:
+            one.update(tally)
+
+    def say(self, text: str) -> None:
+        """Let all tell the sentence."""
+        for one in self._others:
+            one.say(text)
+
+    def close(self) -> None:
+        """Let all end."""
+        for one in self._others:
+            one.close()
 
 
 class _SteadyStream:
@@ -173,6 +133,9 @@ class _SteadyStream:
 class SilentProgress:
     """Shows nothing; sentences go to the log."""
 
+    def begin(self, tally: Tally) -> None:
+        """Do nothing."""
+
     def update(self, tally: Tally) -> None:
         """Do nothing."""
 
@@ -195,6 +158,9 @@ class PlainProgress:
         self._started = self._shown = clock()
         self._tally = Tally()
 
+    def begin(self, tally: Tally) -> None:
+        """Show nothing yet: a run that has nothing to do shows nothing at all."""
+
     def update(self, tally: Tally) -> None:
         """Print a line if the last is old enough."""
         self._tally = tally
@@ -203,7 +169,7 @@ class PlainProgress:
 
     def say(self, text: str) -> None:
         """Print the sentence on a line of its own."""
-        print(text, file=self._stream, flush=True)
+        print(without_controls(text), file=self._stream, flush=True)
 
     def close(self) -> None:
         """Print the last state."""
@@ -231,6 +197,9 @@ class BarProgress:
         self._tally = Tally()
         self._bar: Any = None
 
+    def begin(self, tally: Tally) -> None:
+        """Show nothing yet: a run that has nothing to do shows nothing at all."""
+
     def update(self, tally: Tally) -> None:
         """Redraw the bar if the last drawing is old enough."""
         self._tally = tally
@@ -241,6 +210,7 @@ class BarProgress:
 
     def say(self, text: str) -> None:
         """Print the sentence above the bar."""
+        text = without_controls(text)
         if self._bar is None:
             print(text, file=self._stream, flush=True)
         else:

@@ -34,18 +34,20 @@ class Reader:
         passed_over: Of these, answered ones that were not handed on.
         is_limited: There were more rows than `limit`.
         has_read_all: The input, or its first `limit` rows, came to its end.
-        has_left_out: Rows were left out for the sake of the sample.
+        has_left_out: Rows were left out: for the sake of the sample, or because they never failed.
+        retried: Rows that failed in an earlier run, and are asked again.
     """
 
     def __init__(
         self, checkpoint: Checkpoint | None, *, limit: int | None, give_resumed: bool, sample: int | None = None
     ) -> None:
-        self.rows_read = self.passed_over = 0
+        self.rows_read = self.passed_over = self.retried = 0
         self.is_limited = self.has_read_all = self.has_left_out = False
         self._checkpoint = checkpoint
         self._limit = limit
         self._give_resumed = give_resumed
         self._sample = sample
+        self._failed_alone = checkpoint is not None and checkpoint.asks_failed_alone
         self._settings: tuple[str, Any, int] = ("", None, 0)
 
     def items(self, rows: RowSource) -> Iterator[BatchItem]:
@@ -63,6 +65,11 @@ class Reader:
                     claim = self._checkpoint.claim_source(source, rows.settings)
             if claim is None or claim.place < 0 or not claim.is_own_line:
                 item = self._item(index, row, rows, source, claim)
+                if item.failed_before:
+                    self.retried += 1
+                elif self._failed_alone and not item.is_settled:
+                    self.has_left_out = True
+                    continue
                 if sampled is None or index in sampled or item.is_settled:
                     yield item
                 else:
@@ -88,7 +95,8 @@ class Reader:
         except (InputError, ConfigError) as error:
             if checkpoint is not None and claim is None:
                 checkpoint.claim_nothing()
-            return BatchItem(index, outcome=InputError(f"row {index} cannot be asked: {error}"))
+            refused = InputError(f"row {index} cannot be asked: {error}")
+            return BatchItem(index, metadata=rows.metadata_of(row), outcome=refused)
         claim = claim or checkpoint.claim(digest, settings)
         key = make_key(digest, settings, claim.occurrence)
         place, success = claim.place, claim.success

@@ -1,12 +1,7 @@
-"""Input rows in the three shapes that `flexllm batch` knows, turned into messages and metadata.
+"""The lines of an input file as the rows of a batch: found out, read one by one, named.
 
-| shape       | known by                        | the request                                   |
-|-------------|---------------------------------|-----------------------------------------------|
-| openai_chat | `messages`                      | the messages                                  |
-| alpaca      | `instruction`                   | instruction and `input`; `system` if there    |
-| simple      | `q`, `question` or `prompt`     | the question; `system` if there               |
-
-All other fields are metadata, also such as `temperature` and alpaca's `output`.
+Which shapes there are, and what they ask, is the business of `shapes`; from what files and pipes the lines come, that of
+`inputs`. All fields that are not asked are metadata, also such as `temperature` and alpaca's `output`.
 """
 
 from __future__ import annotations
@@ -23,38 +18,106 @@ from ..errors import ConfigError, InputError
 from ..media.parts import as_messages
 from ..messages import Message, normalise_messages
 from ..request import make_params
+from ..templates import CONTENT, UserTemplate
+from .shapes import (
+    FORMATS,
+    SYSTEM_FIELD,
+    Fields,
+    Row,
+    RowTemplate,
+    Shape,
+    check_places,
+    field_shape,
+    last_question,
+    named_shape,
+    names_of,
+    reads_system,
+    shape_of,
+    template_shape,
+)
 
-FORMATS = ("auto", "openai_chat", "alpaca", "simple")
-QUESTION_FIELDS = ("q", "question", "prompt")
 LINES_TRIED = 1_000
 """Lines looked at to find out the shape; a file whose first thousand rows are all bad is a wrong file."""
 
-Row = dict[str, Any]
+_NO_FIELDS = Fields()
 _decode = json.JSONDecoder().raw_decode
 
 
+def parse_json(line: bytes) -> Row:
+    """Return the object that a line is. Raises InputError if it is none."""
+    try:
+        text = line.decode()
+        row, end = _decode(text)
+    except UnicodeDecodeError as error:
+        raise InputError(f"not UTF-8 at byte {error.start + 1}") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"not JSON: {error.msg} at column {error.colno}") from None
+    except RecursionError:
+        raise InputError("not readable as JSON: nested too deeply") from None
+    except ValueError:
+        raise InputError("not readable as JSON: it holds a number of thousands of digits") from None
+    if end != len(text):
+        raise InputError(f"not one JSON object a line: something follows at column {end + 1}")
+    if type(row) is not dict:
+        raise InputError(f"not a JSON object but {type(row).__name__}")
+    return row
+
+
 class RowReader:
-    """Reads lines of one file, all in the same shape.
+    """Reads lines of one input, all in the same way.
 
     Args:
         lines: Raw lines as a binary file gives them. BOM, CRLF and blank lines are fine.
         name: What messages call the input.
         shape: One of FORMATS; "auto" detects it from the first row that tells.
         system: A system message for rows that have none.
+        fields: Fields that the caller names. One for the question takes the place of the shape.
+        template: Put around the text of each user message. If it has no place for {content}, the question is made of the
+            row's other fields alone, and this takes the place of the shape.
+        keeps_fields: The metadata have all fields of a row, those that are asked too, as far as they are texts; a
+            conversation is there as `input`, the text of its last question.
+        parse: From a line to its row; raises InputError.
+
+    Attributes:
+        shape: One of FORMATS but "auto"; "" where fields or a template take its place.
+        reading: 16 bytes that differ where the same line would give another request, or other metadata.
 
     Raises:
-        InputError: Nothing can be detected; no request was sent.
+        ConfigError: These options do not go together.
+        InputError: Nothing can be detected, or no row has the fields that are named; no request was sent.
     """
 
-    def __init__(self, lines: Iterable[bytes], name: str, *, shape: str = "auto", system: str | None = None) -> None:
-        if shape not in FORMATS:
-            raise ConfigError(f"format={shape!r} is not known; there are: {', '.join(FORMATS)}")
+    def __init__(
+        self,
+        lines: Iterable[bytes],
+        name: str,
+        *,
+        shape: str = "auto",
+        system: str | None = None,
+        fields: Fields = _NO_FIELDS,
+        template: UserTemplate | None = None,
+        keeps_fields: bool = False,
+        parse: Callable[[bytes], Row] = parse_json,
+    ) -> None:
+        check_reading(shape, fields, template)
+        self.parse = parse
         self._name = name
         self._system = system
+        self._fields = fields
+        self._template = template if _has_place(template, CONTENT) else None
         self._lines = _without_blanks(lines, name)
-        self.shape = self._detect() if shape == "auto" else shape
-        self._messages = _SHAPES[self.shape]
-        self.reading = blake2b(f"{self.shape}\0{system or ''}".encode(), digest_size=16).digest()
+        self._keeps_fields = keeps_fields
+        own = _own_shape(fields, template)
+        self.shape = "" if own is not None else shape
+        if own is not None or fields.system is not None or _needs_fields(self._template):
+            self._look_for(template)
+        if self.shape == "auto":
+            self.shape = self._detect()
+        self._shape = named_shape(self.shape) if own is None else own
+        self._system_field = fields.system
+        if fields.system is None and reads_system(self.shape) and not _has_place(template, SYSTEM_FIELD):
+            self._system_field = SYSTEM_FIELD
+        self.reading = self._digest(template)
 
     def __iter__(self) -> Iterator[bytes]:
         return self._lines
@@ -63,41 +126,162 @@ class RowReader:
         """Return a line's messages and metadata.
 
         Raises:
-            InputError: It is not JSON, not an object, or not of this file's shape.
+            InputError: It is no row, or not one that is read as this input is.
         """
-        row = _parse(line)
-        messages, used = self._messages(row)
-        return normalise_messages(as_messages(messages), self._system), {
-            name: row[name] for name in row if name not in used
-        }
+        return self.read_row(self.parse(line))
+
+    def read_row(self, row: Row) -> tuple[list[Message], Row]:
+        """Return a row's messages and metadata; see `read`."""
+        asked, used = self._shape(row)
+        field = self._system_field
+        system = self._system if field is None else self._system_of(row, field)
+        messages = normalise_messages(as_messages(asked), system)
+        metadata = self._metadata(row, messages, used)
+        template = self._template
+        if template is not None:
+            if template.needs_fields:
+                check_places(template, row)
+                template = RowTemplate(template.text, row)
+            messages = template.around(messages)
+        return messages, metadata
+
+    def metadata_of(self, line: bytes) -> Row | None:
+        """Return the metadata of a line that `read` refuses: where no question is found in it, all that it has.
+
+        None if it is no row.
+        """
+        try:
+            row = self.parse(line)
+        except InputError:
+            return None
+        try:
+            used = self._shape(row)[1]
+        except InputError:
+            used = ()
+        return self._metadata(row, [], used)
+
+    def _metadata(self, row: Row, messages: list[Message], used: tuple[str, ...]) -> Row:
+        if self._keeps_fields:
+            return self._all_fields(row, messages, used)
+        return {name: row[name] for name in row if name not in used and name != self._system_field}
+
+    def _system_of(self, row: Row, field: str) -> str | None:
+        """Return the row's own system message, else that for all."""
+        system = row.get(field)
+        if not system:
+            if field not in row and self._fields.system is not None:
+                raise InputError(f"no {field!r} in this row, only {names_of(row)}")
+            return self._system
+        if not isinstance(system, str):
+            raise InputError(f"{field!r} must be a text, not {type(system).__name__}")
+        return system
+
+    def _all_fields(self, row: Row, messages: list[Message], used: tuple[str, ...]) -> Row:
+        if self.shape not in ("openai_chat", "openai_batch"):
+            return row
+        kept = {name: row[name] for name in row if name not in used}
+        question = last_question(messages)
+        free = next((name for name in ("input", "question", "messages") if name not in kept), None)
+        return kept if question is None or free is None else {**kept, free: question}
+
+    def _digest(self, template: UserTemplate | None) -> bytes:
+        words = [self.shape, self._system or ""]
+        more = [*self._fields, template and template.text, self._keeps_fields or None]
+        if any(word is not None for word in more):  # without them it is what it was before they were there
+            words.append(json.dumps(more))
+        return blake2b("\0".join(words).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+    # --- the first rows
 
     def _detect(self) -> str:
+        shape, first = self._first(shape_of)
+        if shape is None:
+            raise InputError(
+                f"{self._name}: no row can be understood (the first: {first}). A row has 'messages', 'instruction', 'q', "
+                "'question' or 'prompt', or --user-field names its question; nothing was sent"
+            )
+        return shape
+
+    def _look_for(self, template: UserTemplate | None) -> None:
+        """Make sure that there is a row with all the fields that are named."""
+        named = [
+            name for name in (*self._fields, *(template.names if template is not None else ())) if name is not None
+        ]
+        wanted = [name for name in dict.fromkeys(named) if name != CONTENT or name in self._fields]
+
+        def tell(row: Row) -> str | None:
+            return None if any(name not in row for name in wanted) else "found"
+
+        found, first = self._first(tell)
+        if found is None:
+            raise InputError(
+                f"{self._name}: no row has {' and '.join(map(repr, wanted))}, which --user-field, --system-field or the "
+                f"template names (the first: {first}); nothing was sent"
+            )
+
+    def _first(self, tell: Callable[[Row], str | None]) -> tuple[str | None, str]:
+        """Return what the first row that tells something tells, else what is wrong with the first row."""
         looked_at: list[bytes] = []
         first_problem = ""
         for line in self._lines:
             looked_at.append(line)
             try:
-                row = _parse(line)
+                row = self.parse(line)
             except InputError as error:
-                first_problem = first_problem or str(error)
+                first_problem = first_problem or f"{error}{_hint(str(error))}"
             else:
-                shape = _shape_of(row)
-                if shape:
+                told = tell(row)
+                if told is not None:
                     self._lines = chain(looked_at, self._lines)
-                    return shape
-                first_problem = first_problem or f"its fields are {', '.join(map(repr, list(row)[:8])) or 'none'}"
+                    return told, ""
+                first_problem = first_problem or f"its fields are {names_of(row)}"
             if len(looked_at) >= LINES_TRIED:
                 break
         if not looked_at:
             raise InputError(f"{self._name} holds no rows; nothing was sent")
-        raise InputError(
-            f"{self._name}: no row can be understood (the first: {first_problem}). A row is a JSON object with "
-            "'messages', 'instruction', 'q', 'question' or 'prompt'; nothing was sent"
-        )
+        return None, first_problem
+
+
+def _hint(problem: str) -> str:
+    return "; a table is read by --input-type csv" if problem.startswith("not JSON:") else ""
+
+
+def check_reading(shape: str, fields: Fields, template: UserTemplate | None) -> None:
+    """Raise ConfigError if these cannot be heeded together."""
+    if shape not in FORMATS:
+        raise ConfigError(f"format={shape!r} is not known; there are: {', '.join(FORMATS)}")
+    if shape not in ("auto", "simple") and fields.user is not None:
+        raise ConfigError(f"rows of the format {shape} have their own field for the question: name none, or no format")
+    if template is not None and CONTENT not in template.names:
+        if fields.user is not None:
+            raise ConfigError(
+                f"the template has no {{content}}, so that the question in the field {fields.user!r} would not be asked; "
+                "put {content} into it, or name no field"
+            )
+        if shape != "auto":
+            raise ConfigError(
+                f"the template has no {{content}}, so that the question of rows of the format {shape} would not be asked; "
+                "put {content} into it, or name no format"
+            )
+
+
+def _own_shape(fields: Fields, template: UserTemplate | None) -> Shape | None:
+    """Return how rows are read where the caller's own words take the place of a shape, else None."""
+    if template is not None and CONTENT not in template.names:
+        return template_shape(template)
+    return None if fields.user is None else field_shape(fields.user)
+
+
+def _has_place(template: UserTemplate | None, name: str) -> bool:
+    return template is not None and name in template.names
+
+
+def _needs_fields(template: UserTemplate | None) -> bool:
+    return template is not None and template.needs_fields
 
 
 class FileRows:
-    """The rows of a file as `RowSource`: each asks the same model with the same parameters.
+    """The rows of an input as `RowSource`: each asks the same model with the same parameters.
 
     Args:
         total: How many rows there are, None if nobody knows: then it is a pipe.
@@ -116,7 +300,7 @@ class FileRows:
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._reader)
 
-    def source(self, row: bytes) -> int:
+    def source(self, row: bytes) -> int | None:
         """Return the digest of the line and of how it is read."""
         return digest_source(row, self._reader.reading)
 
@@ -124,6 +308,76 @@ class FileRows:
         """Return the request and the metadata of a line."""
         messages, metadata = self._reader.read(row)
         return ChatRequest(messages, self._model, self._params), metadata
+
+    def metadata_of(self, row: bytes) -> Row | None:
+        """Return the metadata of a line that `read` refuses, None if it is no row."""
+        return self._reader.metadata_of(row)
+
+
+class OwnSettingsRows(FileRows):
+    """Rows of the shape openai_batch: each may have a model and parameters of its own.
+
+    Args:
+        reader: Of that shape.
+        params: For rows that say nothing else.
+        flags: Parameters that go before those of the rows.
+        keeps_model: The rows' own models are not asked.
+    """
+
+    is_uniform = False
+
+    def __init__(
+        self,
+        reader: RowReader,
+        model: str,
+        params: Mapping[str, Any],
+        total: int | None = None,
+        *,
+        flags: Mapping[str, Any],
+        keeps_model: bool,
+    ) -> None:
+        super().__init__(reader, model, params, total)
+        self._flags = make_params(flags)
+        self._keeps_model = keeps_model
+        self._last: tuple[Row, Mapping[str, Any]] = ({}, _over(self._params, self._flags))
+
+    def source(self, row: bytes) -> int | None:
+        """Return None: what a line asks for depends on more than the settings that all rows have in common."""
+
+    def read(self, row: bytes) -> tuple[ChatRequest, Row]:
+        """Return the request and the metadata of a line.
+
+        Raises:
+            ConfigError: A parameter of its body is none.
+        """
+        parsed = self._reader.parse(row)
+        messages, metadata = self._reader.read_row(parsed)
+        body = parsed["body"]
+        own = {name: value for name, value in body.items() if name not in _NO_PARAMETERS}
+        model = body.get("model")
+        if self._keeps_model or model is None:
+            model = self._model
+        elif not isinstance(model, str) or not model:
+            raise InputError(f"'model' in 'body' must be a name, not {model!r:.40}")
+        last, params = self._last
+        if own != last:  # the same object for rows that are asked alike: it is digested once
+            params = _over(_over(self._params, make_params(own)), self._flags)
+            self._last = (own, params)
+        return ChatRequest(messages, model, params), metadata
+
+
+_NO_PARAMETERS = frozenset({"model", "messages", "stream", "stream_options"})
+"""What a body has besides parameters. How an answer travels is the engine's business."""
+
+
+_LIMITS = frozenset({"max_tokens", "max_completion_tokens"})
+
+
+def _over(params: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters with others over them. A limit of the answer goes before one that has another name."""
+    if not _LIMITS.isdisjoint(given):
+        params = {name: params[name] for name in params if name not in _LIMITS}
+    return {**params, **given}
 
 
 def _without_blanks(lines: Iterable[bytes], name: str) -> Iterator[bytes]:
@@ -134,77 +388,3 @@ def _without_blanks(lines: Iterable[bytes], name: str) -> Iterator[bytes]:
         raise InputError(f"{name} is UTF-16; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8); nothing was sent")
     stripped = map(bytes.strip, chain([first.removeprefix(b"\xef\xbb\xbf")], lines))
     yield from filter(None, stripped)
-
-
-def _parse(line: bytes) -> Row:
-    try:
-        text = line.decode()
-        row, end = _decode(text)
-        if end != len(text):
-            raise InputError(f"not one JSON object a line: something follows at column {end + 1}")
-    except UnicodeDecodeError as error:
-        raise InputError(f"not UTF-8 at byte {error.start + 1}") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"not JSON: {error.msg} at column {error.colno}") from None
-    except RecursionError:
-        raise InputError("not readable as JSON: nested too deeply") from None
-    if type(row) is not dict:
-        raise InputError(f"not a JSON object but {type(row).__name__}")
-    return row
-
-
-def _shape_of(row: Row) -> str | None:
-    if "messages" in row:
-        return "openai_chat"
-    if "instruction" in row:
-        return "alpaca"
-    return "simple" if any(name in row for name in QUESTION_FIELDS) else None
-
-
-def _openai_chat(row: Row) -> tuple[Any, tuple[str, ...]]:
-    if "messages" not in row:
-        raise InputError("no 'messages' in this row; the file was read as openai_chat")
-    messages = row["messages"]
-    if not isinstance(messages, list):
-        raise InputError(f"'messages' must be a list, not {type(messages).__name__}")
-    return messages, ("messages",)
-
-
-def _alpaca(row: Row) -> tuple[list[Message], tuple[str, ...]]:
-    instruction = _text(row, "instruction", "alpaca")
-    extra = row.get("input")
-    if extra is not None and not isinstance(extra, str):
-        raise InputError(f"'input' must be a text, not {type(extra).__name__}")
-    question = f"{instruction}\n\n{extra}" if extra else instruction
-    return _conversation(row, question), ("instruction", "input", "system")
-
-
-def _simple(row: Row) -> tuple[list[Message], tuple[str, ...]]:
-    field = next((name for name in QUESTION_FIELDS if name in row), "question")
-    return _conversation(row, _text(row, field, "simple")), (field, "system")
-
-
-def _conversation(row: Row, question: str) -> list[Message]:
-    message: Message = {"role": "user", "content": question}
-    system = row.get("system")
-    if not system:
-        return [message]
-    if not isinstance(system, str):
-        raise InputError(f"'system' must be a text, not {type(system).__name__}")
-    return [{"role": "system", "content": system}, message]
-
-
-def _text(row: Row, field: str, shape: str) -> str:
-    if field not in row:
-        raise InputError(f"no {field!r} in this row; the file was read as {shape}")
-    value = row[field]
-    if not isinstance(value, str):
-        raise InputError(f"{field!r} must be a text, not {type(value).__name__}")
-    return value
-
-
-_SHAPES: dict[str, Callable[[Row], tuple[Any, tuple[str, ...]]]] = {
-    "openai_chat": _openai_chat,
-    "alpaca": _alpaca,
-    "simple": _simple,
-}

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a batch runs: the first asks it to stop cleanly, the second is obeyed at once."""
+"""Ctrl-C, SIGTERM and SIGHUP while a batch runs: the first asks it to stop cleanly, the second is obeyed at once."""
 
 from __future__ import annotations
 
@@ -10,12 +10,31 @@ from typing import Any
 
 from ..cancel import CancelToken
 
-_HANDLED = (signal.SIGINT, signal.SIGTERM)
-_DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
+_HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Terminated(KeyboardInterrupt):
+    """A signal that would have ended the process at once, where something is to be put in order before.
+
+    Attributes:
+        signal: Its number.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.signal = number
+
+
+def raise_terminated(number: int, frame: FrameType | None) -> None:
+    """Handle a signal by raising `Terminated`. Where this is the handler, `StopSignals` takes its place for a while."""
+    raise Terminated(number)
+
+
+_DEFAULTS = (signal.SIG_DFL, signal.default_int_handler, raise_terminated)
 
 
 class StopSignals:
-    """Catches both signals inside its block, where nobody else does; elsewhere, and off the main thread, nothing.
+    """Catches these signals inside its block, where nobody else does; elsewhere, and off the main thread, nothing.
 
     Attributes:
         received: The signal that came, None if none did.
@@ -37,7 +56,7 @@ class StopSignals:
         self._restore()
 
     def raise_received(self) -> None:
-        """Do what the signal would have done: raise KeyboardInterrupt, or let the process end by SIGTERM."""
+        """Do what the signal would have done: raise KeyboardInterrupt, or let the process end by it."""
         if self.received == signal.SIGINT:
             raise KeyboardInterrupt
         if self.received is not None:

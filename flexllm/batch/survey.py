@@ -29,14 +29,14 @@ class Survey:
     Attributes:
         rows: Rows that were read.
         done, failed, cached, shared: As in `Forecast`.
-        estimates: Tokens of each prompt that is to be bought.
+        estimates: For each model that is to be asked, the tokens of each prompt.
         limits: How many replies have which limit of their tokens; None is no limit.
         from_cache: Answers of the cache that tell something.
     """
 
     def __init__(self, checkpoint: Checkpoint | None, reuse: Reuse | None) -> None:
         self.rows = self.done = self.failed = self.cached = self.shared = 0
-        self.estimates = array("L")  # of the prompts to buy
+        self.estimates: dict[str, array[int]] = {}
         self.limits: Counter[int | None] = Counter()  # of their replies
         self.from_cache = 0
         self._seen = Seen()
@@ -48,7 +48,7 @@ class Survey:
     @property
     def to_buy(self) -> int:
         """Requests that are to be sent."""
-        return len(self.estimates)
+        return sum(map(len, self.estimates.values()))
 
     @property
     def answers(self) -> int:
@@ -112,7 +112,7 @@ class Survey:
             self.from_cache += 1
 
     def _take_in_open(self, item: BatchItem, request: ChatRequest) -> None:
-        self.estimates.append(estimate_prompt_tokens(request))
+        self.estimates.setdefault(request.model, array("L")).append(estimate_prompt_tokens(request))
         self.limits[_most_tokens(request.params)] += 1
         self._one = request
         item.outcome = _NOT_ASKED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from .batch_watch import add_watch_options
 from .common import make_client, make_pool
 from .units import amount, count, duration, price
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..batch.options import BatchOptions
+    from ..batch.progress import Progress
     from ..cache import ResponseCacheConfig
     from ..client import LLMClient
     from ..config import BatchSettings, Config, ResolvedEndpoint
@@ -23,22 +25,22 @@ if TYPE_CHECKING:
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say what is run, and when it ends."""
     group = parser.add_argument_group("run")
-    group.add_argument("-n", "--limit", type=int, metavar="N", help="take only the first N rows")
     group.add_argument(
-        "--format", default="auto", choices=("auto", "openai_chat", "alpaca", "simple"),
-        help="the shape of the rows (auto: found from the first)",
-    )  # fmt: skip
-    group.add_argument("--system", metavar="TEXT", help="a system message for rows that have none")
-    group.add_argument(
-        "--grace", type=float, default=10.0, metavar="SECONDS",
-        help="how long requests under way may finish after Ctrl-C or SIGTERM; a second signal ends it at once (10)",
+        "--grace", type=duration, default=10.0, metavar="TIME",
+        help="how long requests under way may finish after Ctrl-C, SIGTERM or a closed terminal: seconds, or 30s, 2m; a "
+        "second signal ends it at once (10)",
     )  # fmt: skip
     group.add_argument(
-        "--max-time", type=float, metavar="SECONDS",
-        help="for the run: then nothing new is asked, and what is under way has --grace. The same command goes on later",
+        "--max-time", type=duration, metavar="TIME",
+        help="for the run: seconds, or 30m, 8h; then nothing new is asked, and what is under way has --grace. The same "
+        "command goes on later",
     )  # fmt: skip
+    add_watch_options(group)
     group.add_argument(
         "--fail-over", type=float, metavar="SHARE", help="stop when more than this share of the rows failed: 0 to 1"
+    )
+    group.add_argument(
+        "--connect-timeout", type=duration, metavar="TIME", help="how long making a connection may take (10)"
     )
     group.add_argument(
         "--on-truncated", choices=("keep", "error", "retry"),
@@ -75,6 +77,12 @@ def add_limit_options(parser: argparse.ArgumentParser) -> None:
         "--adaptive", action=argparse.BooleanOptionalAction, default=None,
         help="find the rate that the server accepts, from its refusals and what its headers say (on)",
     )  # fmt: skip
+    group.add_argument(
+        "--burst",
+        type=count,
+        metavar="N",
+        help="requests that may go out at once where --max-qps allows one after the other",
+    )
     group.add_argument("--min-qps", type=float, metavar="N", help="requests a second that --adaptive never goes below")
     group.add_argument(
         "--hedge", type=float, metavar="QUANTILE",
@@ -82,12 +90,48 @@ def add_limit_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_pool_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options for several endpoints."""
+    group = parser.add_argument_group(
+        "several endpoints", "For the endpoints under 'batch' in the configuration file, which are asked as one."
+    )
+    group.add_argument(
+        "--distribute", action=argparse.BooleanOptionalAction, default=None,
+        help="give each row to the endpoint that has room, instead of the one that --load-balance chooses (on)",
+    )  # fmt: skip
+    group.add_argument(
+        "--load-balance", choices=("round_robin", "weighted", "random", "fallback"),
+        help="how an endpoint is chosen where --distribute does not (round_robin)",
+    )  # fmt: skip
+    group.add_argument(
+        "--fallback", action=argparse.BooleanOptionalAction, default=None,
+        help="ask another endpoint when one fails (on)",
+    )  # fmt: skip
+    group.add_argument(
+        "--failure-threshold", type=count, metavar="N",
+        help="leave an endpoint alone for a while after so many failures in a row (3)",
+    )  # fmt: skip
+    group.add_argument(
+        "--recovery-time", type=duration, metavar="TIME", help="how long it is left alone: seconds, or 30s, 5m (60)"
+    )
+    group.add_argument(
+        "--total-concurrency",
+        type=count,
+        metavar="N",
+        help="requests under way at the same time, at all endpoints together",
+    )
+    group.add_argument(
+        "--total-max-qps", type=float, metavar="N", help="requests a second at most, at all endpoints together"
+    )
+
+
 def add_resume_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the output file."""
     group = parser.add_argument_group("resume")
     group.add_argument(
-        "--retry-failed", action=argparse.BooleanOptionalAction, default=True,
-        help="ask rows again that failed in an earlier run",
+        "--retry-failed", action=argparse.BooleanOptionalAction, default=None,
+        help="ask only the rows that failed in earlier runs, and no new ones; with --no-retry-failed the failed ones are "
+        "left alone. Without either, new and failed rows are asked",
     )  # fmt: skip
     group.add_argument(
         "--on-change", default="rerun", choices=("rerun", "keep", "fail"),
@@ -174,6 +218,8 @@ def batch_client(args: argparse.Namespace, endpoint: ResolvedEndpoint | None, co
         concurrency_limit=first(args.concurrency, settings.concurrency),
         timeout=settings.timeout,
         total_timeout=settings.total_timeout,
+        burst=args.burst,
+        connect_timeout=args.connect_timeout,
         on_truncated=args.on_truncated,
         on_invalid=args.on_invalid,
         hedge=args.hedge,
@@ -184,13 +230,47 @@ def batch_client(args: argparse.Namespace, endpoint: ResolvedEndpoint | None, co
         options.update(price=args.price, prices=None)
         entries = tuple(replace(entry, price=None) for entry in entries)
     if endpoint is not None:
-        return make_client(args, endpoint, **options)
+        _refuse_pool_options(args)
+        # Rows bring these along: some have a system message of their own, and templates have places for their fields.
+        return make_client(args, endpoint, system=None, user_template=None, params=None, **options)
     options = {"prices": config.prices or None, **options}
-    return make_pool(args, entries, fallback=settings.fallback, load_balance=settings.load_balance, **options)
+    options.update(
+        fallback=first(args.fallback, settings.fallback),
+        load_balance=first(args.load_balance, settings.load_balance),
+        failure_threshold=args.failure_threshold,
+        recovery_time=args.recovery_time,
+        total_concurrency_limit=args.total_concurrency,
+        total_max_qps=args.total_max_qps,
+    )
+    return make_pool(args, entries, config, **options)
 
 
-def batch_options(args: argparse.Namespace, settings: BatchSettings, output: Path) -> BatchOptions:
-    """Return how the batch is run."""
+def _refuse_pool_options(args: argparse.Namespace) -> None:
+    from ..errors import ConfigError
+
+    for name in _POOL_OPTIONS:
+        if getattr(args, name) is not None:
+            raise ConfigError(
+                f"--{name.replace('_', '-')} is for several endpoints, and one is asked; list them under 'batch' in the "
+                "configuration file, and name no other"
+            )
+
+
+_POOL_OPTIONS = (
+    "distribute", "load_balance", "fallback", "failure_threshold", "recovery_time", "total_concurrency", "total_max_qps",
+)  # fmt: skip
+"""As `add_pool_options` adds them."""
+
+
+def batch_options(
+    args: argparse.Namespace, settings: BatchSettings, output: Path | None, watchers: tuple[Progress, ...] = ()
+) -> BatchOptions:
+    """Return how the batch is run.
+
+    Args:
+        output: None if the answers go to standard output.
+        watchers: Who else is told of the progress.
+    """
     from ..batch.options import BatchOptions, CheckpointOptions
     from ..batch.progress import ProgressOptions
 
@@ -198,7 +278,7 @@ def batch_options(args: argparse.Namespace, settings: BatchSettings, output: Pat
         output=output,
         checkpoint=CheckpointOptions(
             flush_interval=args.flush_interval,
-            retry_failed=args.retry_failed,
+            retry_failed=_RETRY_FAILED[args.retry_failed],
             on_change=args.on_change,
             save_input=_SAVE_INPUT[args.save_input],
             save_raw=args.save_raw,
@@ -207,6 +287,7 @@ def batch_options(args: argparse.Namespace, settings: BatchSettings, output: Pat
             show=not args.quiet,
             tokens=first(args.return_usage, settings.return_usage, True),
             cost=first(args.track_cost, settings.track_cost, True),
+            also=watchers,
         ),
         grace=args.grace,
         max_time=first(args.max_time, settings.max_time),
@@ -218,6 +299,7 @@ def batch_options(args: argparse.Namespace, settings: BatchSettings, output: Pat
     )
 
 
+_RETRY_FAILED: dict[bool | None, bool | str] = {None: True, True: "only", False: False}
 _SAVE_INPUT: dict[str, bool | str] = {"all": True, "last": "last", "none": False}
 
 

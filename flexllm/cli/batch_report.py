@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 
-from .output import print_json, talk
+from .batch_watch import masked_words
+from .logs import record
+from .output import ERROR, print_json, talk
 
 TYPE_CHECKING = False  # see errors.py
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from typing import Any
 
     from ..batch.job import BatchJob
@@ -35,8 +37,24 @@ def report(
         foretold = {} if forecast is None else {"forecast": forecast.as_dict()}
         before = {} if sample is None else {"sample": sample.summary()}
         print_json({**summary, **foretold, **before, "output": args.output})
-    elif not args.quiet:
-        talk(sentence(summary, args.output, tokens=options.progress.tokens, cost=options.progress.cost))
+    told = sentence(summary, args.output, tokens=options.progress.tokens, cost=options.progress.cost)
+    if args.quiet or args.json:  # a log file has it all the same
+        record(told)
+    else:
+        talk(told)
+
+
+def tell_trouble(args: argparse.Namespace, job: BatchJob) -> None:
+    """Tell somebody who wants to hear of errors alone why the run ended with another exit code than 0."""
+    if not args.quiet or args.json or not exit_code_of(job):
+        return
+    if job.stopped is not None:
+        talk(f"flexllm: {job.stopped}", level=ERROR)
+        return
+    summary = job.summary()
+    told = sentence(summary, args.output, tokens=False, cost=False)
+    examples = [one["examples"][0]["message"] for one in summary["errors"].values() if one["examples"]]
+    talk(f"flexllm: {told}" + (f"; the first error: {examples[0]}" if examples else ""), level=ERROR)
 
 
 def sentence(summary: dict[str, Any], output: str, *, tokens: bool, cost: bool) -> str:
@@ -62,22 +80,23 @@ def sentence(summary: dict[str, Any], output: str, *, tokens: bool, cost: bool) 
             parts.append(f"{endpoint['place']} accepts about {endpoint['rate']:.1f} requests a second")
         if endpoint["state"] in ("cooling", "probing"):
             parts.append(f"{endpoint['place']} was left alone at the end ({endpoint['last_error']})")
-    return f"{', '.join(parts)}; see {output}"
+    return ", ".join(parts) if output == "-" else f"{', '.join(parts)}; see {output}"
 
 
 _SPARED = (("cached", "from the cache"), ("shared", "like another row"))
 
 
-def how_to_go_on(args: argparse.Namespace) -> str:
-    """Return what an interrupted user is to do, without his key."""
-    words = ["flexllm", *args.argv]
-    key = args.api_key
-    for position, word in enumerate(words):
-        if key and f"={word}".endswith(f"={key}"):  # by its value, for argparse takes --api KEY and --api-k=KEY as well
-            words[position] = f"{word.removesuffix(key)}KEY"
+def how_to_go_on(args: argparse.Namespace, file: Path | None) -> str:
+    """Return what an interrupted user is to do, without his key.
+
+    Args:
+        file: The output file, None if it is standard output.
+    """
+    if file is None:
+        return "Interrupted; the answers that came are on standard output. Nothing was kept to go on from"
     piped = args.input in (None, "-")
     hint = "the same input piped into the same command" if piped else "the same command"
-    return f"Interrupted; every answer that came is in {args.output}. To go on, {hint}:\n  {shlex.join(words)}"
+    return f"Interrupted; every answer that came is in {file}. To go on, {hint}:\n  {' '.join(masked_words(args))}"
 
 
 def exit_code_of(job: BatchJob) -> int:

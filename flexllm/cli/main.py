@@ -3,45 +3,71 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 import flexllm.errors as errors  # not `from ..`: the package's __getattr__ would be asked first
+from flexllm.controls import one_line
 
 from .exits import FAILED, exit_code
-from .output import talk
+from .logs import record_traceback, tell_end
+from .output import ERROR, talk
 from .parser import build_parser
 
 TYPE_CHECKING = False  # see errors.py
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    args = build_parser().parse_args(arguments)
-    args.argv = arguments
     try:
-        code: int = args.run(args)
-    except KeyboardInterrupt:
-        talk("flexllm: interrupted")
-        code = 130
-    except BrokenPipeError:  # the reader of our output has seen enough
-        code = FAILED
-    except (errors.FlexLLMError, OSError) as error:
-        talk(f"flexllm: {_sentence(error)}")
-        code = exit_code(error)
+        args = build_parser().parse_args(arguments)
+    finally:  # help that goes into `| head`
+        _settle_streams()
+    args.argv = arguments
+    code = _run(args)
     _settle_streams()
     if code > 128:  # after an interrupt nobody waits for threads that wait for a server
         os._exit(code)
     return code
 
 
+def _run(args: argparse.Namespace) -> int:
+    """Run the command, and tell those who asked for it how it ended."""
+    sentence = None
+    code = FAILED  # of an error that nobody foresaw, whose traceback Python prints
+    try:
+        code = args.run(args)
+    except KeyboardInterrupt as interrupt:
+        number = getattr(interrupt, "signal", signal.SIGINT)
+        code = 128 + number
+        sentence = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+        talk(f"flexllm: {sentence}", level=ERROR)
+    except BrokenPipeError:  # the reader of our output has seen enough
+        code = FAILED
+    except (errors.FlexLLMError, OSError) as error:
+        sentence = _sentence(error)
+        talk(f"flexllm: {sentence}", level=ERROR)
+        code = exit_code(error)
+    except Exception as error:
+        sentence = f"{type(error).__name__}: {error}"
+        record_traceback(error)
+        raise
+    finally:
+        tell_end(args, code, sentence)
+    return code
+
+
 def _sentence(error: BaseException) -> str:
+    """Return an error as one sentence on one line, without the control characters that a server may have sent."""
+    text = str(error)
     if isinstance(error, OSError) and error.strerror:  # str() would begin with the error's number
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return one_line(text)
 
 
 def _settle_streams() -> None:

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from typing import Any, TextIO
 
 
+INFO, ERROR = 20, 40
+"""As `logging` numbers them, without an import that most commands do not need."""
+
+
 def standard_output() -> TextIO:
     """Return standard output. Raises OSError where the caller has closed it: Python then has none at all."""
     if sys.stdout is None:
@@ -31,6 +35,19 @@ def print_data(text: str, end: str = "\n", *, at_once: bool = True) -> None:
         raise OSError(error.errno, f"standard output cannot be written: {error.strerror}") from error
 
 
+def print_bytes(data: bytes) -> None:
+    """Print data as it stands, at once. Raises OSError, as `print_data` does."""
+    stream = standard_output()
+    try:
+        stream.flush()
+        stream.buffer.write(data)
+        stream.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, f"standard output cannot be written: {error.strerror}") from error
+
+
 def print_json(value: Any) -> None:
     """Print data as indented JSON."""
     import json
@@ -38,13 +55,22 @@ def print_json(value: Any) -> None:
     print_data(json.dumps(value, ensure_ascii=False, indent=2, default=str))
 
 
-def talk(text: str, end: str = "\n") -> None:
-    """Tell the user a sentence; where nobody can be told, say nothing."""
+def talk(text: str, end: str = "\n", *, level: int = INFO) -> None:
+    """Tell the user a sentence, and the log file if there is one; where nobody can be told, say nothing.
+
+    Args:
+        level: What it is to the log file, as `logging` numbers it.
+    """
+    from ..controls import without_controls
+    from .logs import record
+
+    text = without_controls(text)
+    record(text, level)
     if sys.stderr is not None:
         try:
             sys.stderr.write(_printable(_worded(text, sys.stderr.encoding), sys.stderr.encoding) + end)
             sys.stderr.flush()
-        except OSError:  # full, or its reader is gone
+        except (OSError, ValueError):  # full, or its reader is gone; closed
             pass
 
 

@@ -19,6 +19,7 @@ from ..batch.options import BatchOptions, CheckpointOptions
 from ..batch.outlook import Forecast, Pace
 from ..batch.progress import ProgressOptions
 from ..batch.reuse import Reuse
+from ..batch.sinks import Sink, View
 from ..cache.store import ResponseCache
 from ..cancel import CancelToken
 from ..cost.options import CostTrackerConfig
@@ -115,7 +116,15 @@ class BatchClient(BaseClient):
         )
         return rows, batch_options, BatchCall(budget, distribute, skip_cache, model)
 
-    def batch_job(self, options: BatchOptions, cancel: CancelToken, call: BatchCall = USUAL_CALL) -> BatchJob:
+    def batch_job(
+        self,
+        options: BatchOptions,
+        cancel: CancelToken,
+        call: BatchCall = USUAL_CALL,
+        *,
+        sinks: Sequence[Sink] = (),
+        views: Sequence[View] = (),
+    ) -> BatchJob:
         """Return a job that asks this client's endpoints; its output file, if it has one, is open and locked.
 
         Raises:
@@ -134,7 +143,9 @@ class BatchClient(BaseClient):
             backend = self._stack(attempts)
         engine = ThreadEngine(backend, workers=workers, cancel=cancel, grace=options.grace)
         reuse = self._reuse(options, None if call.skip_cache else self._cache, cancel)
-        return BatchJob(engine, options, cancel, workers=workers, health=self._backend.health, reuse=reuse)
+        return BatchJob(
+            engine, options, cancel, workers=workers, health=self._backend.health, reuse=reuse, sinks=sinks, views=views
+        )
 
     def batch_forecast(
         self, rows: RowSource, options: BatchOptions, call: BatchCall = USUAL_CALL, *, sampled: int = 0
@@ -147,9 +158,8 @@ class BatchClient(BaseClient):
         Raises:
             PriceUnknown: There is a budget in dollars, and nobody knows what the model costs.
         """
-        prices = model_prices(self._attempts, call.model or self.model or "")
         if call.budget is not None and call.budget.budget_limit is not None:
-            for name, price in prices:
+            for name, price in model_prices(self._attempts, call.model or self.model or ""):
                 if price is None:
                     raise price_unknown(name)
         cache = None if call.skip_cache or self._cache is None or not self._cache.exists else self._cache
@@ -158,7 +168,7 @@ class BatchClient(BaseClient):
             rows,
             options,
             reuse=self._reuse(options, cache, None),
-            prices=[price for _, price in prices],
+            prices=lambda model: [price for _, price in model_prices(self._attempts, model)],
             pace=pace,
             sampled=sampled,
         )

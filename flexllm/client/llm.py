@@ -216,8 +216,9 @@ class LLMClient(BatchClient):
                 together; `max_time` (seconds for the run; then nothing new is asked); `fail_over` (the share of failed
                 rows at which the run stops, from 20 rows on); `grace` (seconds that requests under way may take to finish
                 then, and after Ctrl-C or SIGTERM, 10); `distribute` (of a pool: rows go where there is room, True; False
-                keeps to `load_balance` for each row); of the output file `save_raw`, `retry_failed` and `on_change`
-                ("rerun", "keep", "fail"). All others are parameters of the request, as in `chat_completions_sync`.
+                keeps to `load_balance` for each row); of the output file `save_raw`, `retry_failed` (True, False or
+                "only": no new rows) and `on_change` ("rerun", "keep", "fail"). All others are parameters of the request,
+                as in `chat_completions_sync`.
 
         The run stops by itself at errors that every further row would meet (a wrong key or URL, an unknown model, an
         account without credit), after a few of them. What was answered is kept; `summary["stopped"]` says why, and the

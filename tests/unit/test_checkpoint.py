@@ -385,6 +385,47 @@ def test_a_row_that_fails_again_has_its_newest_error(path: Path) -> None:
     assert [row["error"]["message"] for row in lines(path)] == ["the second time"]
 
 
+@both_sources
+def test_failed_rows_alone_are_asked_and_a_plain_run_finishes_the_file(path: Path, make_rows: Any) -> None:
+    run(path, ["a", "b", "c"], answer=failing("a", "c"), make_rows=make_rows)
+    second = run(path, ["a", "new", "b", "c"], answer=failing("c"), retry_failed="only", make_rows=make_rows)
+    assert second.asked == ["a", "c"]
+    assert not second.summary["complete"]
+    third = run(path, ["a", "new", "b", "c"], answer=again("third"), make_rows=make_rows)
+    assert third.asked == ["new", "c"]
+    assert outputs(path) == [
+        "answer to a", "third answer to new", "answer to b", "third answer to c",
+    ]  # fmt: skip
+
+
+def test_where_no_row_failed_nothing_is_asked_and_that_is_said(path: Path) -> None:
+    run(path, ["a"])
+    done = run(path, ["a", "new"], retry_failed="only")
+    assert done.asked == []
+    assert done.said == ["no row of the input failed in an earlier run; nothing was asked"]
+    assert outputs(path) == ["answer to a"]
+
+
+def test_failed_rows_alone_are_asked_of_another_model_and_answers_stay(path: Path) -> None:
+    run(path, ["a", "b", "b"], answer=failing("b"))
+    done = run(path, ["a", "b", "b", "c"], model="stronger", retry_failed="only")
+    assert done.asked == ["b", "b"]
+    assert done.said == []
+    assert all_answers(path) == Counter(answers_to("a", "b", "b"))
+
+
+def test_a_run_for_failed_rows_that_is_cut_loses_nothing(path: Path) -> None:
+    run(path, ["a", "b", "c"], answer=failing("a", "b", "c"))
+    assert run(path, ["a", "b", "c"], retry_failed="only", cut_after=1).was_cut
+    assert run(path, ["a", "b", "c"], retry_failed="only").asked == ["b", "c"]
+    assert outputs(path) == answers_to("a", "b", "c")
+
+
+def test_failed_rows_alone_need_an_output_file() -> None:
+    with pytest.raises(ConfigError, match="name the output file"):
+        BatchOptions(checkpoint=CheckpointOptions(retry_failed="only"))
+
+
 def test_a_row_that_could_not_be_read_is_an_error_each_time(path: Path) -> None:
     rows: list[Row | bytes] = ["a", b"{torn\n", "b"]
     for _ in range(2):
@@ -483,7 +524,14 @@ def test_what_the_old_model_answered_in_a_cut_run_is_not_lost(path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "option", [{"on_change": "ask"}, {"save_input": "first"}, {"flush_interval": -1}, {"flush_interval": "1"}]
+    "option",
+    [
+        {"on_change": "ask"},
+        {"save_input": "first"},
+        {"retry_failed": "all"},
+        {"flush_interval": -1},
+        {"flush_interval": "1"},
+    ],
 )
 def test_an_unknown_option_is_refused(option: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(option))):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,10 @@ def path(tmp_path: Path) -> Path:
 def file_rows(questions: Iterable[str | bytes], params: Mapping[str, Any] | None = None, model: str = "m") -> FileRows:
     lines = [one if isinstance(one, bytes) else json.dumps({"q": one}).encode() + b"\n" for one in questions]
     return FileRows(RowReader(lines, "in.jsonl", shape="simple"), model, params or {}, len(lines))
+
+
+def at(prices: Sequence[ModelPrice | None]) -> Callable[[str], Sequence[ModelPrice | None]]:
+    return lambda model: prices
 
 
 def options(path: Path | None = None, **more: Any) -> BatchOptions:
@@ -467,7 +471,7 @@ def test_lines_that_somebody_changes_meanwhile_are_left_out(path: Path, monkeypa
 
 
 def test_the_cost_is_that_of_the_tokens() -> None:
-    forecast = make_forecast(file_rows(["a"] * 10, {"max_tokens": 100}), options(), prices=[DOLLARS], now=0.0)
+    forecast = make_forecast(file_rows(["a"] * 10, {"max_tokens": 100}), options(), prices=at([DOLLARS]), now=0.0)
 
     prompt = 10 * estimate("a")
     assert forecast.cost is not None
@@ -479,13 +483,13 @@ def test_the_cost_is_that_of_the_tokens() -> None:
 def test_a_price_of_the_users_own_is_called_so() -> None:
     price = ModelPrice(model="m", price=Price(input=0.5, output=1.5), uncertain=True)
 
-    forecast = make_forecast(file_rows(["a"]), options(), prices=[price])
+    forecast = make_forecast(file_rows(["a"]), options(), prices=at([price]))
     assert forecast.rests_on["cost"] == "m: $0.5 in, $1.5 out per million, as given, not confirmed"
 
 
 @pytest.mark.parametrize("prices", [[], [None], [DOLLARS, None]])
 def test_an_unknown_price_is_unknown(prices: list[ModelPrice | None]) -> None:
-    forecast = make_forecast(file_rows(["a"]), options(), prices=prices)
+    forecast = make_forecast(file_rows(["a"]), options(), prices=at(prices))
 
     assert forecast.cost is None
     assert "unknown" in forecast.rests_on["cost"]
@@ -495,7 +499,7 @@ def test_an_unknown_price_is_unknown(prices: list[ModelPrice | None]) -> None:
 def test_endpoints_with_several_prices_make_a_range() -> None:
     dear = ModelPrice(model="m", price=Price(input=4.0, output=20.0))
     forecast, cheap = (
-        make_forecast(file_rows(["a"], {"max_tokens": 10}), options(), prices=prices, now=0.0)
+        make_forecast(file_rows(["a"], {"max_tokens": 10}), options(), prices=at(prices), now=0.0)
         for prices in ([DOLLARS, dear], [DOLLARS, DOLLARS])
     )
 
@@ -509,7 +513,7 @@ def test_endpoints_with_several_prices_make_a_range() -> None:
 
 def test_the_price_is_that_of_the_moment() -> None:
     price = ModelPrice(model="m", price=Price(input=1.0, output=1.0), changes=((100.0, Price(input=9.0, output=9.0)),))
-    before, after = (make_forecast(file_rows(["a"]), options(), prices=[price], now=now) for now in (99.0, 100.0))
+    before, after = (make_forecast(file_rows(["a"]), options(), prices=at([price]), now=now) for now in (99.0, 100.0))
 
     assert before.cost is not None
     assert after.cost is not None
@@ -520,17 +524,36 @@ def test_long_prompts_cost_what_their_tier_says() -> None:
     price = Price(input=1.0, output=10.0, tiers=(Tier(above=1_000, input=3.0, output=30.0),))
     long, short = "word " * 2_000, "word"
     rows = file_rows([long, short, short], {"max_tokens": 10})
-    forecast = make_forecast(rows, options(), prices=[ModelPrice(model="m", price=price)], now=0.0)
+    forecast = make_forecast(rows, options(), prices=at([ModelPrice(model="m", price=price)]), now=0.0)
 
     assert forecast.cost is not None
     dollars = (estimate(long) * 3 + 2 * estimate(short) * 1 + 10 * 30 + 20 * 10) / 1e6
     assert forecast.cost.expected == pytest.approx(dollars)
 
 
+def test_each_row_costs_what_its_own_model_does() -> None:
+    dear = ModelPrice(model="dear", price=Price(input=4.0, output=20.0))
+    prices = {"m": [DOLLARS], "dear": [dear], "unknown": [None]}
+
+    def forecast(*models: str) -> Forecast:
+        rows = ListRows(
+            ["a"] * len(models), "m", {"max_tokens": 10}, params_list=[{"model": model} for model in models]
+        )
+        return make_forecast(rows, options(), prices=prices.__getitem__, now=0.0)
+
+    mixed, cheap = forecast("m", "dear", "dear"), forecast("m", "m", "m")
+    assert mixed.cost is not None
+    assert cheap.cost is not None
+    assert mixed.cost == pytest.approx(cheap.cost.times(5 / 3))
+    assert mixed.rests_on["cost"] == "at the prices of 2 models"
+    assert forecast("m", "unknown").cost is None
+    assert forecast("m", "unknown").rests_on["cost"] == "the price is unknown: unknown"
+
+
 def test_a_price_for_each_request_is_added() -> None:
     price = ModelPrice(model="m", price=Price(input=0.0, output=0.0, request=0.25))
 
-    assert make_forecast(file_rows(["a", "b"]), options(), prices=[price]).cost == (0.5, 0.5, 0.5)
+    assert make_forecast(file_rows(["a", "b"]), options(), prices=at([price])).cost == (0.5, 0.5, 0.5)
 
 
 def test_what_the_provider_has_in_its_cache_makes_the_rest_cheaper(path: Path) -> None:
@@ -539,7 +562,7 @@ def test_what_the_provider_has_in_its_cache_makes_the_rest_cheaper(path: Path) -
     buy(file_rows([f"question {number}" for number in range(10)]), options(path), result)
 
     questions = [f"question {number}" for number in range(20)]
-    forecast = make_forecast(file_rows(questions), options(path), prices=[price], now=0.0)
+    forecast = make_forecast(file_rows(questions), options(path), prices=at([price]), now=0.0)
     assert forecast.cost is not None
     plain = forecast.prompt_tokens.times(2 / 1e6)
     assert forecast.cost.expected == pytest.approx(plain.expected / 2)
@@ -549,7 +572,7 @@ def test_what_the_provider_has_in_its_cache_makes_the_rest_cheaper(path: Path) -
 def test_nothing_left_to_buy_costs_nothing(path: Path) -> None:
     buy(file_rows(["a"]), options(path), "yes")
 
-    forecast = make_forecast(file_rows(["a"]), options(path), prices=[None])
+    forecast = make_forecast(file_rows(["a"]), options(path), prices=at([None]))
     assert (forecast.cost, forecast.seconds) == ((0.0, 0.0, 0.0), 0.0)
     assert str(forecast) == "1 row: 1 answered by earlier runs, 0 to buy"
 

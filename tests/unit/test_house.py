@@ -30,7 +30,7 @@ FLOORS: list[set[str]] = [
     {"limits", "templates"},
     {"messages", "retry", "transport", "digest", "thoughts", "vertex", "router", "replies", "prices"},
     {"wire", "sse", "http1", "cancel", "fork", "health"},
-    {"errors"},
+    {"controls", "errors"},
 ]
 """From the top to the ground. A room may import from lower floors alone: not from above, nor from beside it."""
 
@@ -51,6 +51,7 @@ DOORS = {
     "jsonschema": "schema.validation",
     "referencing": "schema.validation",  # jsonschema's own, for its references
     "pydantic": "schema.models",
+    "shtab": "cli.completion.generation",
 }
 """The only module, or package of modules, that imports each dependency. Others may name `requests` for the type of
 `session`, and no more."""

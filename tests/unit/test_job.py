@@ -166,8 +166,9 @@ def test_tokens_are_those_of_this_run(path: Path) -> None:
 def test_a_row_that_cannot_be_asked_is_an_error_and_is_not_sent() -> None:
     engine = FakeEngine(echo)
     job = BatchJob(engine, options(), CancelToken())
-    items = list(job.run(rows("a", [{"role": "nobody", "content": "x"}], "c")))
-    assert [item.status for item in items] == ["success", "error", "success"]
+    conversations = ["a", [{"role": "nobody", "content": "x"}], "c"]
+    items = list(job.run(ListRows(conversations, "m", {}, metadata_list=[1, 2, 3])))
+    assert [(item.status, item.metadata) for item in items] == [("success", 1), ("error", 2), ("success", 3)]
     assert isinstance(items[1].error, InputError)
     assert str(items[1].error).startswith("row 1 cannot be asked: message 0 has the role 'nobody'")
     assert len(engine.sold) == 2
@@ -545,13 +546,19 @@ def test_an_interrupt_while_a_row_is_written_loses_nothing(path: Path, monkeypat
     assert outputs(path) == ["to a", "to a rather long second question", "to c", "to d"]
 
 
+@pytest.mark.parametrize("write", [1, 2], ids=["of the lock", "of a row"])
 @pytest.mark.parametrize("first", [CancelToken.stop, CancelToken.request_stop])
 def test_a_second_interrupt_does_not_wait_again(
-    path: Path, monkeypatch: pytest.MonkeyPatch, first: Callable[[CancelToken], None]
+    path: Path, monkeypatch: pytest.MonkeyPatch, first: Callable[[CancelToken], None], write: int
 ) -> None:
     cancel = CancelToken()
+    pwrite = os.pwrite
+    calls = []
 
     def interrupted(descriptor: int, data: bytes, offset: int) -> int:
+        calls.append(offset)
+        if len(calls) < write:
+            return pwrite(descriptor, data, offset)
         first(cancel)
         raise KeyboardInterrupt
 
@@ -559,7 +566,9 @@ def test_a_second_interrupt_does_not_wait_again(
     monkeypatch.setattr(os, "pwrite", interrupted)
     with pytest.raises(KeyboardInterrupt):
         list(job.run(rows(*"abcdefgh")))
+    assert len(calls) == write
     assert outputs(path) == []
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
 def test_a_stopped_job_is_not_put_in_order(path: Path) -> None:

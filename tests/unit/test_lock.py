@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from flexllm.batch.lock import OutputLock
+from flexllm.batch.lock import OutputLock, is_alive, lock_holder
 from flexllm.errors import CheckpointError, OutputLocked
 
 ROOT = Path(__file__).parents[2]
 HOLD = """
 import sys
 from pathlib import Path
-from flexllm.batch.lock import OutputLock
+from flexllm.batch.lock import OutputLock, is_alive, lock_holder
 lock = OutputLock(Path(sys.argv[1]))
 print("locked", flush=True)
 sys.stdin.read()
@@ -154,3 +154,39 @@ def test_a_forked_child_does_not_release_its_parents_lock(output: Path) -> None:
     with pytest.raises(OutputLocked):
         OutputLock(output)
     lock.release()
+
+
+def test_who_looks_sees_the_holder_and_what_he_tells_of_his_run(output: Path) -> None:
+    assert lock_holder(output) is None
+    lock = OutputLock(output)
+    lock.sign(total=12, start=340)
+    holder = lock_holder(output)
+    lock.release()
+    assert holder is not None
+    assert (holder.pid, holder.total, holder.start, holder.is_alive) == (os.getpid(), 12, 340, True)
+    assert lock_holder(output) is None
+
+
+def test_a_holder_on_another_machine_may_live(output: Path) -> None:
+    output.with_name("out.jsonl.lock").write_text('{"pid": 1, "host": "elsewhere", "since": "2026-01-01 00:00:00"}')
+    holder = lock_holder(output)
+    assert holder is not None
+    assert (holder.host, holder.is_alive) == ("elsewhere", None)
+
+
+@pytest.mark.slow
+def test_a_process_that_was_killed_is_dead_before_and_after_it_is_buried(output: Path) -> None:
+    with another_process(output) as owner:
+        holder = lock_holder(output)
+        assert holder is not None
+        assert holder.is_alive
+        owner.kill()
+        os.waitid(os.P_PID, owner.pid, os.WEXITED | os.WNOWAIT)
+        holder = lock_holder(output)
+        assert holder is not None
+        assert holder.is_alive is False
+        assert is_alive(owner.pid, holder.host) is False  # as an older lock tells it
+        owner.wait()
+        holder = lock_holder(output)
+        assert holder is not None
+        assert holder.is_alive is False

@@ -100,6 +100,51 @@ def test_sentences_are_lines_of_their_own_without_control_characters() -> None:
     assert stream.getvalue() == "first RateLimited, in row 3: slow down\nsomething else\n"
 
 
+def test_control_characters_of_a_server_do_not_reach_the_log() -> None:
+    stream = io.StringIO()
+    shown_on(stream).say("first ServerError: \x1b[31mred\x07 and\rback")
+    assert stream.getvalue() == "first ServerError: \\x1b[31mred\\x07 and\\x0dback\n"
+
+
+# --- who else is told
+
+
+class Witness:
+    def __init__(self) -> None:
+        self.heard: list[object] = []
+
+    def begin(self, tally: Tally) -> None:
+        self.heard.append(("begin", tally.total))
+
+    def update(self, tally: Tally) -> None:
+        self.heard.append(("update", tally.done))
+
+    def say(self, text: str) -> None:
+        self.heard.append(text)
+
+    def close(self) -> None:
+        self.heard.append("close")
+
+
+@pytest.mark.parametrize("show", [True, False])
+def test_others_are_told_whatever_is_shown(show: bool) -> None:
+    stream, witness = io.StringIO(), Witness()
+    progress = make_progress(ProgressOptions(show=show, also=(witness,)), stream, FakeClock())
+    progress.begin(Tally(total=2))
+    progress.update(Tally(total=2, success=1))
+    progress.say("one failed")
+    progress.close()
+    assert witness.heard == [("begin", 2), ("update", 1), "one failed", "close"]
+    assert bool(stream.getvalue()) is show
+
+
+def test_a_beginning_shows_nothing() -> None:
+    stream = io.StringIO()
+    shown_on(stream).begin(Tally(total=5))
+    shown_on(terminal := Terminal()).begin(Tally(total=5))
+    assert stream.getvalue() == terminal.getvalue() == ""
+
+
 # --- the bar
 
 

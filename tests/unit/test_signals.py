@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a batch runs: the first asks, the second is obeyed at once."""
+"""Ctrl-C, SIGTERM and SIGHUP while a batch runs: the first asks, the second is obeyed at once."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from collections.abc import Iterator
 
 import pytest
 
-from flexllm.batch.signals import StopSignals
+from flexllm.batch.signals import StopSignals, Terminated, raise_terminated
 from flexllm.cancel import CancelToken
 
-BOTH = (signal.SIGINT, signal.SIGTERM)
+ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @pytest.fixture(autouse=True)
 def handlers_are_put_back() -> Iterator[None]:
-    before = [signal.getsignal(number) for number in BOTH]
+    before = [signal.getsignal(number) for number in ALL]
     yield
-    assert [signal.getsignal(number) for number in BOTH] == before
-    for number, handler in zip(BOTH, before, strict=True):
+    assert [signal.getsignal(number) for number in ALL] == before
+    for number, handler in zip(ALL, before, strict=True):
         signal.signal(number, handler)
 
 
-@pytest.mark.parametrize("number", BOTH)
+@pytest.mark.parametrize("number", ALL)
 def test_the_first_signal_asks_for_a_stop_and_raises_nothing(number: signal.Signals) -> None:
     cancel = CancelToken()
     with StopSignals(cancel) as signals:
@@ -50,7 +50,7 @@ def test_without_a_signal_nothing_happens() -> None:
     assert not cancel.stop_requested
 
 
-@pytest.mark.parametrize("first", BOTH)
+@pytest.mark.parametrize("first", ALL)
 def test_the_second_ctrl_c_is_obeyed_at_once(first: signal.Signals) -> None:
     with pytest.raises(KeyboardInterrupt), StopSignals(CancelToken()) as signals:
         signal.raise_signal(first)
@@ -111,9 +111,9 @@ def test_off_the_main_thread_nothing_is_touched() -> None:
 
     def enter() -> None:
         with StopSignals(CancelToken()):
-            seen.append([signal.getsignal(number) for number in BOTH])
+            seen.append([signal.getsignal(number) for number in ALL])
 
-    before = [signal.getsignal(number) for number in BOTH]
+    before = [signal.getsignal(number) for number in ALL]
     thread = threading.Thread(target=enter)
     thread.start()
     thread.join()
@@ -125,3 +125,27 @@ def test_a_batch_in_a_batch_leaves_the_signals_to_the_outer_one() -> None:
     with StopSignals(outer) as outer_signals, StopSignals(inner) as inner_signals:
         signal.raise_signal(signal.SIGINT)
     assert (outer_signals.received, inner_signals.received) == (signal.SIGINT, None)
+
+
+def test_a_handler_that_raises_gives_way_for_as_long_as_the_batch_runs() -> None:
+    before = signal.signal(signal.SIGHUP, raise_terminated)
+    try:
+        with StopSignals(CancelToken()) as signals:
+            signal.raise_signal(signal.SIGHUP)
+        assert signals.received == signal.SIGHUP
+        with pytest.raises(Terminated) as caught:
+            signal.raise_signal(signal.SIGHUP)
+        assert caught.value.signal == signal.SIGHUP
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_the_second_signal_raises_where_that_is_how_the_process_ends() -> None:
+    before = signal.signal(signal.SIGTERM, raise_terminated)
+    try:
+        with pytest.raises(Terminated), StopSignals(CancelToken()):
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+            pytest.fail("the second signal was not obeyed")
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,185 @@
+"""The shapes that the rows of an input may have: what of a row is asked, and which of its fields that takes. Pure.
+
+| shape        | known by                     | the request                                                    |
+|--------------|------------------------------|----------------------------------------------------------------|
+| openai_chat  | `messages`                   | the messages                                                   |
+| openai_batch | `body`, `custom_id` or `url` | the messages of the body, with its model and its parameters    |
+| alpaca       | `instruction`                | instruction and `input`; `system` if there                     |
+| simple       | `q`, `question` or `prompt`  | the question; `system` if there                                |
+
+A caller may name the field of the question himself, or give a template that makes it from the fields of the row: then no
+shape is looked for. Source of openai_batch: OpenAI's Batch API, the input file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from ..errors import InputError
+from ..messages import Message
+from ..templates import CONTENT, UserTemplate
+
+FORMATS = ("auto", "openai_chat", "openai_batch", "alpaca", "simple")
+QUESTION_FIELDS = ("q", "question", "prompt")
+SYSTEM_FIELD = "system"
+NAMES_SHOWN = 8
+"""Fields of a row that a message lists."""
+
+Row = dict[str, Any]
+Shape = Callable[[Row], tuple[Any, tuple[str, ...]]]
+"""From a row to what is asked (a text, or messages) and the fields that this takes."""
+
+
+class Fields(NamedTuple):
+    """Fields that the caller names; None where he names none."""
+
+    user: str | None = None
+    system: str | None = None
+
+
+def shape_of(row: Row) -> str | None:
+    """Return the shape that a row's fields tell, None if they tell none."""
+    if "messages" in row:
+        return "openai_chat"
+    if isinstance(row.get("body"), dict) and ("custom_id" in row or "url" in row):
+        return "openai_batch"
+    if "instruction" in row:
+        return "alpaca"
+    return "simple" if any(name in row for name in QUESTION_FIELDS) else None
+
+
+def reads_system(shape: str) -> bool:
+    """Return whether the `system` field of such rows is a system message without anybody naming it."""
+    return shape not in ("openai_chat", "openai_batch")
+
+
+def named_shape(shape: str) -> Shape:
+    """Return how rows of one of the FORMATS but "auto" are read."""
+    return _SHAPES[shape]
+
+
+def field_shape(field: str) -> Shape:
+    """Return how rows are read whose question is in that field."""
+    used = (field,)
+
+    def read(row: Row) -> tuple[str, tuple[str, ...]]:
+        if field not in row:
+            raise InputError(f"no {field!r} in this row, only {names_of(row)}")
+        return _as_text(row, field), used
+
+    return read
+
+
+def template_shape(template: UserTemplate) -> Shape:
+    """Return how rows are read whose question a template without {content} makes from their fields."""
+    used = template.names
+
+    def read(row: Row) -> tuple[str, tuple[str, ...]]:
+        check_places(template, row)
+        return template.fill(row), used
+
+    return read
+
+
+def text_of(row: Row, field: str, shape: str) -> str:
+    """Return the text in a field. Raises InputError if there is none."""
+    if field not in row:
+        raise InputError(f"no {field!r} in this row; the file was read as {shape}")
+    return _as_text(row, field)
+
+
+def names_of(row: Mapping[str, Any]) -> str:
+    """Return the names of a row's fields for people."""
+    names = [repr(name) for name in list(row)[:NAMES_SHOWN]]
+    more = len(row) - len(names)
+    return ", ".join(names) + (f" and {more} more" if more else "") if names else "none"
+
+
+def check_places(template: UserTemplate, row: Mapping[str, Any]) -> None:
+    """Raise InputError if a row has no field for one of the places, apart from {content}."""
+    for name in template.names:
+        if name != CONTENT and name not in row:
+            raise InputError(f"the template has {{{name}}}, and this row has no such field, only {names_of(row)}")
+
+
+def last_question(messages: list[Message]) -> str | None:
+    """Return the text of the last user message, None if there is none."""
+    for message in reversed(messages):
+        if message["role"] == "user":
+            content = message.get("content")
+            if isinstance(content, str):
+                return content
+            texts = (part if isinstance(part, str) else part.get("text") for part in content or ())
+            return "\n".join(text for text in texts if isinstance(text, str)) or None
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class RowTemplate(UserTemplate):
+    """A template whose other places are filled with the fields of one row."""
+
+    row: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        """Check nothing: the template was checked once, and there is one of these for each row."""
+
+    def fill(self, values: Mapping[str, Any]) -> str:
+        """Return the text with its places filled; the given values go before the row's."""
+        return UserTemplate.fill(self, {**self.row, **values})
+
+
+def _openai_chat(row: Row) -> tuple[Any, tuple[str, ...]]:
+    if "messages" not in row:
+        raise InputError("no 'messages' in this row; the file was read as openai_chat")
+    return _checked_list(row["messages"], "'messages'"), ("messages",)
+
+
+def _openai_batch(row: Row) -> tuple[Any, tuple[str, ...]]:
+    body, url = row.get("body"), row.get("url")
+    if not isinstance(body, dict):
+        there = "no 'body' in this row" if body is None else f"'body' must be an object, not {type(body).__name__}"
+        raise InputError(f"{there}; the file was read as openai_batch")
+    # Azure's and Zhipu's paths begin otherwise.
+    if url is not None and not (isinstance(url, str) and url.endswith("/chat/completions")):
+        raise InputError(f"'url' is {url!r}; only /v1/chat/completions can be asked")
+    if "messages" not in body:
+        raise InputError("no 'messages' in the 'body' of this row")
+    return _checked_list(body["messages"], "'messages' in 'body'"), ("method", "url", "body")
+
+
+def _checked_list(messages: Any, where: str) -> list[Any]:
+    if not isinstance(messages, list):
+        raise InputError(f"{where} must be a list, not {type(messages).__name__}")
+    return messages
+
+
+def _alpaca(row: Row) -> tuple[str, tuple[str, ...]]:
+    instruction = text_of(row, "instruction", "alpaca")
+    extra = row.get("input")
+    if extra is not None and not isinstance(extra, str):
+        raise InputError(f"'input' must be a text, not {type(extra).__name__}")
+    return f"{instruction}\n\n{extra}" if extra else instruction, ("instruction", "input")
+
+
+def _simple(row: Row) -> tuple[str, tuple[str, ...]]:
+    for field in QUESTION_FIELDS:
+        if field in row:
+            return _as_text(row, field), (field,)
+    return text_of(row, "question", "simple"), ()
+
+
+def _as_text(row: Row, field: str) -> str:
+    value = row[field]
+    if not isinstance(value, str):
+        raise InputError(f"{field!r} must be a text, not {type(value).__name__}")
+    return value
+
+
+_SHAPES: dict[str, Shape] = {
+    "openai_chat": _openai_chat,
+    "openai_batch": _openai_batch,
+    "alpaca": _alpaca,
+    "simple": _simple,
+}

@@ -1,0 +1,160 @@
+"""Tables, as spreadsheets export them, turned into lines of JSON: the first line names the fields, each other is a row.
+
+A line is an object of texts or, for a row that does not fit, a text that says why. Source of the form: RFC 4180, and what
+Excel, LibreOffice and pandas write.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from itertools import chain
+from typing import IO, cast
+
+from ..errors import InputError
+from .shapes import Row
+
+DELIMITERS = ",;\t"
+"""Spreadsheets separate columns by what their country does not need as a decimal mark."""
+
+LONGEST_CELL = 1 << 30
+"""Characters. The csv module's own limit of 131,072 is short for a document; it holds for the whole process."""
+
+TableRow = Row | str
+"""A row, or why it is none."""
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def table_rows(file: IO[bytes], name: str, delimiter: str | None = None) -> Iterator[TableRow]:
+    """Yield the rows of a table.
+
+    Args:
+        name: What messages call the file.
+        delimiter: Between the columns; None finds it from the first line.
+
+    Raises:
+        InputError: The first line cannot be names of fields; nothing was yielded.
+    """
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
+    # What is no UTF-8 stands as half characters, so that it costs its own row and not the whole file.
+    text = io.TextIOWrapper(cast("io.BufferedReader", file), "utf-8-sig", errors="surrogateescape", newline="")
+    try:
+        lines = _Lines(text)
+        _check_encoding(lines.first, name)
+        rows = csv.reader(lines, delimiter=delimiter or _delimiter_of(lines.first), strict=True)
+        yield from _rows(rows, lines, _columns(rows, name))
+    finally:
+        text.detach()  # the file is the caller's
+
+
+def _rows(rows: Iterator[list[str]], lines: _Lines, columns: list[str]) -> Iterator[TableRow]:
+    while True:
+        start = lines.count
+        try:
+            cells = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield _problem(error, lines, start)
+            continue
+        if len(cells) == len(columns):
+            yield dict(zip(columns, cells, strict=True))
+        elif any(map(str.strip, cells)):  # else a blank line
+            yield f"{_counted(len(cells), 'cell')} where the first line names {_counted(len(columns), 'column')}"
+
+
+def table_lines(rows: Iterator[TableRow]) -> Iterator[bytes]:
+    """Yield rows as lines of JSON; what is no row as a text, which `parse_table` explains."""
+    for row in rows:
+        try:
+            yield _encode(row).encode()
+        except UnicodeEncodeError:
+            yield _encode("not UTF-8; save the table as CSV in UTF-8, or convert it with iconv").encode()
+
+
+def parse_table(line: bytes) -> Row:
+    """Return the row that a line of `table_lines` is. Raises InputError, saying why, if it is none."""
+    row = json.loads(line)
+    if isinstance(row, str):
+        raise InputError(row)
+    parsed: Row = row
+    return parsed
+
+
+class _Lines:
+    """The lines of a table, counted: csv's own `line_num` stands still where a row fails.
+
+    Attributes:
+        first: The first that is not blank, "" if there is none; it is yielded first.
+        count: How many have been yielded, with the blank ones before.
+    """
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self.count = 0
+        self.is_at_end = False
+        self.first = ""
+        self._lines = lines
+        for line in lines:
+            if line.strip():
+                self.first = line
+                self._lines = chain([line], lines)
+                break
+            self.count += 1
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        try:
+            line = next(self._lines)
+        except StopIteration:
+            self.is_at_end = True
+            raise
+        self.count += 1
+        return line
+
+
+def _columns(rows: Iterator[list[str]], name: str) -> list[str]:
+    """Return the names of the columns; one without a name is called by its number, as `column_1`."""
+    try:
+        names = [cell.strip() for cell in next(rows, [])]
+    except csv.Error as error:
+        raise InputError(
+            f"{name}: the first line cannot be read as names of columns: {error}; nothing was sent"
+        ) from None
+    columns = [name or f"column_{number}" for number, name in enumerate(names, 1)]
+    twice = next((column for column in columns if columns.count(column) > 1), None)
+    if twice is not None:
+        raise InputError(f"{name}: two columns are named {twice!r}; rename one of them, nothing was sent")
+    return columns
+
+
+def _check_encoding(first: str, name: str) -> None:
+    try:
+        first.encode()
+    except UnicodeEncodeError:
+        advice = "save the table as CSV in UTF-8, or convert it (iconv -f GB18030 -t UTF-8)"
+        if first.startswith(("\udcff\udcfe", "\udcfe\udcff")):
+            advice = "convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)"
+        raise InputError(f"{name} is not UTF-8: {advice}; nothing was sent") from None
+
+
+def _delimiter_of(first: str) -> str:
+    """Return what separates the names of the columns: of several, what is there most often outside of quotes."""
+    bare = "".join(first.split('"')[::2])
+    return max(DELIMITERS, key=bare.count)
+
+
+def _problem(error: csv.Error, lines: _Lines, start: int) -> str:
+    if lines.is_at_end:
+        return (
+            f"the quotes that begin in line {start + 1} are never closed, so that all behind them belongs to one cell"
+        )
+    return f"not readable as a row of a table: {error}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" + ("s" if count != 1 else "")

@@ -1,0 +1,215 @@
+"""Files that are made from an output file: tables, failed rows, each also compressed. Replaced as a whole, or not at all.
+
+A table is RFC 4180 for `.csv`, with the byte order mark by which spreadsheets know UTF-8; `.tsv` is for other tools, has
+tabs and single line feeds instead and no mark. Quotes stand round what holds a separator, a quote or a line's end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckpointError
+from .lines import is_answer, is_failed
+
+OWN_COLUMNS = ("output", "status", "error", "model", "prompt_tokens", "completion_tokens", "cost")
+"""The columns behind the fields of the input."""
+
+_OF_A_FAILED_ROW = re.compile(rb'\{"index": \d+, "output": null, "status": "error"')
+
+
+class LinesView:
+    """The lines themselves, one after the other.
+
+    Args:
+        path: The file; compressed if its name ends in `.gz`. A symbolic link is followed.
+        failed_alone: Only those of rows that have no answer because they failed.
+    """
+
+    def __init__(self, path: Path, *, failed_alone: bool = False) -> None:
+        self.path = path
+        self._failed_alone = failed_alone
+
+    def write(self, lines: Iterable[bytes]) -> None:
+        """Write it anew. Raises CheckpointError; what was there is then still there."""
+        replace_file(self.path, filter(_has_failed, lines) if self._failed_alone else lines)
+
+
+class TableView:
+    """A table: the row's own fields in the order in which they are first seen, then OWN_COLUMNS.
+
+    A field of the input that has the name of one of these is called `input.NAME`. Values that are no texts are JSON,
+    nothing is an empty cell, and half a character, which models do send, a question mark.
+
+    Args:
+        path: The file, `.csv` or `.tsv`; compressed if its name ends in `.gz`. A symbolic link is followed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._is_csv = not path.name.lower().removesuffix(".gz").endswith(".tsv")
+
+    def write(self, lines: Iterable[bytes]) -> None:
+        """Write it anew; the lines are walked over twice. Raises CheckpointError; what was there is then still there."""
+        fields: dict[str, None] = {}
+        for line in lines:
+            fields.update(dict.fromkeys(_fields_of(json.loads(line))))
+        replace_file(self.path, self._rows(lines, list(fields)))
+
+    def _rows(self, lines: Iterable[bytes], fields: list[str]) -> Iterator[bytes]:
+        separator, end = (",", "\r\n") if self._is_csv else ("\t", "\n")
+        special = re.compile(f'[{separator}"\r\n]')
+
+        def encoded(cells: Iterable[str]) -> bytes:
+            quoted = (_quoted(cell) if special.search(cell) else cell for cell in cells)
+            return (separator.join(quoted) + end).encode("utf-8", "replace")
+
+        mark = b"\xef\xbb\xbf" if self._is_csv else b""
+        yield mark + encoded([*column_names(fields), *OWN_COLUMNS])
+        for line in lines:
+            row = json.loads(line)
+            own = _fields_of(row)
+            yield encoded([*(_cell(own.get(name)) for name in fields), *map(_cell, _own_values(row))])
+
+
+def column_names(fields: Iterable[str]) -> list[str]:
+    """Return what the columns of an input's fields are called: none like another, and none like one of ours."""
+    fields = list(fields)
+    taken = {*OWN_COLUMNS, *(name for name in fields if name not in OWN_COLUMNS)}
+    names = []
+    for name in fields:
+        if name in OWN_COLUMNS:
+            name = f"input.{name}"
+            while name in taken:
+                name = f"input.{name}"
+            taken.add(name)
+        names.append(name)
+    return names
+
+
+def _fields_of(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    metadata = row.get("metadata")
+    if isinstance(metadata, dict):
+        return metadata
+    return {} if metadata is None else {"metadata": metadata}
+
+
+def _own_values(row: Mapping[str, Any]) -> Iterator[Any]:
+    error = row.get("error")
+    told = error if isinstance(error, dict) else {"message": error}
+    found = row.get("usage") or told.get("usage")
+    usage: Mapping[str, Any] = found if isinstance(found, dict) else {}
+    yield row.get("output")
+    yield row.get("status")
+    yield ": ".join(str(told[name]) for name in ("class", "message") if told.get(name))
+    yield row.get("model")
+    yield usage.get("prompt_tokens")
+    yield usage.get("completion_tokens")
+    yield row.get("cost", told.get("cost"))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _quoted(cell: str) -> str:
+    return '"' + cell.replace('"', '""') + '"'
+
+
+def _has_failed(line: bytes) -> bool:
+    """Return whether a line, be it an older one, holds an error."""
+    if is_failed(line):
+        return True
+    if b'"error"' not in line:
+        return False
+    row = json.loads(line)
+    return row.get("status") == "error" and not is_answer(row)
+
+
+# --- files
+
+
+def check_view(path: Path, made_from: Path | None = None) -> None:
+    """Refuse a name under which no view can be written, or where something else is, before anything is sent.
+
+    Args:
+        made_from: The output file of a view that shows all rows; None for one of failed rows.
+
+    Raises:
+        CheckpointError: It says why.
+    """
+    real = Path(os.path.realpath(path))
+    if not real.parent.is_dir():
+        raise CheckpointError(f"{path} cannot be written: the folder {real.parent} does not exist")
+    try:
+        is_there = real.exists()
+        if is_there and not real.is_file():
+            raise CheckpointError(f"{path} is there already and is no regular file; name another one")
+        with open(_temporary(real), "wb"):
+            pass
+        _temporary(real).unlink()
+        if is_there and made_from is not None and not made_from.exists():
+            raise CheckpointError(
+                f"{path} is there already, and {made_from.name}, from which it would be made, is not; nothing was changed: "
+                "name another output file, or move this one away"
+            )
+        if is_there and made_from is None and not _holds_failures(real):
+            raise CheckpointError(
+                f"{path} is there already and holds something else than failed rows; nothing was changed: name another "
+                "file, or move this one away"
+            )
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _holds_failures(path: Path) -> bool:
+    with (gzip.open if path.name.lower().endswith(".gz") else open)(path, "rb") as file:
+        try:
+            start = file.read(64)
+        except (OSError, EOFError):
+            return False
+    return not start or _OF_A_FAILED_ROW.match(start) is not None
+
+
+def replace_file(path: Path, pieces: Iterable[bytes]) -> None:
+    """Replace a file, or make it: a temporary one beside it, synced, then an atomic rename.
+
+    Args:
+        path: Compressed if its name ends in `.gz`: the same pieces give the same bytes. A symbolic link is followed.
+
+    Raises:
+        CheckpointError: It could not be done; what was there is still there.
+    """
+    real = Path(os.path.realpath(path))
+    temporary = _temporary(real)
+    try:
+        with open(temporary, "wb", buffering=1 << 18) as file:
+            with contextlib.suppress(FileNotFoundError):
+                os.fchmod(file.fileno(), stat.S_IMODE(os.stat(real).st_mode))
+            if real.name.lower().endswith(".gz"):
+                with gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as packed:
+                    for piece in pieces:
+                        packed.write(piece)
+            else:
+                file.writelines(pieces)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, real)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _temporary(real: Path) -> Path:
+    return real.with_name(f".{real.name}.{os.getpid()}.tmp")

@@ -1,0 +1,217 @@
+"""The input of `flexllm batch`: its options, and the way from them to the rows."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from .units import count
+
+TYPE_CHECKING = False  # see errors.py
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, BinaryIO
+
+    from ..batch.inputs import Input
+    from ..batch.rows import FileRows
+    from ..batch.shapes import Fields
+    from ..config import ResolvedEndpoint
+    from ..templates import UserTemplate
+
+STANDARD_INPUT = "standard input"
+MOST_OF_A_TEMPLATE = 1_000_000
+"""Bytes. A file that is larger was not meant."""
+
+
+def add_input_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what is read, and how a row becomes a question."""
+    group = parser.add_argument_group(
+        "input",
+        "JSON lines, a JSON array, or a table (.csv, .tsv), each also compressed by gzip. The first line of a table names "
+        "the fields.",
+    )
+    group.add_argument("-n", "--limit", type=count, metavar="N", help="take only the first N rows")
+    group.add_argument(
+        "--format", default="auto", choices=("auto", "openai_chat", "openai_batch", "alpaca", "simple"),
+        help="the shape of the rows (auto: found from the first)",
+    )  # fmt: skip
+    group.add_argument(
+        "--input-type", choices=("jsonl", "csv", "tsv"),
+        help="what the input is written in, where its name does not say it, as that of a pipe (jsonl)",
+    )  # fmt: skip
+    group.add_argument("--system", metavar="TEXT", help="a system message for rows that have none")
+    group.add_argument(
+        "--user-field", metavar="NAME", help="the field that holds the question, whatever the shape of the rows"
+    )
+    group.add_argument(
+        "--system-field", metavar="NAME", help="the field that holds the system message of its row (system)"
+    )
+    group.add_argument(
+        "--user-template", metavar="TEXT",
+        help="put this around each question: {content} is the question, {NAME} the field of that name; without "
+        "{content} the question is made of fields alone. {{NAME}} stays as it is in single braces. @FILE reads it from a "
+        "file",
+    )  # fmt: skip
+
+
+class BatchInput:
+    """What a batch reads.
+
+    Args:
+        args: With `input` and the options of `add_input_options`.
+        keeps_fields: The metadata of a row are to have all of its fields, those that are asked too.
+
+    Attributes:
+        name: What messages call it.
+        is_pipe: It can be read only once, and nobody knows how many rows will come.
+
+    Raises:
+        InputError: There is none, or it cannot be opened; or the file of the template cannot be read.
+        ConfigError: The options do not go together.
+    """
+
+    def __init__(self, args: argparse.Namespace, *, keeps_fields: bool) -> None:
+        from ..batch.rows import check_reading
+        from ..batch.shapes import Fields
+        from ..errors import ConfigError, InputError
+
+        self._args = args
+        self._keeps_fields = keeps_fields
+        self._was_read = False
+        self._fields: Fields = Fields(args.user_field, args.system_field)
+        for option, field in (("--user-field", args.user_field), ("--system-field", args.system_field)):
+            if field is not None and not field.strip():
+                raise ConfigError(f"{option} is given but empty; name a field of the rows, or leave it out")
+        self._template = None if args.user_template is None else read_template(args.user_template)
+        check_reading(args.format, self._fields, self._template)
+        self._file = None if args.input in (None, "-") else str(args.input)
+        self.name = STANDARD_INPUT if self._file is None else self._file
+        self.is_pipe = self._file is None or _is_device(self._file)
+        if not self.is_pipe:
+            self._open().close()
+        elif self._file is None and (sys.stdin is None or sys.stdin.isatty()):
+            raise InputError("no input: name a file of questions, or pipe one in")
+
+    def refuse_as_output(self, path: str | os.PathLike[str]) -> None:
+        """Raise InputError if that file, which is to be written, is the one that is read."""
+        from ..errors import InputError
+
+        try:
+            read = os.fstat(0) if self._file is None else os.stat(self._file)
+            is_same = os.path.samestat(read, os.stat(path))
+        except OSError:  # one of them is not there
+            return
+        if is_same and not _is_device(path):
+            raise InputError(f"{os.fspath(path)} is both input and output; name another output file")
+
+    def rows(self, endpoint: ResolvedEndpoint | None, model: str, params: Mapping[str, Any]) -> FileRows:
+        """Return the rows, anew at each call; a pipe only once.
+
+        Args:
+            endpoint: Its system message and its template hold where no option says otherwise; None for a pool.
+            model: For rows that name none.
+            params: The endpoint's parameters, and over them those of the command line.
+
+        Raises:
+            InputError: It cannot be read or understood; nothing was sent.
+            ConfigError: The endpoint's template does not go together with the options.
+        """
+        from ..batch.rows import FileRows, OwnSettingsRows, RowReader
+        from .request_options import request_params
+
+        args = self._args
+        source, total = self._source()
+        reader = RowReader(
+            source,
+            self.name,
+            shape=args.format,
+            system=self._system(endpoint),
+            fields=self._fields,
+            template=self._template_for(endpoint),
+            keeps_fields=self._keeps_fields,
+            parse=source.parse,
+        )
+        if reader.shape != "openai_batch":
+            return FileRows(reader, model, params, total)
+        keeps_model = args.model is not None or endpoint is None  # a pool's endpoints have their own names for it
+        flags = request_params(args, {})
+        return OwnSettingsRows(reader, model, params, total, flags=flags, keeps_model=keeps_model)
+
+    def _system(self, endpoint: ResolvedEndpoint | None) -> str | None:
+        if self._args.system is not None:
+            return self._args.system or None  # an empty one takes that of the configuration away
+        return None if endpoint is None else endpoint.system
+
+    def _template_for(self, endpoint: ResolvedEndpoint | None) -> UserTemplate | None:
+        from ..templates import UserTemplate
+
+        if self._args.user_template is not None:
+            return self._template
+        if endpoint is None or endpoint.user_template is None:
+            return None
+        return UserTemplate(endpoint.user_template)
+
+    def _source(self) -> tuple[Input, int | None]:
+        """Return the open input and its number of rows, None for a pipe."""
+        from ..errors import InputError
+
+        if not self.is_pipe:
+            total = self._input(self._open()).count()
+            return self._input(self._open()), total
+        if self._was_read:
+            raise InputError(f"{self.name} is a pipe, which can be read only once; put the rows into a file")
+        self._was_read = True
+        return self._input(self._open()), None
+
+    def _input(self, file: BinaryIO) -> Input:
+        from ..batch.inputs import Input, kind_of
+
+        return Input(file, self.name, self._args.input_type or kind_of(self._file or ""))
+
+    def _open(self) -> BinaryIO:
+        from ..errors import InputError
+
+        if self._file is None:
+            # A reader of its own: the interpreter's is locked at exit, while a thread may still wait for a line.
+            return open(0, "rb", buffering=1 << 16, closefd=False)
+        try:
+            return open(self._file, "rb", buffering=1 << 18)
+        except OSError as error:
+            raise InputError(f"{self._file} cannot be read: {error.strerror}") from None
+
+
+def read_template(text: str) -> UserTemplate | None:
+    """Return the template that a text, or @FILE, is; None for an empty one. `@@` begins a text with an @.
+
+    Raises:
+        InputError: The file cannot be read.
+        ConfigError: There is no place in it.
+    """
+    from ..errors import ConfigError, InputError
+    from ..templates import UserTemplate
+
+    if text.startswith("@@"):
+        text = text[1:]
+    elif text.startswith("@"):
+        name = text[1:]
+        try:
+            with open(name, "rb") as file:
+                data = file.read(MOST_OF_A_TEMPLATE + 1)
+        except OSError as error:
+            raise InputError(f"the template {name} cannot be read: {error.strerror}") from None
+        if len(data) > MOST_OF_A_TEMPLATE:
+            raise InputError(f"the template {name} is larger than a megabyte; that cannot have been meant")
+        try:
+            text = data.decode("utf-8-sig").removesuffix("\n").removesuffix("\r")  # an editor's own
+        except UnicodeDecodeError:
+            raise InputError(f"the template {name} is not UTF-8; convert it with iconv") from None
+        if not text:
+            raise ConfigError(f"the template {name} is empty")
+    return UserTemplate(text) if text else None
+
+
+def _is_device(path: str | os.PathLike[str]) -> bool:
+    """Return whether there is something that is neither a file nor a folder: a pipe, or /dev/null."""
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)

@@ -1,0 +1,83 @@
+"""`flexllm status`: what a batch has done, asked from another shell."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+
+from ..exits import DONE, FAILED
+from ..output import print_data, print_json
+
+TYPE_CHECKING = False  # see errors.py
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "status",
+        help="tell what a batch has done so far, from another shell",
+        description=(
+            "Tell what is in the output file of a batch, and whether a run is writing it: rows answered and failed, how "
+            "fast it goes and how long it will take, tokens, cost, and the errors with examples. Nothing is locked or "
+            "changed, so that a run may go on meanwhile. FILE may also be what --status-file of flexllm batch wrote, which "
+            "is faster, and knows how many rows there are in all: of an output file only the run under way tells it."
+        ),
+        epilog=(
+            "The exit code is 0 if nothing is missing as far as FILE tells, 1 if rows failed, are yet to come, or were "
+            "left behind by a run that stopped or was killed, and 9 if FILE is neither of the two."
+        ),
+    )
+    parser.add_argument(
+        "file", metavar="FILE", help="the output file of a batch, in whatever form, or the status file of one"
+    )
+    parser.add_argument("--json", action="store_true", help="print it as JSON on standard output")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Tell it."""
+    from pathlib import Path
+
+    from ...batch.standing import standing_of
+    from ...batch.status import read_status
+    from ..status_report import of_output, of_status_file, text_of
+
+    path = Path(os.path.expanduser(args.file))
+    status = read_status(path)
+    now = time.time()
+    report = (
+        of_output(standing_of(_checkpoint(path)), args.file, now) if status is None else of_status_file(status, now)
+    )
+    if args.json:
+        print_json(report)
+    else:
+        print_data(text_of(report))
+    return FAILED if report["complete"] is False else DONE
+
+
+def _checkpoint(path: Path) -> Path:
+    """Return the file of JSON lines that an output file is, or that lies beside it.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    from ...errors import CheckpointError
+
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder; name the output file of a batch in it")
+    name = path.name.removesuffix(".lock")
+    if name.endswith(".aside.jsonl"):
+        main = path.with_name(f"{name.removesuffix('.aside.jsonl')}.jsonl")
+        raise CheckpointError(f"{path} is the file beside an output file; ask for that one: flexllm status {main}")
+    beside = path.with_name(name if name.endswith(".jsonl") else f"{name}.jsonl")
+    if beside.exists():
+        return beside
+    if path.exists():
+        reason = "it is neither a status file nor JSON lines, and no checkpoint lies beside it"
+        raise CheckpointError(f"{path} is no output file of a batch: {reason} ({beside.name})")
+    raise CheckpointError(f"{path} does not exist; name the output file of a batch, or its status file")
