@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+MOST_OF_A_SCHEMA = 1_000_000
+"""Bytes. A hundred times what providers take; a file that is larger was not meant."""
+
 
 def add_request_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that become request parameters."""
@@ -17,19 +20,56 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--temperature", type=float, metavar="T", help="sampling temperature")
     group.add_argument("--max-tokens", type=int, metavar="N", help="tokens of the reply at most")
     group.add_argument(
+        "--thinking", metavar="LEVEL", type=_thinking,
+        help="how much the model thinks first: false, true, minimal, low, medium, high, xhigh, max, a budget in tokens, "
+        "or the provider's own object as JSON. Left out, the server decides",
+    )  # fmt: skip
+    group.add_argument(
+        "--schema", metavar="FILE",
+        help="the reply is JSON that fits this JSON schema: a file, or the schema itself, beginning with {. It is checked "
+        "if jsonschema is installed (pip install 'flexllm[schema]')",
+    )  # fmt: skip
+    group.add_argument(
+        "--repair", action="store_true",
+        help="send a reply that does not fit --schema back to the model once, to be mended",
+    )  # fmt: skip
+    group.add_argument(
         "--param", action="append", default=[], metavar="NAME=VALUE", type=_param,
         help="any other request parameter; VALUE is JSON, or else a text. Repeatable: --param seed=7",
     )  # fmt: skip
 
 
 def request_params(args: argparse.Namespace, base: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the request parameters: the configuration's, then those of the command line."""
-    params = dict(base)
-    for name in ("temperature", "max_tokens"):
-        value = getattr(args, name)
-        if value is not None:
-            params[name] = value
-    return {**params, **dict(args.param)}
+    """Return the request parameters in their checked form: the configuration's, then those of the command line.
+
+    Raises:
+        ConfigError: One of them cannot be used: a schema that is none, an option of the client.
+        InputError: The file of the schema cannot be read.
+    """
+    from ..errors import ConfigError
+    from ..request import make_params
+
+    given = {"temperature": args.temperature, "max_tokens": args.max_tokens, "thinking": args.thinking}
+    for name, _ in args.param:
+        if name in _NO_PARAMETERS:
+            raise ConfigError(f"--param {name}=... is no request parameter; {_NO_PARAMETERS[name]}")
+    params = {**base, **{name: value for name, value in given.items() if value is not None}, **dict(args.param)}
+    if args.schema is not None:
+        params["response_format"] = _schema(args.schema)
+    if args.repair:
+        if params.get("response_format") is None:
+            raise ConfigError("--repair mends replies that do not fit a schema; give the schema with --schema")
+        params["repair"] = True
+    return dict(make_params(params))
+
+
+_NO_PARAMETERS = {
+    "model": "give the model with -m",
+    "messages": "the question, and --system, are what is sent",
+    "stream": "whether an answer is streamed, the terminal decides, and --no-stream",
+    "self": "no provider knows it",
+}
+"""What would not reach the server, or break the request."""
 
 
 def _param(text: str) -> tuple[str, Any]:
@@ -40,5 +80,78 @@ def _param(text: str) -> tuple[str, Any]:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
     try:
         return name, json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return name, value
+
+
+_SWITCHES = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
+
+
+def _thinking(text: str) -> Any:
+    """Return what a text means for `thinking`, as `checked_thinking` takes it."""
+    import json
+
+    from ..errors import InputError
+    from ..providers.thinking import LEVELS, checked_thinking
+
+    word = text.strip().lower()
+    try:
+        if word in _SWITCHES:
+            return _SWITCHES[word]
+        if word.startswith("{"):
+            return json.loads(text)
+        return checked_thinking(int(word) if word.isascii() and word.isdecimal() else word)
+    except (InputError, ValueError, RecursionError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no way to think; give true, false, one of {', '.join(LEVELS)}, a budget in tokens, or the "
+            "provider's own object as JSON"
+        ) from None
+
+
+def _schema(text: str) -> Mapping[str, Any]:
+    """Return the `response_format` that --schema names or is."""
+    import json
+
+    from ..errors import ConfigError
+    from ..schema import as_response_format
+
+    is_file = not text.lstrip().startswith(("{", "["))
+    where = f"--schema {text}" if is_file else "--schema"
+    written = _read(text) if is_file else text.encode("utf-8", "surrogatepass")
+    try:
+        schema = json.loads(written)
+    except (ValueError, RecursionError) as error:
+        at = f" at line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise ConfigError(f"{where} is not JSON{at}; give a JSON schema, or a file that holds one") from None
+    if not isinstance(schema, dict):
+        raise ConfigError(f"{where} is no JSON schema: it must be an object, not {_kind(schema)}")
+    try:
+        made = as_response_format(schema)
+    except ConfigError as error:
+        why = str(error) if "type" in schema else "it has no 'type'"
+        raise ConfigError(f"{where} cannot be used as a JSON schema: {why}") from None
+    if made["type"] not in ("json_schema", "json_object"):
+        raise ConfigError(f"{where} is no JSON schema: there is no type {made['type']!r}")
+    return made
+
+
+def _read(path: str) -> bytes:
+    import os
+
+    from ..errors import InputError
+
+    try:
+        with open(os.path.expanduser(path), "rb") as file:
+            data = file.read(MOST_OF_A_SCHEMA + 1)
+    except OSError as error:
+        raise InputError(f"--schema {path} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise InputError(f"--schema {path!r} cannot be read: it holds a character that no path can") from None
+    if len(data) > MOST_OF_A_SCHEMA:
+        raise InputError(f"--schema {path} has more than {MOST_OF_A_SCHEMA} bytes; that is no schema")
+    return data
+
+
+def _kind(value: object) -> str:
+    kinds = {"NoneType": "null", "list": "an array", "str": "a text", "bool": "true or false"}
+    return kinds.get(type(value).__name__, "a number")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 
+from ..answers import AnswerPrinter, print_answer_json, remark
+from ..attachments import Attachments, piped_in
 from ..common import (
     add_endpoint_options,
     add_talk_options,
     find_endpoint,
     make_client,
 )
+from ..fences import first_code_block
 from ..logs import set_up_logging
 from ..output import print_data, print_json, standard_output
 from ..request_options import add_request_options, request_params
@@ -18,8 +21,9 @@ from ..request_options import add_request_options, request_params
 TYPE_CHECKING = False  # see errors.py
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any
+
+    from ...chat import ChatCompletionResult
 
 
 def add_parser(subparsers: Any) -> None:
@@ -31,11 +35,31 @@ def add_parser(subparsers: Any) -> None:
             "Ask one question and print the answer; on a terminal piece by piece as it arrives. What is piped in is put "
             "behind the question, or is the question if none is given."
         ),
-        epilog='Examples: flexllm ask "What is Python?"; git diff | flexllm ask "Write a commit message" -s "Be brief"',
+        epilog=(
+            'Examples: flexllm ask "What is Python?"; git diff | flexllm ask "Write a commit message" -s "Be brief"; '
+            'flexllm ask "What is on it?" -f photo.jpg; flexllm ask "A shell script that counts lines" -x > count.sh'
+        ),
     )
-    parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="the question")
+    parser.add_argument(
+        "prompt",
+        nargs="?",
+        metavar="PROMPT",
+        help="the question, in quotes; without it, or as -, it is what is piped in",
+    )
     parser.add_argument("-s", "--system", metavar="TEXT", help="what the model should be or do (the system message)")
+    parser.add_argument(
+        "-f", "--file", action="append", default=[], metavar="FILE", dest="files",
+        help="a file that goes along with the question: a text, picture, sound, video or PDF, also as the URL of one; - "
+        "is standard input. Repeatable. What the provider cannot take is refused before anything is sent",
+    )  # fmt: skip
+    parser.add_argument(
+        "-x", "--extract", action="store_true",
+        help="print the first code block of the answer alone; without one, fail with exit code 1",
+    )  # fmt: skip
     parser.add_argument("--no-stream", action="store_true", help="print the answer only when it is complete")
+    parser.add_argument(
+        "--show-thinking", action="store_true", help="print what the model thinks to standard error, as far as it tells"
+    )
     add_request_options(parser)
     add_endpoint_options(parser)
     add_talk_options(parser)
@@ -44,53 +68,78 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Ask, and print the answer."""
-    from ...errors import InputError
-    from ...messages import normalise_messages
+    from ...errors import ConfigError, RejectedReply
 
     set_up_logging(args)
-    question = _question(args.prompt)
-    if not question.strip():
-        raise InputError("nothing is asked: give a question, or pipe one in")
+    if args.extract and args.schema is not None:
+        raise ConfigError("-x prints a code block and --schema asks for JSON; give one of them")
+    content = _content(args)
     _, endpoint = find_endpoint(args)
-    params = request_params(args, {})
-    messages = normalise_messages(question, args.system)
+    params = request_params(args, endpoint.params)
+    messages = [{"role": "user", "content": content}]
     stdout = standard_output()  # before anything is paid for
-    with make_client(args, endpoint) as client:
-        if stdout.isatty() and not args.json and not args.no_stream:
-            _print_pieces(client.chat_completions_stream_sync(messages, **params))
+    system = {} if args.system is None else {"system": args.system or None}
+    printer = AnswerPrinter(show_thinking=args.show_thinking)
+    with make_client(args, endpoint, **system) as client:
+        if stdout.isatty() and not _needs_whole(args, params):
+            printer.stream(client.stream_chunks_sync(messages, **params))
             return 0
-        result: Any = client.chat_completions_sync(messages, return_usage=True, **params)
-    if args.json:
-        calls = [call.as_dict() for call in result.tool_calls or ()]
-        print_json({name: getattr(result, name) for name in _FIELDS} | {"tool_calls": calls or None})
-    else:
-        print_data(result.content)
+        try:
+            result: Any = client.chat_completions_sync(messages, return_usage=True, **params)
+        except RejectedReply as error:
+            _tell_rejected(error.content)
+            raise
+    _print(args, result, printer)
     return 0
 
 
-_FIELDS = (
-    "content", "reasoning_content", "finish_reason", "model", "usage", "cost", "endpoint", "request_id", "latency",
-    "attempts",
-)  # fmt: skip
+def _needs_whole(args: argparse.Namespace, params: dict[str, Any]) -> bool:
+    """Return whether nothing can be printed before all of the answer is there."""
+    return bool(args.json or args.no_stream or args.extract or args.schema or params.get("response_format"))
 
 
-def _print_pieces(pieces: Iterable[Any]) -> None:
-    """Print an answer as it comes, and end its line also where it breaks off: what is then said gets its own."""
-    begun = False
-    try:
-        for piece in pieces:
-            print_data(str(piece), end="")
-            begun = True
-    except BaseException:
-        if begun:
-            print_data("")
-        raise
-    print_data("")
+def _print(args: argparse.Namespace, result: ChatCompletionResult, printer: AnswerPrinter) -> None:
+    code = _code(result) if args.extract else None
+    if args.json:
+        print_answer_json(result, **({} if code is None else {"code": code}))
+    elif code is not None:
+        print_data(code)
+        remark(result)
+    elif args.schema is not None and result.parsed is not None:
+        print_json(result.parsed)
+        remark(result)
+    else:
+        printer.whole(result)
 
 
-def _question(prompt: str | None) -> str:
-    """Return the prompt and, behind it, what is piped in."""
-    piped = ""
-    if sys.stdin is not None and not sys.stdin.isatty():
-        piped = sys.stdin.buffer.read().decode("utf-8", "replace").strip()
-    return "\n\n".join(part for part in (prompt, piped) if part)
+def _code(result: ChatCompletionResult) -> str:
+    from ...errors import MalformedResponse
+
+    code = first_code_block(result.content)
+    if code is None:
+        _tell_rejected(result.content)
+        raise MalformedResponse("the answer holds no code block; without -x it is printed as it is")
+    return code
+
+
+def _tell_rejected(answer: str) -> None:
+    """Tell whoever wants to know (--verbose) what came: it is paid for, and may be of use."""
+    import logging
+
+    logging.getLogger(__name__).info("the answer was: %s", answer)
+
+
+def _content(args: argparse.Namespace) -> Any:
+    """Return the content of the message: the question, what is piped in, and the files."""
+    from ...errors import InputError
+
+    attached = Attachments()
+    stdin = piped_in(args.files)
+    piped = "" if stdin is None else attached.add_piped(stdin)
+    prompt = None if args.prompt == "-" else args.prompt
+    question = "\n\n".join(part for part in (prompt, piped) if part)
+    for source in args.files:
+        attached.add(source, sys.stdin.buffer if sys.stdin is not None else None)
+    if not question.strip() and not attached.texts and not attached.parts:
+        raise InputError("nothing is asked: give a question, or pipe one in")
+    return attached.content(question)

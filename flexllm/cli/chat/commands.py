@@ -1,0 +1,196 @@
+"""What begins with a slash: commands to the chat itself, and what Tab makes of a line that begins so."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from ...cost import CostReport
+from ...errors import FlexLLMError
+from ..output import ERROR, talk
+from .saved import SavedFiles
+from .session import ChatSession
+
+_KEYS = (
+    ("\\ at the end", "the next line belongs to the same message"),
+    ('""" ... """', "so do all lines in between; pasted lines do anyway"),
+    ("//", "a message that begins with a slash"),
+    ("Ctrl-C", "end the answer, or clear what is being written"),
+)
+
+
+class Command(NamedTuple):
+    """One command.
+
+    Attributes:
+        run: Takes what stands behind the name; returns the content to be asked next, None for nothing.
+        argument: How help shows what stands behind the name.
+    """
+
+    name: str
+    argument: str
+    help: str
+    run: Callable[[str], object]
+
+
+class Commands:
+    """The commands of one chat.
+
+    Args:
+        models: The ids of the configuration.
+        cost: What the chat has cost.
+    """
+
+    def __init__(self, session: ChatSession, models: Sequence[str], cost: Callable[[], CostReport]) -> None:
+        self.has_ended = False
+        self._session = session
+        self._models = models
+        self._cost = cost
+        self._files = SavedFiles()
+        self._commands = {
+            one.name: one
+            for one in (
+                Command("/help", "", "tell what there is", self._help),
+                Command("/system", "[TEXT]", "show the system message, or set it; - removes it", self._system),
+                Command("/model", "[NAME]", "show the model, or go on with another one", self._model),
+                Command("/save", "[FILE]", "save the conversation as JSON; /save! overwrites other files", self._save),
+                Command("/save!", "FILE", "", self._save_over),
+                Command("/load", "FILE", "go on with a conversation that was saved", self._load),
+                Command("/undo", "", "forget the last question and its answer", self._undo),
+                Command("/retry", "", "ask the last question again", self._retry),
+                Command("/clear", "", "forget all that was said; the system message stays", self._clear),
+                Command("/cost", "", "tell what this chat has cost", self._tell_cost),
+                Command("/exit", "", "end the chat; so does Ctrl-D", self._exit),
+                Command("/quit", "", "", self._exit),
+            )
+        }
+
+    def obey(self, line: str) -> object:
+        """Do what a line says that begins with a slash. Return the content to be asked next, None for nothing.
+
+        Whatever goes wrong is told in a sentence.
+        """
+        name, *rest = line.split(None, 1)
+        command = self._commands.get(name.lower())
+        if command is None:
+            near = difflib.get_close_matches(name.lower(), self._commands, n=1)
+            if near:
+                talk(f"There is no {_short(name)}; did you mean {near[0]}? /help tells what there is.")
+            else:
+                talk(
+                    f"There is no {_short(name)}; /help tells what there is, and a text that begins with a slash is "
+                    "written with two."
+                )
+            return None
+        try:
+            return command.run(rest[0].strip() if rest else "")
+        except FlexLLMError as error:
+            talk(f"flexllm: {error}", level=ERROR)
+            return None
+
+    def completions(self, line: str) -> list[str]:
+        """Return the lines that Tab may make of `line`, sorted; none where it is not a command's."""
+        if not line.startswith("/") or line.startswith("//"):
+            return []
+        name, blank, rest = line.partition(" ")
+        if not blank:
+            known = [f"{one.name} " if one.argument else one.name for one in self._commands.values() if one.help]
+            return sorted(one for one in known if one.startswith(name))
+        if name == "/model":
+            return [f"{name} {one}" for one in sorted(self._models) if one.startswith(rest)]
+        if name in ("/save", "/save!", "/load"):
+            return [f"{name} {path}" for path in _paths(rest)]
+        return []
+
+    # --- one by one
+
+    def _help(self, _: str) -> None:
+        told = [(f"{one.name} {one.argument}", one.help) for one in self._commands.values() if one.help]
+        for name, meaning in (*told, *_KEYS):
+            talk(f"  {name:<15} {meaning}")
+
+    def _system(self, text: str) -> None:
+        if text:
+            self._session.set_system(None if text == "-" else text)
+        system = self._session.conversation.system
+        talk(f"The system message is: {system}" if system else "There is no system message.")
+
+    def _model(self, name: str) -> None:
+        if name:
+            self._session.switch(name)
+        partner = self._session.partner
+        talk(f"The model is {partner.name} at {partner.place}.")
+        if name and self._models and name not in self._models:
+            near = difflib.get_close_matches(name, self._models, n=1)
+            hint = f"; did you mean {near[0]}?" if near else "."
+            talk(f"It is none of the configuration{hint}")
+        elif not name and self._models:
+            talk(f"The configuration has: {', '.join(self._models)}. Any other name is asked at the same server.")
+
+    def _save(self, name: str) -> None:
+        self._save_to(name or self._files.last, overwrite=False)
+
+    def _save_over(self, name: str) -> None:
+        self._save_to(name, overwrite=True)
+
+    def _save_to(self, name: str | None, *, overwrite: bool) -> None:
+        if not name:
+            talk("Name the file: /save FILE")
+            return
+        conversation = self._session.conversation
+        self._files.save(name, conversation.as_json(self._session.partner.name), overwrite=overwrite)
+        talk(f"Saved {_counted(len(conversation.messages))} to {name}.")
+
+    def _load(self, name: str) -> None:
+        if not name:
+            talk("Name the file: /load FILE")
+            return
+        self._session.load(self._files.load(name), name)
+        self._files.own(name)
+        conversation = self._session.conversation
+        open_end = "" if conversation.is_answered else " The last question has no answer; /retry asks it."
+        talk(f"Loaded {_counted(len(conversation.messages))} from {name}.{open_end}")
+
+    def _undo(self, _: str) -> None:
+        content = self._session.conversation.undo()
+        talk("There is nothing to forget." if content is None else f"Forgotten: {_short(content)}")
+
+    def _retry(self, _: str) -> object:
+        content = self._session.retry()
+        if content is None:
+            talk("There is no question to ask again.")
+        return content
+
+    def _clear(self, _: str) -> None:
+        self._session.clear()
+        talk("All that was said is forgotten.")
+
+    def _tell_cost(self, _: str) -> None:
+        talk(str(self._cost()))
+
+    def _exit(self, _: str) -> None:
+        self.has_ended = True
+
+
+def _paths(start: str) -> Iterable[str]:
+    """Return what a path may be completed to, folders with a slash behind them."""
+    folder, name = os.path.split(start)
+    try:
+        with os.scandir(os.path.expanduser(folder or ".")) as entries:
+            found = [(one.name, one.is_dir()) for one in entries if one.name.startswith(name)]
+    except (OSError, ValueError):
+        return []
+    shown = [(os.path.join(folder, one), is_folder) for one, is_folder in found if name or not one.startswith(".")]
+    return sorted(f"{path}/" if is_folder else path for path, is_folder in shown)
+
+
+def _short(content: object) -> str:
+    text = content if isinstance(content, str) else "a question with files"
+    text = " ".join(text.split())
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+def _counted(number: int) -> str:
+    return f"{number} message" if number == 1 else f"{number} messages"

@@ -1,0 +1,91 @@
+"""Conversations as files: JSON, for their owner alone, and never written over a file that is none of this chat's."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from typing import Any
+
+from ...errors import InputError
+
+MOST_BYTES = 100_000_000
+"""Of a file that is read: more than any model's context, pictures included."""
+
+
+class SavedFiles:
+    """The files that one chat has saved to or loaded from.
+
+    Attributes:
+        last: The last of them, as the user wrote it; None as long as there is none.
+    """
+
+    def __init__(self) -> None:
+        self.last: str | None = None
+        self._own: set[str] = set()
+
+    def save(self, name: str, value: Any, *, overwrite: bool = False) -> None:
+        """Write a file; whoever reads it meanwhile finds the old one or the new one, whole.
+
+        Raises:
+            InputError: It exists and is not this chat's own, unless `overwrite`; or it cannot be written.
+        """
+        path = _path(name)
+        if os.path.isdir(path):
+            raise InputError(f"{name} is a folder; name a file")
+        if os.path.lexists(path) and path not in self._own and not overwrite:
+            raise InputError(f"{name} exists and is not of this chat; /save! {name} overwrites it")
+        try:
+            _write(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+        except OSError as error:
+            raise InputError(f"{name} cannot be written: {error.strerror}") from None
+        self._note(name, path)
+
+    def load(self, name: str) -> Any:
+        """Return what a file holds.
+
+        Raises:
+            InputError: It cannot be read, or is not JSON.
+        """
+        path = _path(name)
+        try:
+            with open(path, "rb") as file:
+                data = file.read(MOST_BYTES + 1)
+        except OSError as error:
+            raise InputError(f"{name} cannot be read: {error.strerror}") from None
+        if len(data) > MOST_BYTES:
+            raise InputError(f"{name} has more than {MOST_BYTES} bytes; that is no conversation")
+        try:
+            return json.loads(data)
+        except (ValueError, RecursionError):
+            raise InputError(f"{name} is not JSON; /load reads what /save wrote") from None
+
+    def own(self, name: str) -> None:
+        """Take a file for this chat's own, once its conversation has been taken on."""
+        self._note(name, _path(name))
+
+    def _note(self, name: str, path: str) -> None:
+        self.last = name
+        self._own.add(path)
+
+
+def _path(name: str) -> str:
+    try:
+        return os.path.realpath(os.path.expanduser(name))
+    except ValueError:  # before Python 3.13, for a NUL
+        raise InputError("the name holds a character that no path can") from None
+
+
+def _write(path: str, text: str) -> None:
+    descriptor, temporary = tempfile.mkstemp(prefix=".chat-", suffix=".tmp", dir=os.path.dirname(path))
+    try:
+        with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:  # also an interrupt leaves nothing behind
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
