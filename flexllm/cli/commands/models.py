@@ -1,0 +1,95 @@
+"""`flexllm models`: what a server offers."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..common import make_client
+from ..logs import set_up_logging
+from ..output import ERROR, print_data, print_json, talk
+from ..servers import add_server_options, find_servers, place_of, shown, worst_code
+
+TYPE_CHECKING = False  # see errors.py
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from ...config import ResolvedEndpoint
+
+TIMEOUT = 15.0
+"""Seconds for each request: a list of models is quickly made."""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "models",
+        help="list the models that a server offers",
+        description=(
+            "Ask a server which models it offers, and print their ids, one a line, in the server's order. Where the "
+            "configuration lists endpoints for batch and no other server is named, each of them is asked. 'flexllm list' "
+            "shows the models of the configuration instead, and asks nobody."
+        ),
+        epilog="Examples: flexllm models; flexllm models qwen --base-url http://localhost:8000/v1",
+    )
+    parser.add_argument(
+        "filter", nargs="?", metavar="TEXT", help="only the ids that hold this text, in large or small letters"
+    )
+    add_server_options(parser, timeout=TIMEOUT)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask each server, and print what it offers."""
+    from ...errors import FlexLLMError, error_fields
+
+    set_up_logging(args)
+    _, servers = find_servers(args)
+    errors: list[FlexLLMError] = []
+    told: list[dict[str, Any]] = []
+    for server in servers:
+        about: dict[str, Any] = {"base_url": place_of(server)}
+        try:
+            about["models"] = _offered(args, server)
+        except FlexLLMError as error:
+            if len(servers) == 1:
+                raise
+            errors.append(error)
+            about.update(models=[], error=error_fields(error))
+            talk(f"flexllm: {error}", level=ERROR)
+        told.append(about)
+        if not args.json and "error" not in about:
+            if len(servers) > 1 and not args.quiet:
+                talk(f"{about['base_url']}:")
+            print_data("\n".join(shown(name) for name in about["models"]))
+    if args.json:
+        print_json(told)
+    return worst_code(errors)
+
+
+def _offered(args: argparse.Namespace, server: ResolvedEndpoint) -> list[str]:
+    """Return the ids that the user asks for.
+
+    Raises:
+        FlexLLMError: The server does not tell, or there is none.
+    """
+    from ...errors import FlexLLMError
+
+    with make_client(args, server, user_template=None) as client:
+        every = client.model_list()
+    if not every:
+        raise FlexLLMError(f"{place_of(server)} lists no models; if it is your own, load one there first")
+    found = [name for name in every if args.filter is None or args.filter.lower() in name.lower()]
+    if not found:
+        raise FlexLLMError(_none_sentence(place_of(server), args.filter, every))
+    return found
+
+
+def _none_sentence(place: str, wanted: str, every: Sequence[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(wanted, every, n=3, cutoff=0.4)
+    number = "1 model" if len(every) == 1 else f"{len(every)} models"
+    hint = f"the nearest are {shown(', '.join(near))}" if near else f"{shown(every[0])} is one of them"
+    return f"none of the {number} of {place} has {wanted[:80]!r} in its id; {hint}"

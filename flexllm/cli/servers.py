@@ -1,0 +1,139 @@
+"""The servers that a command looks at one by one: what flags, environment and file name, or each of a pool's endpoints.
+
+Other than for a question, no model need be named.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from .common import add_config_option, add_talk_options, asks_pool, find_endpoint
+
+TYPE_CHECKING = False  # see errors.py
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..config import Config, ResolvedEndpoint
+
+NO_MODEL = ""
+"""The model of a server for which nobody named one."""
+
+
+def add_server_options(parser: argparse.ArgumentParser, *, timeout: float) -> None:
+    """Add the options that say which server is looked at, and those of `add_talk_options`.
+
+    Args:
+        timeout: Seconds for each request, where the user gives none. None is sent twice.
+    """
+    group = parser.add_argument_group("server")
+    group.add_argument(
+        "-m", "--model", metavar="NAME",
+        help="a model of the configuration file, with that entry's own URL and key; or the name of a model at --base-url",
+    )  # fmt: skip
+    group.add_argument(
+        "--base-url", metavar="URL", help="the server to ask, with the version path: http://host:8000/v1"
+    )
+    group.add_argument(
+        "--api-key", metavar="KEY",
+        help="the key for it. Other users of the machine can see it while the command runs; the environment or the "
+        "configuration file keeps it to yourself",
+    )  # fmt: skip
+    group.add_argument(
+        "--provider", metavar="NAME", help="the wire format: auto (the default), openai, gemini or claude"
+    )
+    add_config_option(group)
+    group.add_argument(
+        "--ca-bundle", metavar="FILE", help="accept servers whose certificate this CA bundle vouches for"
+    )
+    group.add_argument(
+        "--timeout", type=float, default=timeout, metavar="SECONDS", help=f"for each request ({timeout:g})"
+    )
+    add_talk_options(parser)
+    parser.set_defaults(total_timeout=None, retry_times=0, retry_delay=None)
+
+
+def find_servers(args: argparse.Namespace, *, default_first: bool = False) -> tuple[Config, list[ResolvedEndpoint]]:
+    """Return the configuration and whom to look at; their `model` is `NO_MODEL` where nobody names one.
+
+    Args:
+        default_first: Look at the default model where there is one, and at the pool only if there is none.
+
+    Raises:
+        ConfigError: Nobody says whom.
+    """
+    from ..config import load_config
+
+    config = load_config(args.config)
+    if asks_pool(args, config) and not (default_first and config.models):
+        return config, _of_pool(config)
+    return config, [_named(args, config)]
+
+
+def place_of(server: ResolvedEndpoint) -> str:
+    """Return the URL that a server is asked at, for people; without one of its own it is the provider's.
+
+    Raises:
+        ConfigError: There is no such provider.
+    """
+    from ..providers import find_provider
+
+    return find_provider(server.provider, server.base_url, server.model)[1]
+
+
+def shown(text: str) -> str:
+    """Return what a server calls something, fit for a terminal: no control characters, no second line."""
+    from ..controls import one_line
+
+    return one_line(text)
+
+
+def _named(args: argparse.Namespace, config: Config) -> ResolvedEndpoint:
+    from dataclasses import replace
+
+    from ..errors import ConfigError
+
+    try:
+        return find_endpoint(args, config)[1]
+    except ConfigError as error:
+        if args.model is not None:
+            raise
+        unnamed = error
+    nameless = argparse.Namespace(**{**vars(args), "model": _SOME_MODEL})
+    try:
+        return replace(find_endpoint(nameless, config)[1], model=NO_MODEL)
+    except ConfigError as error:  # of something else than the name of a model, unless it complains of this one
+        raise (unnamed if _SOME_MODEL in str(error) else error) from None
+
+
+_SOME_MODEL = "(no model)"
+"""Stands for a model that nobody has named."""
+
+
+def _of_pool(config: Config) -> list[ResolvedEndpoint]:
+    from ..config import ResolvedEndpoint, resolve_pool
+
+    return [
+        ResolvedEndpoint(
+            model=entry.model or NO_MODEL,
+            base_url=entry.base_url,
+            api_key=entry.api_key,
+            provider=entry.provider,
+            source=f"{config.file}, batch.endpoints[{position}]",
+            prices=config.prices if entry.price is None else {**config.prices, entry.model or NO_MODEL: entry.price},
+            sources={
+                name: config.place(f"batch.endpoints[{position}].{name}") for name in ("model", "base_url", "api_key")
+            },
+        )
+        for position, entry in enumerate(resolve_pool(config))
+    ]
+
+
+def worst_code(errors: Sequence[BaseException]) -> int:
+    """Return the exit code that several servers' errors have in common, else the one of a failure."""
+    from .exits import DONE, FAILED, exit_code
+
+    codes = {exit_code(error) for error in errors}
+    if not codes:
+        return DONE
+    return codes.pop() if len(codes) == 1 else FAILED
