@@ -3,38 +3,114 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from .. import __version__
-from .commands import ask, batch, cache, mock, pricing, version
+from .commands import ask, batch, cache, chat, credits, init, mock, models, pricing, set_model, status, test, version
+from .commands import list as list_
+from .completion import options as completion
 
 TYPE_CHECKING = False  # see errors.py
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from typing import Any, NoReturn
 
-COMMANDS = (ask, batch, cache, mock, pricing, version)
+COMMANDS = (ask, chat, batch, status, list_, set_model, models, credits, pricing, test, init, mock, cache, version)
 """In the order in which help lists them; each has `add_parser(subparsers)` and `run(args)`."""
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence, which the usage of a command with fifty options would bury."""
+    """Says what is wrong in one sentence, which the usage of a command with fifty options would bury.
+
+    An option is written whole: an abbreviation that a script uses would mean two things as soon as another option begins
+    like that.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(*args, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         """Say it, and exit with 2."""
         self._refuse(self.prog, message)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Return the arguments. Those that nobody knows are the command's to complain of, not the program's."""
-        found, unknown = self.parse_known_args(args, namespace)
+        """Return the arguments. Those that nobody knows are the command's to complain of, not the program's.
+
+        `help COMMAND` is `COMMAND --help`, and nothing at all is a question for help as well.
+        """
+        words = list(sys.argv[1:] if args is None else args)
+        if not words:
+            self.exit(2, self.format_help())
+        if words[0] == "help":
+            words = [*(word for word in words[1:] if word not in ("-h", "--help")), "--help"]
+        self._check_first(words[0])
+        found, unknown = self.parse_known_args(words, namespace)
         if unknown:
-            names = (self.prog, found.command, getattr(found, "action", None))
-            # Of options their names alone: what follows one that was mistyped may be a key.
-            shown = [word.partition("=")[0] for word in unknown if word.startswith("-")] or unknown
-            self._refuse(" ".join(filter(None, names)), f"unrecognized arguments: {' '.join(shown)}")
+            self._refuse_unknown(found, unknown)
+        return self._finished(found)
+
+    def _check_first(self, word: str) -> None:
+        """Refuse an option that is not the program's own, before what follows it is taken for the command."""
+        name = word.partition("=")[0]
+        if name.startswith("-") and name not in self._option_string_actions:
+            hint = _nearest(name, self._option_string_actions) or " (the options of a command stand behind it)"
+            self._refuse(self.prog, f"unrecognized arguments: {name}{hint}")
+
+    def _finished(self, found: argparse.Namespace) -> argparse.Namespace:
+        """Return the arguments with what runs them, which is completion where there is no command."""
+        asked = completion.option_of(found)
+        if asked is None and found.command is None:
+            self.error("the following arguments are required: COMMAND")
+        if asked is not None:
+            if found.command is not None:
+                self.error(f"{asked} goes without a command")
+            found.run = completion.run
         return found
+
+    def _refuse_unknown(self, found: argparse.Namespace, unknown: Sequence[str]) -> NoReturn:
+        names = [found.command, getattr(found, "action", None)] if found.command else []
+        parser = _below(self, names)
+        # Of options their names alone: what follows one that was mistyped may be a key.
+        shown = [word.partition("=")[0] for word in unknown if word.startswith("-")] or unknown
+        known = [name for action in parser._actions for name in action.option_strings]
+        hint = _nearest(shown[0], known) if len(shown) == 1 and shown[0].startswith("--") else ""
+        told = " ".join(word if word.isprintable() else repr(word) for word in shown)
+        self._refuse(" ".join(filter(None, [self.prog, *names])), f"unrecognized arguments: {told}{hint}")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Refuse what is none of the choices, in the same words in every version of Python."""
+        if action.choices is None or value in action.choices:
+            return
+        choices = [str(choice) for choice in action.choices]
+        if isinstance(action, argparse._SubParsersAction) and action.dest == "command":
+            self.error(f"there is no command {value!r}{_nearest(str(value), choices)}")
+        known = _nearest(str(value), choices) or f" (choose from {', '.join(choices)})"
+        raise argparse.ArgumentError(action, f"invalid choice: {value!r}{known}")
 
     def _refuse(self, command: str, message: str) -> NoReturn:
         self.exit(2, f"{command}: {message}; '{command} --help' tells what there is\n")
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    """Return a question whether another word is meant, nothing if none is like it."""
+    from difflib import get_close_matches
+
+    names, word = list(known), word.lower()
+    begun = [name for name in names if word and name.startswith(word)]
+    found = begun if len(begun) == 1 else get_close_matches(word, names, n=1, cutoff=0.7)
+    return f" (did you mean {found[0]}?)" if found else ""
+
+
+def _below(parser: argparse.ArgumentParser, names: Iterable[str | None]) -> argparse.ArgumentParser:
+    """Return the parser of a command, or of what stands below it."""
+    for name in names:
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction) and name in action.choices:
+                parser = action.choices[name]
+                break
+    return parser
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -45,12 +121,14 @@ def build_parser() -> argparse.ArgumentParser:
             "Ask large language models from the shell: one question, or a file of millions that can be stopped at any "
             "moment and goes on where it was. Also installed as xllm."
         ),
-        epilog="flexllm COMMAND --help tells more about a command. See flexllm(1) for files, environment and exit codes.",
+        epilog=(
+            "flexllm COMMAND --help, or flexllm help COMMAND, tells more about a command. See flexllm(1) for files, "
+            "environment and exit codes."
+        ),
     )
     parser.add_argument("--version", action="version", version=f"flexllm {__version__}")
-    subparsers = parser.add_subparsers(
-        prog="flexllm", title="commands", dest="command", metavar="COMMAND", required=True
-    )
+    completion.add_options(parser)
+    subparsers = parser.add_subparsers(prog="flexllm", title="commands", dest="command", metavar="COMMAND")
     for command in COMMANDS:
         command.add_parser(subparsers)
     return parser

@@ -564,13 +564,13 @@ def test_batch_exits_with_1_if_some_rows_failed(folder: Path) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        (),
         ("bogus",),
         ("ask", "Hello", "--bogus"),
         ("ask", "Hello", "--param", "no-value"),
         ("ask", "Hello", "--timeout", "soon"),
         ("batch", "in.jsonl"),
         ("batch", "in.jsonl", "-o", "out.jsonl", "--on-change", "whatever"),
+        ("batch", "in.jsonl", "-o", "out.jsonl", "-n", "0"),
         ("mock", "--delay", "long"),
     ],
     ids=" ".join,
@@ -581,7 +581,7 @@ def test_a_wrong_command_line_exits_with_2(arguments: tuple[str, ...]) -> None:
     assert done.code == 2
     assert done.out == ""
     [sentence] = done.err.splitlines()
-    command = "flexllm" if arguments[:1] in ((), ("bogus",)) else f"flexllm {arguments[0]}"
+    command = "flexllm" if arguments == ("bogus",) else f"flexllm {arguments[0]}"
     assert sentence.startswith(f"{command}: ")
     assert sentence.endswith(f"; '{command} --help' tells what there is")
 
@@ -594,12 +594,11 @@ def test_a_wrong_command_line_exits_with_2(arguments: tuple[str, ...]) -> None:
         (("ask", "Hello", "--base-url", "http://localhost:1/v1", "-m", "m", "--provider", "nobody"), "provider"),
         (("ask", "Hello", "--base-url", "http://localhost:1/v1", "-m", "m", "--timeout", "-1"), "timeout"),
         (("ask", "Hello", "--config", "nowhere.yaml"), "nowhere.yaml"),
-        (("batch", "in.jsonl", "-o", "out.csv"), "out.csv"),
+        (("batch", "in.jsonl", "-o", "out.txt"), "out.txt"),
         (
             ("batch", "in.jsonl", "-o", "o.jsonl", "--base-url", "http://localhost:1/v1", "-m", "m", "-c", "0"),
             "concurr",
         ),
-        (("batch", "in.jsonl", "-o", "o.jsonl", "--base-url", "http://localhost:1/v1", "-m", "m", "-n", "0"), "limit"),
         (("mock", "--error-rate", "2"), "error_rate"),
         (("mock", "--host", "127.0.0.1", "-p", "70000"), "port"),
     ],
@@ -690,7 +689,7 @@ def test_a_wrong_key_never_shows_up(folder: Path) -> None:
     assert "sk-a-very-secre...ters" in done[0].sentence
 
 
-@pytest.mark.parametrize("option", [("--api-key", KEY), (f"--api-key={KEY}",), ("--api", KEY), (f"--api={KEY}",)])
+@pytest.mark.parametrize("option", [("--api-key", KEY), (f"--api-key={KEY}",)])
 def test_the_command_that_goes_on_does_not_show_the_key(folder: Path, option: tuple[str, ...]) -> None:
     write_questions(folder / "in.jsonl", 1)
     with MockServer(delay=60.0) as server:

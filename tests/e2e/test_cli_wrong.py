@@ -27,7 +27,7 @@ WRONG: list[tuple[tuple[str, ...], int, str]] = [
     ((*BATCH, "--max-cost", "1,5"), USAGE, "'1,5' is no amount of US dollars"),
     ((*BATCH, "--max-cost", ""), USAGE, "'' is no amount of US dollars"),
     ((*BATCH, "--max-cost"), USAGE, "argument --max-cost: expected one argument"),
-    ((*BATCH, "--max-costs", "5"), USAGE, "flexllm batch: unrecognized arguments: --max-costs; 'flexllm batch --help'"),
+    ((*BATCH, "--max-costs", "5"), USAGE, "unrecognized arguments: --max-costs (did you mean --max-cost?); "),
     ((*BATCH, "--max-cost", "1"), CONFIG, "no price is known for model 'm'"),
     ((*BATCH, "--max-cost", "1", "--dry-run"), CONFIG, "--price 0.5,1.5 on the command line"),
     ((*BATCH, "--max-requests", "0"), USAGE, "argument --max-requests: '0' is no whole number of at least 1"),

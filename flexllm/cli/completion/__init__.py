@@ -1,0 +1,7 @@
+"""Completion with the Tab key in bash, zsh and fish.
+
+The scripts are in flexllm/data/completion. shtab writes them at development time, so that a plain install needs none.
+"""
+
+SHELLS = ("bash", "zsh", "fish")
+"""The shells in which it works."""
