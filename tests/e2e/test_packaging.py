@@ -101,19 +101,75 @@ def source(checkout: Path, tools: Path, wheel: zipfile.ZipFile, tmp_path_factory
     return next(folder.glob("*.tar.gz"))
 
 
-def test_the_wheel_holds_the_man_page(wheel: zipfile.ZipFile) -> None:
-    page = wheel.read(f"flexllm-{flexllm.__version__}.data/data/share/man/man1/flexllm.1").decode()
+def test_the_wheel_holds_the_manual_as_it_is_committed(wheel: zipfile.ZipFile, checkout: Path) -> None:
+    pages = {path.name: path.read_text(encoding="utf-8") for path in (checkout / "man").glob("*.[1-9]")}
+    pages["xllm.1"] = pages["flexllm.1"]
+    folder = f"flexllm-{flexllm.__version__}.data/data/share/man/"
+    installed = {name for name in wheel.namelist() if name.startswith(folder)}
 
-    assert page.startswith(".TH FLEXLLM")
-    for section in ("COMMANDS", "EXIT STATUS", "FILES", "ENVIRONMENT", "EXAMPLES"):
-        assert f"\n{section}\n" in page or f".SH {section}\n" in page
+    assert {"flexllm.1", "flexllm-batch.1", "flexllm-config.5"} <= set(pages)
+    assert installed == {f"{folder}man{name[-1]}/{name}" for name in pages}
+    for name, text in pages.items():
+        assert wheel.read(f"{folder}man{name[-1]}/{name}").decode() == text, name
+
+
+@pytest.fixture(scope="module")
+def installation(wheel: zipfile.ZipFile, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh environment with the package, as `pip install` leaves it, but without the packages that it asks for."""
+    folder = tmp_path_factory.mktemp("installation") / "environment"
+    build("-m", "venv", "--without-pip", folder, folder=folder.parent)
+    python = folder / "bin" / "python"
+    build("-m", "pip", "--python", python, "install", "-q", "--no-deps", str(wheel.filename), folder=folder.parent)
+    return folder
+
+
+def installed_program(installation: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a program with the environment's folder of programs on the PATH, and nothing that says where manuals are."""
+    environment = {
+        name: value for name, value in ENVIRONMENT.items() if name not in ("MANPATH", "PYTHONPATH", "MANPAGER")
+    }
+    environment |= {
+        "PATH": f"{installation / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "MANWIDTH": "80",
+        "LC_ALL": "C.UTF-8",
+    }
+    return subprocess.run(
+        command, env=environment, cwd=installation, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+
+
+@pytest.mark.parametrize("program", ["flexllm", "xllm"])
+def test_an_installed_program_tells_of_itself_before_what_it_needs_is_there(installation: Path, program: str) -> None:
+    done = installed_program(installation, program, "--version")
+    assert (done.returncode, done.stdout) == (0, f"flexllm {flexllm.__version__}\n")
+
+    done = installed_program(installation, program, "batch", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--retry-failed" in done.stdout
+
+
+@pytest.mark.skipif(shutil.which("man") is None, reason="man is not installed")
+@pytest.mark.parametrize("page", ["flexllm", "xllm", "flexllm-batch", "flexllm-config"])
+def test_man_finds_the_pages_where_pip_put_them(installation: Path, page: str) -> None:
+    number = "5" if page == "flexllm-config" else "1"
+
+    done = installed_program(installation, "man", "-w", page)
+    if "minimized" in done.stdout + done.stderr:
+        pytest.skip("the man of this machine shows nothing")
+    assert done.stdout.strip() == str(installation / "share" / "man" / f"man{number}" / f"{page}.{number}"), done.stderr
+    done = installed_program(installation, "man", "-P", "cat", page)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{'flexllm' if page == 'xllm' else page} - " in done.stdout
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile, checkout: Path) -> None:
-    modules = {str(path.relative_to(checkout)) for path in (checkout / "flexllm").rglob("*.py")}
+    package = checkout / "flexllm"
+    data = [package / "py.typed", *(path for path in (package / "data").rglob("*") if path.is_file())]
+    wanted = {str(path.relative_to(checkout)) for path in (*package.rglob("*.py"), *data)}
     names = {name for name in wheel.namelist() if ".data/" not in name and ".dist-info/" not in name}
 
-    assert names == {*modules, "flexllm/py.typed", "flexllm/data/prices.json"}
+    assert "flexllm/data/prices.json" in names
+    assert names == wanted
 
 
 def test_the_wheel_brings_both_programs(wheel: zipfile.ZipFile) -> None:
@@ -163,5 +219,5 @@ def test_a_wheel_from_the_source_distribution_is_the_same(
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as other:
         assert sorted(other.namelist()) == sorted(wheel.namelist())
         for name in wheel.namelist():
-            if name.endswith((".py", "flexllm.1", "entry_points.txt")):
+            if name.endswith((".py", ".1", ".5", "entry_points.txt")):
                 assert other.read(name) == wheel.read(name), name
