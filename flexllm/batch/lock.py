@@ -19,6 +19,7 @@ from typing import Any
 
 from ..errors import CheckpointError, OutputLocked
 from ..fork import forget_in_child
+from .beside import lock_of
 
 
 class OutputLock:
@@ -33,7 +34,7 @@ class OutputLock:
     """
 
     def __init__(self, output: Path) -> None:
-        self._path = output.with_name(f"{output.name}.lock")
+        self._path = lock_of(output)
         self._descriptor = -1
         self._signature: dict[str, Any] = {}
         while self._descriptor < 0:
@@ -94,9 +95,11 @@ class OutputLock:
             **self._signature,
             **facts,
         }
+        content = json.dumps(self._signature).encode()
         with contextlib.suppress(OSError):  # a full disk takes the name of the holder, not the lock
-            os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, json.dumps(self._signature).encode(), 0)
+            # Who looks meanwhile finds this signature or the one before, never half of one: blanks cover the rest of it.
+            os.pwrite(self._descriptor, content.ljust(os.fstat(self._descriptor).st_size), 0)
+            os.ftruncate(self._descriptor, len(content))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,9 +127,8 @@ class Holder:
 
 def lock_holder(output: Path) -> Holder | None:
     """Return who holds the lock of an output file, None if there is no lock. The lock is not touched."""
-    real = Path(os.path.realpath(output))
     try:
-        signature = json.loads(real.with_name(f"{real.name}.lock").read_bytes()[:1000])
+        signature = json.loads(lock_of(output).read_bytes()[:1000])
     except FileNotFoundError:
         return None
     except (OSError, ValueError):

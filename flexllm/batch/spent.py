@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from ..cost import Spend
 from ..errors import CheckpointError
+from .beside import aside_of
 from .lines import encode_line
 
 LATEST = 256
@@ -40,7 +41,7 @@ def earlier_runs(path: Path) -> Earlier:
     spent = Spend()
     outputs: deque[int] = deque(maxlen=LATEST)
     beside: set[bytes | None] = set()
-    for row in _rows(path.with_name(f"{path.name.removesuffix('.jsonl')}.aside.jsonl")):
+    for row in _rows(aside_of(path)):
         beside.add(_identity(row))
         spent = spent.plus(spend_of(row))
     for row in _rows(path):

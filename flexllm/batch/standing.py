@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
+from .beside import aside_of
 from .lines import is_answer
 from .lock import Holder, lock_holder
 from .output import OutputView
@@ -113,7 +114,7 @@ def standing_of(path: Path) -> Standing:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
     finally:
         view.close()
-    aside = path.with_name(f"{path.name.removesuffix('.jsonl')}.aside.jsonl")
+    aside = aside_of(path)
     try:
         with open(aside, "rb", buffering=0) as file:
             while block := file.read(1 << 20):
@@ -138,16 +139,16 @@ class _Count:
         """Count all lines."""
         standing = self._standing
         start = standing.holder.start if standing.holder is not None else None
-        offset, line = 0, b""
+        offset, line, is_damaged = 0, b"", False
         for line in view.lines():
-            counted = self._take_in(line)
-            if not counted and not line.isspace():
+            is_damaged = not self._take_in(line) and not line.isspace()
+            if is_damaged:
                 standing.damaged += 1
             elif start is not None and offset >= start:
                 standing.recent += 1
             offset += len(line)
         standing.is_torn = bool(line) and not line.endswith(b"\n")
-        if standing.is_torn and standing.damaged and not self._take_in(line):
+        if standing.is_torn and is_damaged:
             standing.damaged -= 1
         self._finish()
         if standing.damaged and not standing.answered + standing.failed:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import CheckpointError
+from ..files import check_replaceable, replace_file
 from .lock import birth, is_alive
 from .tally import Tally
 
@@ -40,7 +41,7 @@ class StatusFile:
 
     Args:
         path: The file. A symbolic link is followed.
-        facts: What else stands in it: `output`, `command`.
+        facts: What else stands in it: `input`, `output`, `model`.
         clock: Unix time in seconds.
 
     Raises:
@@ -56,8 +57,9 @@ class StatusFile:
         self._written = float("-inf")
         pid = os.getpid()
         self._facts = {"version": FORMAT, "pid": pid, "host": socket.gethostname(), "born": birth(pid), **facts}
-        self._belongs_to_another = self._is_in_use()
-        self._check()
+        there = read_status(self._real)
+        self._belongs_to_another = there is not None and there["state"] == "running" and is_running(there) is True
+        self._check(is_ours=there is not None)
 
     # --- as a job's progress
 
@@ -99,17 +101,19 @@ class StatusFile:
             return "failed"
         return "done" if not exit_code or (tally is not None and tally.is_complete) else "stopped"
 
-    def _is_in_use(self) -> bool:
-        there = read_status(self._real)
-        return there is not None and there["state"] == "running" and is_running(there) is True
-
-    def _check(self) -> None:
-        """Write the first state, or see whether it could be written."""
+    def _check(self, *, is_ours: bool) -> None:
+        """Write the first state, or see whether it could be written; never over what is no status file."""
         try:
-            if self._real.exists() and not stat.S_ISREG(os.stat(self._real).st_mode):
+            found = os.stat(self._real) if self._real.exists() else None
+            if found is not None and not stat.S_ISREG(found.st_mode):
                 raise CheckpointError(f"the status file {self._path} is there already and is no file; name another one")
+            if found is not None and found.st_size and not is_ours:
+                raise CheckpointError(
+                    f"the status file {self._path} is there already and holds something else; nothing was changed: name "
+                    "another one, or move this one away"
+                )
             if self._belongs_to_another:
-                self._replace(b"", keep=False)
+                check_replaceable(self._real, follow=False)
             else:
                 self._replace(self._content("running", None, None))
         except OSError as error:
@@ -123,18 +127,8 @@ class StatusFile:
         with contextlib.suppress(OSError):  # a full disk, say; the next try may do better
             self._replace(self._content(state, exit_code, error), sync=exit_code is not None)
 
-    def _replace(self, content: bytes, *, keep: bool = True, sync: bool = False) -> None:
-        temporary = self._real.with_name(f".{self._real.name}.{os.getpid()}.tmp")
-        try:
-            with open(temporary, "wb", buffering=0) as file:
-                file.write(content)
-                if sync:
-                    os.fsync(file.fileno())
-            if keep:
-                os.replace(temporary, self._real)
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+    def _replace(self, content: bytes, *, sync: bool = False) -> None:
+        replace_file(self._real, (content,), sync=sync, follow=False)
 
     def _content(self, state: State, exit_code: int | None, error: str | None) -> bytes:
         now = self._clock()

@@ -6,17 +6,17 @@ tabs and single line feeds instead and no mark. Quotes stand round what holds a 
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import json
 import os
 import re
-import stat
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
+from ..files import check_replaceable, replace_file
 from .lines import is_answer, is_failed
 
 OWN_COLUMNS = ("output", "status", "error", "model", "prompt_tokens", "completion_tokens", "cost")
@@ -39,7 +39,7 @@ class LinesView:
 
     def write(self, lines: Iterable[bytes]) -> None:
         """Write it anew. Raises CheckpointError; what was there is then still there."""
-        replace_file(self.path, filter(_has_failed, lines) if self._failed_alone else lines)
+        _replace(self.path, filter(_has_failed, lines) if self._failed_alone else lines)
 
 
 class TableView:
@@ -61,7 +61,7 @@ class TableView:
         fields: dict[str, None] = {}
         for line in lines:
             fields.update(dict.fromkeys(_fields_of(json.loads(line))))
-        replace_file(self.path, self._rows(lines, list(fields)))
+        _replace(self.path, self._rows(lines, list(fields)))
 
     def _rows(self, lines: Iterable[bytes], fields: list[str]) -> Iterator[bytes]:
         separator, end = (",", "\r\n") if self._is_csv else ("\t", "\n")
@@ -112,7 +112,12 @@ def _own_values(row: Mapping[str, Any]) -> Iterator[Any]:
     yield row.get("model")
     yield usage.get("prompt_tokens")
     yield usage.get("completion_tokens")
-    yield row.get("cost", told.get("cost"))
+    yield _dollars(row.get("cost", told.get("cost")))
+
+
+def _dollars(cost: Any) -> Any:
+    """Return a cost without an exponent, which not every table program reads."""
+    return f"{cost:.12f}".rstrip("0").rstrip(".") if isinstance(cost, float) else cost
 
 
 def _cell(value: Any) -> str:
@@ -154,9 +159,7 @@ def check_view(path: Path, made_from: Path | None = None) -> None:
         is_there = real.exists()
         if is_there and not real.is_file():
             raise CheckpointError(f"{path} is there already and is no regular file; name another one")
-        with open(_temporary(real), "wb"):
-            pass
-        _temporary(real).unlink()
+        check_replaceable(real)
         if is_there and made_from is not None and not made_from.exists():
             raise CheckpointError(
                 f"{path} is there already, and {made_from.name}, from which it would be made, is not; nothing was changed: "
@@ -180,36 +183,18 @@ def _holds_failures(path: Path) -> bool:
     return not start or _OF_A_FAILED_ROW.match(start) is not None
 
 
-def replace_file(path: Path, pieces: Iterable[bytes]) -> None:
-    """Replace a file, or make it: a temporary one beside it, synced, then an atomic rename.
-
-    Args:
-        path: Compressed if its name ends in `.gz`: the same pieces give the same bytes. A symbolic link is followed.
-
-    Raises:
-        CheckpointError: It could not be done; what was there is still there.
-    """
+def _replace(path: Path, pieces: Iterable[bytes]) -> None:
+    """Replace a file, or make it, compressed if its name ends in `.gz`. Raises CheckpointError; see `replace_file`."""
     real = Path(os.path.realpath(path))
-    temporary = _temporary(real)
     try:
-        with open(temporary, "wb", buffering=1 << 18) as file:
-            with contextlib.suppress(FileNotFoundError):
-                os.fchmod(file.fileno(), stat.S_IMODE(os.stat(real).st_mode))
-            if real.name.lower().endswith(".gz"):
-                with gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as packed:
-                    for piece in pieces:
-                        packed.write(piece)
-            else:
-                file.writelines(pieces)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, real)
+        replace_file(real, _packed(pieces) if real.name.lower().endswith(".gz") else pieces)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
-def _temporary(real: Path) -> Path:
-    return real.with_name(f".{real.name}.{os.getpid()}.tmp")
+def _packed(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield them compressed as gzip does: without name and time, so that the same pieces give the same bytes."""
+    packer = zlib.compressobj(6, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+    for piece in pieces:
+        yield packer.compress(piece)
+    yield packer.flush()

@@ -8,14 +8,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import stat
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..configfile.paths import shown_path
 from ..configfile.places import literal
+from ..configfile.quotes import double_quoted
 from ..errors import ConfigError
+from ..files import replace_file
 from ..wire import NO_KEY
 
 
@@ -112,11 +112,11 @@ def config_text(model: FirstModel) -> str:
     else:
         about_key = "The key. Only you can read this file; ${NAME} would take it from an environment variable."
     values = {
-        "id": _quoted(literal(model.name)),
+        "id": double_quoted(literal(model.name)),
         "provider": model.provider,
-        "base_url": _quoted(literal(model.base_url)),
+        "base_url": double_quoted(literal(model.base_url)),
         "about_key": about_key,
-        "api_key": NO_KEY if model.api_key == NO_KEY else _quoted(model.api_key),
+        "api_key": NO_KEY if model.api_key == NO_KEY else double_quoted(model.api_key),
     }
     return re.sub("<([a-z_]+)>", lambda found: values[found[1]], _TEXT)
 
@@ -124,14 +124,6 @@ def config_text(model: FirstModel) -> str:
 def literal_key(key: str) -> str:
     """Return a key as it stands in the file, where "${" would be read as a variable's."""
     return literal(key)
-
-
-def _quoted(text: str) -> str:
-    """Return a text as YAML has it in double quotes. Not as JSON has it: what JSON writes as a pair is two signs there."""
-    return '"' + "".join(_ESCAPES.get(one, one) if one.isprintable() else f"\\U{ord(one):08x}" for one in text) + '"'
-
-
-_ESCAPES = {'"': '\\"', "\\": "\\\\"}
 
 
 _TEXT = """\
@@ -235,6 +227,9 @@ batch:
 
 # --- writing ----------------------------------------------------------------------------------------------------------
 
+_PRIVATE = 0o600
+"""The mode of a file that may hold a key; a backup may too."""
+
 
 def check_place(path: Path, *, force: bool) -> None:
     """Refuse a place where no file can be written, before anybody is asked anything.
@@ -275,8 +270,8 @@ def write_config(path: Path, text: str, *, force: bool) -> Path | None:
             os.mkdir(real.parent, 0o700)
         if force and real.exists():
             kept = real.with_name(f"{real.name}.bak")
-            _replace(kept, real.read_bytes())
-            _replace(real, text.encode())
+            replace_file(kept, (real.read_bytes(),), mode=_PRIVATE, follow=False)  # it may lead to the very file
+            replace_file(real, (text.encode(),), mode=_PRIVATE)
         else:
             _create(real, text.encode())
     except FileExistsError:
@@ -295,25 +290,10 @@ def _taken(path: Path) -> ConfigError:
 
 def _create(path: Path, data: bytes) -> None:
     """Write a file that is not there yet; one that somebody else makes at this moment is not touched."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, stat.S_IRUSR | stat.S_IWUSR)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE)
     try:
         with open(handle, "wb") as stream:
             stream.write(data)
     except BaseException:
         os.unlink(path)
-        raise
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Put a file in the place of another one at once. It is its owner's alone: a backup may hold a key too."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
         raise

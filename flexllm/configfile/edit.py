@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import re
-import stat
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from ..files import replace_file
 from .nodes import compose, yaml_errors
 from .paths import shown_path
 from .places import literal
+from .quotes import double_quoted
 from .reader import parse_config
 from .values import Config
 
@@ -49,7 +46,7 @@ def set_default(config: Config, model_id: str) -> None:
             f"default: {_quoted(model_id, '')}"
         ) from error
     try:
-        _replace(Path(os.path.realpath(path)), new)
+        replace_file(path, (new,))
     except OSError as error:
         raise OSError(error.errno, f"{shown_path(path)} cannot be changed: {error.strerror}") from error
 
@@ -101,13 +98,12 @@ def _before_comments(text: str, start: int) -> int:
 def _quoted(model_id: str, style: str) -> str:
     """Return an id as YAML has it: in the quotes that stood there, or in none where it needs none."""
     text = literal(model_id)
-    is_printable = text.isprintable()
-    if style == "'" and is_printable:
+    if style == "'" and text.isprintable():
         return "'" + text.replace("'", "''") + "'"
     is_word = text.lower() in ("true", "false", "yes", "no", "on", "off", "null", "y", "n")
     if not style and _PLAIN.fullmatch(text) and not is_word:
         return text
-    return json.dumps(text, ensure_ascii=not is_printable)
+    return double_quoted(text)
 
 
 def _check(path: Path, data: bytes, new: bytes, model_id: str) -> None:
@@ -133,22 +129,3 @@ def _rest(data: bytes, path: Path) -> list[Any]:
     with yaml_errors(data, path):
         _, root = compose(data)
         return [(content(key), content(value)) for key, value in root.value if key.value != "default"]
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Put a file in the place of another one, with its mode and, as far as that is allowed, its owner."""
-    found = os.stat(path)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            with contextlib.suppress(OSError):  # only root may give files away
-                os.fchown(stream.fileno(), found.st_uid, found.st_gid)
-            os.fchmod(stream.fileno(), stat.S_IMODE(found.st_mode))
-            os.fsync(stream.fileno())
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import tempfile
 
 from ..errors import ConfigError
+from ..files import replace_file
 from .rows import PriceList, read_list, write_list
 
 FETCHED_PATH = "~/.flexllm/prices.json"
@@ -42,16 +41,5 @@ def keep_list(prices: PriceList, about: str, path: str = FETCHED_PATH) -> None:
     place = os.path.realpath(os.path.expanduser(path))
     if os.path.expanduser(path).startswith("~"):
         raise ConfigError(f"there is no home folder for {path}; set HOME")
-    folder = os.path.dirname(place)
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=".prices-", suffix=".tmp", dir=folder)
-    try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(write_list(prices, about))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, place)
-    except BaseException:  # also an interrupt leaves nothing behind
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+    os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)
+    replace_file(place, (write_list(prices, about).encode(),), mode=0o600)

@@ -70,6 +70,8 @@ def test_the_value_is_changed_and_what_stands_around_it_is_kept(tmp_path: Path, 
         ("${x}", '"$${x}"', "'$${x}'", '"$${x}"'),
         ("通义", '"通义"', "'通义'", '"通义"'),
         ("null", '"null"', "'null'", '"null"'),
+        ("a\u200b😀", '"a\\u200b😀"', '"a\\u200b😀"', '"a\\u200b😀"'),
+        ("\U000e0001", '"\\U000e0001"', '"\\U000e0001"', '"\\U000e0001"'),
     ],
 )
 def test_an_id_gets_the_quotes_that_stood_there_or_those_it_needs(

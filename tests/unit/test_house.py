@@ -29,7 +29,7 @@ FLOORS: list[set[str]] = [
     {"media", "schema"},
     {"limits", "templates"},
     {"messages", "retry", "transport", "digest", "thoughts", "vertex", "router", "replies", "prices"},
-    {"wire", "sse", "http1", "cancel", "fork", "health"},
+    {"wire", "files", "sse", "http1", "cancel", "fork", "health"},
     {"controls", "errors"},
 ]
 """From the top to the ground. A room may import from lower floors alone: not from above, nor from beside it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -165,6 +167,32 @@ def test_who_looks_sees_the_holder_and_what_he_tells_of_his_run(output: Path) ->
     assert holder is not None
     assert (holder.pid, holder.total, holder.start, holder.is_alive) == (os.getpid(), 12, 340, True)
     assert lock_holder(output) is None
+
+
+@pytest.mark.parametrize("before", ["", json.dumps({"pid": 1, "host": "another", "since": "2026", "more": "x" * 300})])
+def test_who_looks_while_the_lock_is_signed_sees_a_whole_signature(
+    output: Path, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    output.with_name("out.jsonl.lock").write_text(before)
+    seen = []
+
+    def watched(call: Any) -> Any:
+        def instead(*arguments: Any) -> Any:
+            done = call(*arguments)
+            seen.append(lock_holder(output))
+            return done
+
+        return instead
+
+    monkeypatch.setattr(os, "pwrite", watched(os.pwrite))
+    monkeypatch.setattr(os, "ftruncate", watched(os.ftruncate))
+    lock = OutputLock(output)
+    lock.sign(total=12)
+    content = output.with_name("out.jsonl.lock").read_bytes()
+    lock.release()
+    assert [one and one.pid for one in seen] == [os.getpid()] * len(seen)
+    assert seen
+    assert content == content.strip()  # nothing is left of what stood there before
 
 
 def test_a_holder_on_another_machine_may_live(output: Path) -> None:

@@ -86,6 +86,14 @@ def test_a_torn_last_line_is_no_damage(path: Path) -> None:
     assert (seen.answered, seen.is_torn, seen.damaged) == (1, True, 0)
 
 
+def test_a_whole_last_line_without_its_end_counts_once_beside_damage(path: Path) -> None:
+    old = b'{"index": 1, "output": "a", "usage": {"prompt_tokens": 10, "completion_tokens": 5}}'  # without a key
+    seen = found(path, line(0), b"what is this\n", old)
+    assert (seen.answered, seen.damaged, seen.is_torn, seen.prompt_tokens, seen.unpriced) == (2, 1, True, 20, 2)
+    assert found(path, line(0), b"what is this\n", old[:-9]).damaged == 1
+    assert found(path, line(0), b"what is this\n", b"  ").damaged == 1
+
+
 def test_damaged_lines_are_counted(path: Path) -> None:
     seen = found(path, line(0), b"what is this\n", b"\n", line(1))
     assert (seen.answered, seen.damaged) == (2, 1)

@@ -17,7 +17,7 @@ from flexllm.batch.status import StatusFile, read_status
 from flexllm.batch.tally import Tally
 from flexllm.errors import CheckpointError, RateLimited
 
-FACTS = {"output": "/data/out.jsonl", "command": "flexllm batch in.jsonl -o out.jsonl"}
+FACTS = {"input": "/data/in.jsonl", "output": "/data/out.jsonl", "model": "m"}
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_it_is_there_before_the_first_row(path: Path, clock: FakeClock) -> None:
     )  # fmt: skip
     assert (found["started"], found["started_unix"]) == ("2027-01-15T08:00:00Z", 1_800_000_000.0)
     assert (found["total"], found["exit_code"], found["eta_seconds"]) == (None, None, None)
-    assert (found["output"], found["command"]) == (FACTS["output"], FACTS["command"])
+    assert {name: found[name] for name in FACTS} == FACTS
 
 
 def test_it_is_written_at_most_once_a_second(path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,6 +162,25 @@ def test_a_file_that_cannot_be_is_a_sentence(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(CheckpointError, match=r"the status file .* (cannot be written|is no file).*; name another one"):
         StatusFile(tmp_path / name, FACTS)
+
+
+@pytest.mark.parametrize(
+    "content", [b"models: []\n", b'{"index": 0, "output": "paid for"}\n', b"{}", b"\xff\x00", b"x" * 2_000_000]
+)
+def test_a_file_of_something_else_is_not_replaced(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="is there already and holds something else; nothing was changed: name"):
+        StatusFile(path, FACTS)
+    assert path.read_bytes() == content
+    assert [one.name for one in path.parent.iterdir()] == ["status.json"]
+
+
+def test_an_empty_file_and_that_of_an_earlier_run_are_replaced_with_their_mode(path: Path) -> None:
+    path.touch(0o600)
+    StatusFile(path, FACTS).end(0, None)
+    path.chmod(0o640)
+    StatusFile(path, FACTS).end(3, "no model")
+    assert (told(path)["state"], path.stat().st_mode & 0o777) == ("failed", 0o640)
 
 
 def test_a_symbolic_link_stays_one(tmp_path: Path, path: Path, clock: FakeClock) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import tempfile
 from typing import Any
 
 from ...errors import InputError
+from ...files import replace_file
 
 MOST_BYTES = 100_000_000
 """Of a file that is read: more than any model's context, pictures included."""
@@ -37,7 +36,8 @@ class SavedFiles:
         if os.path.lexists(path) and path not in self._own and not overwrite:
             raise InputError(f"{name} exists and is not of this chat; /save! {name} overwrites it")
         try:
-            _write(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+            text = json.dumps(value, ensure_ascii=False, indent=2) + "\n"
+            replace_file(path, (text.encode("utf-8", "backslashreplace"),), mode=0o600)
         except OSError as error:
             raise InputError(f"{name} cannot be written: {error.strerror}") from None
         self._note(name, path)
@@ -75,17 +75,3 @@ def _path(name: str) -> str:
         return os.path.realpath(os.path.expanduser(name))
     except ValueError:  # before Python 3.13, for a NUL
         raise InputError("the name holds a character that no path can") from None
-
-
-def _write(path: str, text: str) -> None:
-    descriptor, temporary = tempfile.mkstemp(prefix=".chat-", suffix=".tmp", dir=os.path.dirname(path))
-    try:
-        with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:  # also an interrupt leaves nothing behind
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise

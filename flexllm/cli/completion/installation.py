@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from ...errors import InputError
+from ...files import check_replaceable, replace_file
 from .shells import Shell
 
 OURS = "flexllm --install-completion"
@@ -16,6 +17,8 @@ OURS = "flexllm --install-completion"
 BEGIN = b"# >>> flexllm completion >>>"
 END = b"# <<< flexllm completion <<<"
 _NOTE = b"# Written by flexllm --install-completion; flexllm --uninstall-completion takes it away."
+_ELSEWHERE = "'flexllm --show-completion' prints what can be put elsewhere"
+_BY_HAND = f"take the lines from '{BEGIN.decode()}' to '{END.decode()}' out by hand"
 _BLOCK = re.compile(rb"^" + BEGIN + rb"\r?\n.*?^" + END + rb"(?:\r?\n|\Z)", re.MULTILINE | re.DOTALL)
 _MARKER = re.compile(rb"^(?:" + BEGIN + rb"|" + END + rb")\r?$", re.MULTILINE)
 
@@ -31,13 +34,17 @@ def install(shell: Shell) -> list[str]:
     changed = with_block(startup, shell.block.encode(), shell.startup) if shell.startup else startup
     for path in shell.files:
         _refuse_foreign(path)
+    if shell.startup and changed != startup:
+        with _told(shell.startup, _ELSEWHERE):
+            _make_folder(shell.startup)
+            check_replaceable(shell.startup)
     done = []
     for path, text in shell.files.items():
         if _read(path) != text.encode():
-            _write(path, text.encode())
+            _write(path, text.encode(), _ELSEWHERE)
             done.append(f"Written: {path}")
     if shell.startup and changed != startup:
-        _write(shell.startup, changed)
+        _write(shell.startup, changed, _ELSEWHERE)
         done.append(f"Changed: {shell.startup}, where one block between marks is flexllm's")
     return done
 
@@ -53,7 +60,7 @@ def uninstall(shell: Shell) -> list[str]:
     changed = without_block(startup, shell.startup) if shell.startup else startup
     done = []
     if shell.startup and changed != startup:
-        _write(shell.startup, changed)
+        _write(shell.startup, changed, _BY_HAND)
         done.append(f"Changed: {shell.startup}, the block is gone")
     for path in shell.files:
         if _is_ours(_read(path)):
@@ -88,10 +95,7 @@ def without_block(text: bytes, path: Path) -> bytes:
 
 def _check_markers(text: bytes, path: Path) -> None:
     if len(_MARKER.findall(text)) != 2 * len(_BLOCK.findall(text)) or len(_BLOCK.findall(text)) > 1:
-        raise InputError(
-            f"{path} has marks of flexllm that are no pair; take the lines from '{BEGIN.decode()}' to "
-            f"'{END.decode()}' out by hand"
-        )
+        raise InputError(f"{path} has marks of flexllm that are no pair; {_BY_HAND}")
 
 
 def _startup(shell: Shell) -> bytes:
@@ -116,31 +120,21 @@ def _read(path: Path) -> bytes | None:
         return None
 
 
-def _write(path: Path, text: bytes) -> None:
+def _write(path: Path, text: bytes, advice: str) -> None:
     """Write a file whole or not at all; links, mode and owner stay."""
-    place = Path(os.path.realpath(path))
-    place.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{place.name}-", suffix=".tmp", dir=place.parent)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        _take_after(temporary, place)
-        os.replace(temporary, place)
-    except BaseException:  # also an interrupt leaves nothing behind
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+    with _told(path, advice):
+        _make_folder(path)
+        replace_file(path, (text,))
 
 
-def _take_after(temporary: str, place: Path) -> None:
-    """Give a new file the mode and the owner of the one that it replaces, or those that any new file has."""
+def _make_folder(path: Path) -> None:
+    Path(os.path.realpath(path)).parent.mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def _told(path: Path, advice: str) -> Iterator[None]:
+    """Name the file where it cannot be written, not the temporary one or the folder, and say what to do."""
     try:
-        was = place.stat()
-    except FileNotFoundError:
-        os.chmod(temporary, 0o644)
-        return
-    os.chmod(temporary, was.st_mode & 0o7777)
-    with contextlib.suppress(OSError):  # only root may, and only root has need of it
-        os.chown(temporary, was.st_uid, was.st_gid)
+        yield
+    except OSError as error:
+        raise OSError(error.errno, f"{path} cannot be written: {error.strerror}; {advice}") from error
