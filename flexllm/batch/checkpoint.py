@@ -17,6 +17,7 @@ from typing import Any
 from ..digest import digest_messages
 from ..errors import CheckpointError, InputError
 from ..messages import normalise_messages
+from .beside import aside_of
 from .items import BatchItem
 from .known import NOWHERE, Claim, KnownRows
 from .lines import (
@@ -60,14 +61,10 @@ class Checkpoint:
     """
 
     def __init__(
-        self,
-        path: Path,
-        options: CheckpointOptions,
-        say: Callable[[str], None],
-        output: OutputView | None = None,
+        self, path: Path, options: CheckpointOptions, say: Callable[[str], None], output: OutputView | None = None
     ) -> None:
         self.path = path
-        self.aside_path = path.with_name(f"{path.name.removesuffix('.jsonl')}.aside.jsonl")
+        self.aside_path = aside_of(path)
         self.changed = 0
         self.notices_changes = True
         self._options = options
@@ -83,7 +80,7 @@ class Checkpoint:
         self._output: OutputFile | OutputView = output or OutputFile(path, options.flush_interval)
         try:
             self._load()
-        except BaseException:
+        except BaseException:  # Ctrl-C too: it is locked, and nobody else can let go of it
             self._output.close()
             raise
 
@@ -253,7 +250,8 @@ class Checkpoint:
             )
             if on_change == "fail":
                 raise CheckpointError(
-                    f"{found}; they are as they were. Choose what to do with them: on_change=rerun or keep"
+                    f"{found}; they are as they were. Choose what to do with them: on_change=rerun or keep (on the "
+                    "command line --on-change)"
                 )
             aside = f"such rows are asked again, and what was there goes to {self.aside_path.name}"
             self._say(f"{found}; {'they are kept' if on_change == 'keep' else aside}")

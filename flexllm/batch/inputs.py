@@ -66,7 +66,7 @@ class Input:
         self._file: IO[bytes] = file
         try:
             self._open()
-        except BaseException:
+        except BaseException:  # Ctrl-C too: nobody else can close it
             self.close()
             raise
 

@@ -368,7 +368,8 @@ class BatchJob:
         self._progress.update(tally)
         if self._checkpoint is not None and self.is_complete and reader.rows_read:
             self._checkpoint.finish(limited=reader.is_limited or not reader.has_read_all)
-        if self._options.checkpoint.retry_failed == ONLY and reader.has_read_all and not reader.retried:
+        asks_failed_alone = self._options.checkpoint.retry_failed == ONLY
+        if asks_failed_alone and reader.has_read_all and not reader.retried and not tally.failed:
             self._progress.say("no row of the input failed in an earlier run; nothing was asked")
         if verdict is not None and not self.is_complete:
             self.stopped = verdict.as_error(tally, self._options.output)

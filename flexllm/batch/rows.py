@@ -63,6 +63,10 @@ def parse_json(line: bytes) -> Row:
     return row
 
 
+class UnfitRows(InputError):
+    """No row of an input can be read in the way that is asked for."""
+
+
 class RowReader:
     """Reads lines of one input, all in the same way.
 
@@ -84,7 +88,8 @@ class RowReader:
 
     Raises:
         ConfigError: These options do not go together.
-        InputError: Nothing can be detected, or no row has the fields that are named; no request was sent.
+        UnfitRows: Nothing can be detected, or no row has the fields that are named; no request was sent.
+        InputError: There are no rows.
     """
 
     def __init__(
@@ -196,9 +201,9 @@ class RowReader:
     def _detect(self) -> str:
         shape, first = self._first(shape_of)
         if shape is None:
-            raise InputError(
+            raise UnfitRows(
                 f"{self._name}: no row can be understood (the first: {first}). A row has 'messages', 'instruction', 'q', "
-                "'question' or 'prompt', or --user-field names its question; nothing was sent"
+                "'question' or 'prompt'; nothing was sent"
             )
         return shape
 
@@ -214,9 +219,8 @@ class RowReader:
 
         found, first = self._first(tell)
         if found is None:
-            raise InputError(
-                f"{self._name}: no row has {' and '.join(map(repr, wanted))}, which --user-field, --system-field or the "
-                f"template names (the first: {first}); nothing was sent"
+            raise UnfitRows(
+                f"{self._name}: no row has {' and '.join(map(repr, wanted))} (the first: {first}); nothing was sent"
             )
 
     def _first(self, tell: Callable[[Row], str | None]) -> tuple[str | None, str]:
@@ -228,7 +232,7 @@ class RowReader:
             try:
                 row = self.parse(line)
             except InputError as error:
-                first_problem = first_problem or f"{error}{_hint(str(error))}"
+                first_problem = first_problem or str(error)
             else:
                 told = tell(row)
                 if told is not None:
@@ -240,10 +244,6 @@ class RowReader:
         if not looked_at:
             raise InputError(f"{self._name} holds no rows; nothing was sent")
         return None, first_problem
-
-
-def _hint(problem: str) -> str:
-    return "; a table is read by --input-type csv" if problem.startswith("not JSON:") else ""
 
 
 def check_reading(shape: str, fields: Fields, template: UserTemplate | None) -> None:

@@ -24,11 +24,14 @@ class SettledLines:
 
     @classmethod
     def in_order(cls, lines: Callable[[], Iterator[bytes]], rows: int) -> SettledLines:
-        """Return the lines of a file that is in order: one for each of `rows` rows, behind them answers to others."""
+        """Return the lines of a file that is in order: one for each of `rows` rows, behind them answers to others.
+
+        What is behind them and was for one of these rows is left out: it was asked otherwise, or had other metadata.
+        """
 
         def walk() -> Iterator[bytes]:
             for number, line in enumerate(lines()):
-                if number < rows or not is_failed(line):
+                if number < rows or (not is_failed(line) and (index_of(line) or 0) >= rows):
                     yield line
 
         return cls(walk)

@@ -69,7 +69,7 @@ class Outlets:
         ends: list[Callable[[], None]] = [sink.close for sink in self._sinks]
         where = ""
         if checkpoint is not None and self._views:
-            where = f"; every answer is in {checkpoint.path}, and the same command makes the file anew"
+            where = f"; every answer that was saved is in {checkpoint.path}, and the same command makes the file anew"
             lines = checkpoint.settled()
             ends += [partial(view.write, lines) for view in self._views]
         first: CheckpointError | None = None

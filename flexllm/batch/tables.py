@@ -19,9 +19,6 @@ from .shapes import Row
 DELIMITERS = ",;\t"
 """Spreadsheets separate columns by what their country does not need as a decimal mark."""
 
-LONGEST_CELL = 1 << 30
-"""Characters. The csv module's own limit of 131,072 is short for a document; it holds for the whole process."""
-
 TableRow = Row | str
 """A row, or why it is none."""
 
@@ -29,7 +26,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def table_rows(file: IO[bytes], name: str, delimiter: str | None = None) -> Iterator[TableRow]:
-    """Yield the rows of a table.
+    """Yield the rows of a table. One with a cell that is longer than `csv.field_size_limit()` is none.
 
     Args:
         name: What messages call the file.
@@ -38,7 +35,6 @@ def table_rows(file: IO[bytes], name: str, delimiter: str | None = None) -> Iter
     Raises:
         InputError: The first line cannot be names of fields; nothing was yielded.
     """
-    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
     # What is no UTF-8 stands as half characters, so that it costs its own row and not the whole file.
     text = io.TextIOWrapper(cast("io.BufferedReader", file), "utf-8-sig", errors="surrogateescape", newline="")
     try:

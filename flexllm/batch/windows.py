@@ -24,7 +24,7 @@ def windows(items: Iterable[T], size: int) -> Iterator[list[T]]:
         try:
             for item in islice(iterator, size):
                 window.append(item)  # not list(...), which would lose what was there before an error
-        except BaseException as raised:
+        except BaseException as raised:  # whatever it is: what came before it goes first
             error = raised
         if window:
             yield window

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from .output import print_data, print_json, talk
+from .output import is_terminal, print_data, print_json, talk
 
 TYPE_CHECKING = False  # see errors.py
 
@@ -56,7 +56,7 @@ def check_can_ask(args: argparse.Namespace) -> None:
     """
     from ..errors import ConfigError
 
-    if not args.yes and not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr)):
+    if not args.yes and not is_terminal(sys.stdin, sys.stderr):
         raise ConfigError(
             "--sample asks whether to go on, and there is no terminal to ask at: give --yes to go on in any case, or ask "
             "the first rows with -n and then look at --dry-run"

@@ -86,8 +86,8 @@ class BatchInput:
                 raise ConfigError(f"{option} is given but empty; name a field of the rows, or leave it out")
         self._template = None if args.user_template is None else read_template(args.user_template)
         check_reading(args.format, self._fields, self._template)
-        self._file = None if args.input in (None, "-") else str(args.input)
-        self.name = STANDARD_INPUT if self._file is None else self._file
+        self._file = None if args.input in (None, "-") else os.path.expanduser(args.input)
+        self.name = STANDARD_INPUT if self._file is None else str(args.input)
         self.is_pipe = self._file is None or _is_device(self._file)
         if not self.is_pipe:
             self._open().close()
@@ -118,26 +118,38 @@ class BatchInput:
             InputError: It cannot be read or understood; nothing was sent.
             ConfigError: The endpoint's template does not go together with the options.
         """
-        from ..batch.rows import FileRows, OwnSettingsRows, RowReader
+        from ..batch.rows import FileRows, OwnSettingsRows, RowReader, UnfitRows
+        from ..errors import InputError
         from .request_options import request_params
 
         args = self._args
         source, total = self._source()
-        reader = RowReader(
-            source,
-            self.name,
-            shape=args.format,
-            system=self._system(endpoint),
-            fields=self._fields,
-            template=self._template_for(endpoint),
-            keeps_fields=self._keeps_fields,
-            parse=source.parse,
-        )
+        template = self._template_for(endpoint)
+        try:
+            reader = RowReader(
+                source,
+                self.name,
+                shape=args.format,
+                system=self._system(endpoint),
+                fields=self._fields,
+                template=template,
+                keeps_fields=self._keeps_fields,
+                parse=source.parse,
+            )
+        except UnfitRows as error:
+            raise InputError(f"{error}; {self._hint(template, source.kind)}") from None
         if reader.shape != "openai_batch":
             return FileRows(reader, model, params, total)
         keeps_model = args.model is not None or endpoint is None  # a pool's endpoints have their own names for it
         flags = request_params(args, {})
         return OwnSettingsRows(reader, model, params, total, flags=flags, keeps_model=keeps_model)
+
+    def _hint(self, template: UserTemplate | None, kind: str) -> str:
+        """Return what may help where no row can be read."""
+        if any(self._fields) or template is not None:
+            return "--user-field, --system-field and the template say which fields a row must have"
+        hint = "--user-field names the field of the question"
+        return f"{hint}, and a table is read by --input-type csv" if kind == "jsonl" else hint
 
     def _system(self, endpoint: ResolvedEndpoint | None) -> str | None:
         if self._args.system is not None:
@@ -179,7 +191,7 @@ class BatchInput:
         try:
             return open(self._file, "rb", buffering=1 << 18)
         except OSError as error:
-            raise InputError(f"{self._file} cannot be read: {error.strerror}") from None
+            raise InputError(f"{self.name} cannot be read: {error.strerror}") from None
 
 
 def read_template(text: str) -> UserTemplate | None:
@@ -197,7 +209,7 @@ def read_template(text: str) -> UserTemplate | None:
     elif text.startswith("@"):
         name = text[1:]
         try:
-            with open(name, "rb") as file:
+            with open(os.path.expanduser(name), "rb") as file:
                 data = file.read(MOST_OF_A_TEMPLATE + 1)
         except OSError as error:
             raise InputError(f"the template {name} cannot be read: {error.strerror}") from None

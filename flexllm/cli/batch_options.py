@@ -6,7 +6,7 @@ import argparse
 
 from .batch_watch import add_watch_options
 from .common import make_client, make_pool
-from .units import amount, count, duration, price
+from .units import amount, count, duration, number, positive, price, quantile, share
 
 TYPE_CHECKING = False  # see errors.py
 
@@ -37,7 +37,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add_watch_options(group)
     group.add_argument(
-        "--fail-over", type=float, metavar="SHARE", help="stop when more than this share of the rows failed: 0 to 1"
+        "--fail-over", type=share, metavar="SHARE", help="stop when more than this share of the rows failed: 0 to 1"
     )
     group.add_argument(
         "--connect-timeout", type=duration, metavar="TIME", help="how long making a connection may take (10)"
@@ -67,12 +67,12 @@ def add_limit_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "limits", "Of each endpoint, retries included. They are kept, and may be combined."
     )
-    group.add_argument("-c", "--concurrency", type=int, metavar="N", help="requests under way at the same time (10)")
-    group.add_argument("--max-qps", type=float, metavar="N", help="requests a second at most")
-    group.add_argument("--max-rpm", type=float, metavar="N", help="requests a minute at most")
-    group.add_argument("--max-tpm", type=float, metavar="N", help="tokens a minute at most, in and out together")
-    group.add_argument("--max-input-tpm", type=float, metavar="N", help="tokens of the requests a minute at most")
-    group.add_argument("--max-output-tpm", type=float, metavar="N", help="tokens of the answers a minute at most")
+    group.add_argument("-c", "--concurrency", type=count, metavar="N", help="requests under way at the same time (10)")
+    group.add_argument("--max-qps", type=positive, metavar="N", help="requests a second at most")
+    group.add_argument("--max-rpm", type=positive, metavar="N", help="requests a minute at most")
+    group.add_argument("--max-tpm", type=positive, metavar="N", help="tokens a minute at most, in and out together")
+    group.add_argument("--max-input-tpm", type=positive, metavar="N", help="tokens of the requests a minute at most")
+    group.add_argument("--max-output-tpm", type=positive, metavar="N", help="tokens of the answers a minute at most")
     group.add_argument(
         "--adaptive", action=argparse.BooleanOptionalAction, default=None,
         help="find the rate that the server accepts, from its refusals and what its headers say (on)",
@@ -83,9 +83,11 @@ def add_limit_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="requests that may go out at once where --max-qps allows one after the other",
     )
-    group.add_argument("--min-qps", type=float, metavar="N", help="requests a second that --adaptive never goes below")
     group.add_argument(
-        "--hedge", type=float, metavar="QUANTILE",
+        "--min-qps", type=positive, metavar="N", help="requests a second that --adaptive never goes below"
+    )
+    group.add_argument(
+        "--hedge", type=quantile, metavar="QUANTILE",
         help="send a row once more when it takes longer than this share of the others, 0.95 say; the first answer counts",
     )  # fmt: skip
 
@@ -100,7 +102,7 @@ def add_pool_options(parser: argparse.ArgumentParser) -> None:
         help="give each row to the endpoint that has room, instead of the one that --load-balance chooses (on)",
     )  # fmt: skip
     group.add_argument(
-        "--load-balance", choices=("round_robin", "weighted", "random", "fallback"),
+        "--load-balance", choices=("round_robin", "weighted", "random", "fallback", "least_busy"),
         help="how an endpoint is chosen where --distribute does not (round_robin)",
     )  # fmt: skip
     group.add_argument(
@@ -121,7 +123,7 @@ def add_pool_options(parser: argparse.ArgumentParser) -> None:
         help="requests under way at the same time, at all endpoints together",
     )
     group.add_argument(
-        "--total-max-qps", type=float, metavar="N", help="requests a second at most, at all endpoints together"
+        "--total-max-qps", type=positive, metavar="N", help="requests a second at most, at all endpoints together"
     )
 
 
@@ -134,7 +136,7 @@ def add_resume_options(parser: argparse.ArgumentParser) -> None:
         "left alone. Without either, new and failed rows are asked",
     )  # fmt: skip
     group.add_argument(
-        "--on-change", default="rerun", choices=("rerun", "keep", "fail"),
+        "--on-change", choices=("rerun", "keep", "fail"),
         help="what to do with rows that were answered with another model or other parameters: ask again, keep the "
         "answer, or stop (rerun)",
     )  # fmt: skip
@@ -144,7 +146,7 @@ def add_resume_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument("--save-raw", action="store_true", help="keep the server's whole reply in each line")
     group.add_argument(
-        "--flush-interval", type=float, default=1.0, metavar="SECONDS",
+        "--flush-interval", type=number, metavar="SECONDS",
         help="until an answer is on the disk and not only in the kernel, at most (1)",
     )  # fmt: skip
 
@@ -277,9 +279,9 @@ def batch_options(
     return BatchOptions(
         output=output,
         checkpoint=CheckpointOptions(
-            flush_interval=args.flush_interval,
+            flush_interval=first(args.flush_interval, 1.0),
             retry_failed=_RETRY_FAILED[args.retry_failed],
-            on_change=args.on_change,
+            on_change=args.on_change or "rerun",
             save_input=_SAVE_INPUT[args.save_input],
             save_raw=args.save_raw,
         ),

@@ -53,6 +53,7 @@ class BatchOutput:
     def __init__(self, args: argparse.Namespace) -> None:
         from pathlib import Path
 
+        from ..batch.beside import checkpoint_of
         from ..errors import ConfigError
 
         self.name: str = args.output
@@ -64,12 +65,13 @@ class BatchOutput:
                 f"the output file {self.name!r} must end in .jsonl, .csv or .tsv, or in one of these and .gz; - writes "
                 "JSON lines to standard output"
             )
-        is_whole = path.name.endswith(".jsonl")
         self.is_table = kind is not None and not kind.startswith(".jsonl")
         self.file: Path | None = None
         if not self.is_stream:
-            self.file = path if is_whole else path.with_name(f"{path.name}.jsonl")
-        self.view = None if is_whole or self.is_stream else path
+            self.file = checkpoint_of(path)
+        self.view = None if self.is_stream or path == self.file else path
+        if args.errors in ("", "-"):
+            raise ConfigError("--errors needs the name of a file")
         self.errors = None if args.errors is None else Path(os.path.expanduser(args.errors))
 
     def check(self, source: BatchInput) -> None:
@@ -80,6 +82,7 @@ class BatchOutput:
             CheckpointError: One of them cannot be written.
             OSError: Standard output is closed.
         """
+        from ..batch.beside import files_of
         from ..batch.views import check_view
         from ..errors import InputError
         from .output import standard_output
@@ -91,7 +94,7 @@ class BatchOutput:
         if self.view is not None:
             check_view(self.view, self.file)
         if self.errors is not None:
-            ours = {os.path.realpath(path) for path in (self.file, self.view) if path is not None}
+            ours = () if self.file is None else map(os.path.realpath, files_of(self.view or self.file))
             if os.path.realpath(self.errors) in ours:
                 raise InputError(f"--errors {self.errors} is a file that the answers go to; name another one")
             check_view(self.errors)
@@ -130,6 +133,12 @@ def why_no_stream(args: argparse.Namespace) -> str | None:
         return "-o - writes the answers to standard output, where --json would put the summary: leave one of them out"
     if args.sample is not None:
         return "--sample needs an output file: the rest of the rows is asked by a second run, which goes on with it"
-    if args.retry_failed:
-        return "--retry-failed needs the output file of earlier runs: name it instead of -o -"
+    resumes = {
+        "--retry-failed": args.retry_failed is True,
+        "--no-retry-failed": args.retry_failed is False,
+        "--on-change": args.on_change is not None,
+        "--flush-interval": args.flush_interval is not None,
+    }
+    for option in (option for option, is_given in resumes.items() if is_given):
+        return f"{option} needs an output file, which runs go on with: name it instead of -o -"
     return None

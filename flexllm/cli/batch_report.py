@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import re
 
-from .batch_watch import masked_words
 from .logs import record
 from .output import ERROR, print_json, talk
 
 TYPE_CHECKING = False  # see errors.py
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from typing import Any
 
@@ -96,7 +97,35 @@ def how_to_go_on(args: argparse.Namespace, file: Path | None) -> str:
         return "Interrupted; the answers that came are on standard output. Nothing was kept to go on from"
     piped = args.input in (None, "-")
     hint = "the same input piped into the same command" if piped else "the same command"
-    return f"Interrupted; every answer that came is in {file}. To go on, {hint}:\n  {' '.join(masked_words(args))}"
+    return f"Interrupted; every answer that came is in {file}. To go on, {hint}:\n  {_masked(args.argv)}"
+
+
+def _masked(words: Sequence[str]) -> str:
+    """Return the command line, quoted for a shell, without keys and the like: each is known by the option it follows."""
+    import shlex
+
+    shown, option = ["flexllm"], ""
+    for word in words:
+        name, equals, value = word.partition("=")
+        if option in _MASKS:
+            word = _MASKS[option](word)
+        elif equals and name in _MASKS:
+            word = f"{name}={_MASKS[name](value)}"
+        shown.append(shlex.quote(word))
+        option = word
+    return " ".join(shown)
+
+
+def _masked_param(text: str) -> str:
+    name, equals, _ = text.partition("=")
+    return f"{name}=VALUE" if equals and _SECRET.search(name) else text
+
+
+_SECRET = re.compile(r"extra_body|key|token(?!s)|secret|auth|password", re.IGNORECASE)
+"""What names of parameters with a secret hold; limits are called `max_tokens` and the like."""
+
+_MASKS: Mapping[str, Callable[[str], str]] = {"--api-key": lambda _: "KEY", "--param": _masked_param}
+"""A URL is not among them: one that holds a secret is refused."""
 
 
 def exit_code_of(job: BatchJob) -> int:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 
-from .logs import on_end, record
+from .logs import heed_signals, on_end, record
 
 TYPE_CHECKING = False  # see errors.py
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ..batch.progress import Progress
     from ..batch.tally import Tally
 
@@ -35,42 +32,32 @@ def begin_watching(args: argparse.Namespace) -> tuple[Progress, ...]:
     From here on SIGTERM and SIGHUP end the command so that the status file and the log learn of it.
 
     Raises:
-        CheckpointError: The status file cannot be written.
-        InputError: Two of the files are the same.
+        CheckpointError: The status file cannot be written, or is something else.
+        InputError: It is none.
     """
     from pathlib import Path
 
-    _check_files(args)
-    _heed_signals(args)
+    heed_signals(args)
     told: list[Progress] = []
     if args.log_file is not None:
         told.append(_LogProgress(is_quiet=args.quiet))
-    if args.status_file is not None:
+    if args.status_file is not None and not args.dry_run:
         from ..batch.status import StatusFile
+        from ..errors import InputError
 
-        output = args.output
-        where = output if output == "-" else os.path.abspath(os.path.expanduser(output))
-        facts = {"command": " ".join(masked_words(args)), "output": where}
+        if args.status_file in ("", "-"):
+            raise InputError(f"--status-file {args.status_file!r} names no file; give one, or leave it out")
+        # No command line: it may hold keys, and whoever supervises the run may show this file to others.
+        facts = {"input": _place(args.input), "output": _place(args.output), "model": args.model}
         status_file = StatusFile(Path(os.path.expanduser(args.status_file)), facts)
         on_end(args, status_file.end)
         told.append(status_file)
     return tuple(told)
 
 
-def masked_words(args: argparse.Namespace) -> list[str]:
-    """Return the command line, word by word and quoted for a shell, without the key, in whatever way it was given."""
-    import shlex
-
-    words = ["flexllm", *args.argv]
-    key = getattr(args, "api_key", None)
-    for position, word in enumerate(words):
-        if key and f"={word}".endswith(f"={key}"):  # by its value, for argparse takes --api-key=KEY as well
-            words[position] = f"{word.removesuffix(key)}KEY"
-        words[position] = _USER_INFO.sub(r"\1***@", words[position])
-    return [shlex.quote(word) for word in words]
-
-
-_USER_INFO = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/@\s]+@", re.IGNORECASE)
+def _place(name: str | None) -> str:
+    """Return a file as any process can find it; - is a standard stream."""
+    return "-" if name in (None, "-") else os.path.abspath(os.path.expanduser(name))
 
 
 class _LogProgress:
@@ -114,35 +101,19 @@ class _LogProgress:
 _WARNING = 30  # as `logging` numbers it
 
 
-def _heed_signals(args: argparse.Namespace) -> None:
-    import signal
-    import threading
+def check_files(args: argparse.Namespace) -> None:
+    """Refuse a log or status file that is another file of the run: it would spoil it. Nothing is opened.
 
-    from ..batch.signals import raise_terminated
+    Raises:
+        InputError: It is one.
+    """
+    from pathlib import Path
 
-    if threading.current_thread() is not threading.main_thread():
-        return
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:  # under nohup SIGHUP is ignored, and stays so
-            signal.signal(number, raise_terminated)
-            on_end(args, _back_to_default(number))
-
-
-def _back_to_default(number: int) -> Callable[[int, str | None], None]:
-    import signal
-
-    def put_back(code: int, sentence: str | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
-
-    return put_back
-
-
-def _check_files(args: argparse.Namespace) -> None:
-    """Refuse a log or status file that is another file of the run: it would spoil it."""
+    from ..batch.beside import files_of
     from ..errors import InputError
 
     seen: dict[str, str] = {}
-    for option in ("INPUT", "--output", "--errors", "--status-file", "--log-file"):
+    for option in ("INPUT", "--config", "--output", "--errors", "--status-file", "--log-file"):
         name = getattr(args, option.strip("-").lower().replace("-", "_"), None)
         if name in (None, "", "-"):
             continue
@@ -151,4 +122,5 @@ def _check_files(args: argparse.Namespace) -> None:
         if other != option and option in ("--status-file", "--log-file"):
             raise InputError(f"{option} {name} is the file of {other} already; name another one")
         if option == "--output":
-            seen.update({f"{real}{suffix}": option for suffix in (".jsonl", ".lock", ".jsonl.lock")})
+            for beside in files_of(Path(os.path.expanduser(name))):
+                seen.setdefault(os.path.realpath(beside), option)

@@ -23,12 +23,48 @@ def count(text: str) -> int:
     return int(text)
 
 
+def whole(text: str) -> int:
+    """Return the whole number, of at least 0, that `text` is."""
+    if not text.isascii() or not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 0")
+    return int(text)
+
+
+def number(text: str) -> float:
+    """Return the number, of at least 0 and finite, that `text` is."""
+    value = _float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 0")
+    return value
+
+
+def positive(text: str) -> float:
+    """Return the number, above 0 and finite, that `text` is."""
+    value = _float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return value
+
+
+def share(text: str) -> float:
+    """Return the part of a whole, above 0 and up to 1, that `text` is."""
+    value = _float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share: give a number above 0 and up to 1, 0.1 say")
+    return value
+
+
+def quantile(text: str) -> float:
+    """Return the part of a whole, between 0 and 1, that `text` is."""
+    value = _float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no quantile: give a number between 0 and 1, 0.95 say")
+    return value
+
+
 def amount(text: str) -> float:
     """Return the US dollars of "5", "0.5" or "$5"."""
-    try:
-        dollars = float(text.strip().removeprefix("$"))
-    except ValueError:
-        dollars = math.nan
+    dollars = _float(text.strip().removeprefix("$"))
     if not 0 <= dollars < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is no amount of US dollars; give a number such as 5 or 0.5")
     return dollars
@@ -73,3 +109,11 @@ def shown_size(count: int) -> str:
         if number < 1024:
             return f"{number:.1f} {unit}"
     return f"{number / 1024:.1f} TiB"
+
+
+def _float(text: str) -> float:
+    """Return a number; what is none is nan, which is in no range."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

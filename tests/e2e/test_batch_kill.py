@@ -325,7 +325,7 @@ def test_what_takes_longer_than_the_grace_is_broken_off(tmp_path: Path) -> None:
 
 def test_a_second_process_on_the_same_output_is_refused_by_name(tmp_path: Path, mock: Mock) -> None:
     batch = Batch(tmp_path, mock, "-c", "4")
-    batch.write_input(some_rows(150))
+    batch.write_input(some_rows(300))
     with batch.under_way() as process:
         sent = mock.stats()["received"]
         code, said = batch.run()

@@ -116,7 +116,10 @@ def sent(server: MockServer) -> int:
 
 def test_a_dry_run_sends_and_writes_nothing(server: MockServer, folder: Path) -> None:
     ask_rows(20)
-    done = batch(server, "--dry-run", "--cache", *PRICE, "--max-tokens", "100")
+    done = batch(
+        server, "--dry-run", "--cache", *PRICE, "--max-tokens", "100",
+        "--status-file", "status.json", "--errors", "bad.jsonl",
+    )  # fmt: skip
 
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[0] == "20 rows: 20 to buy"

@@ -103,6 +103,30 @@ def test_pipes_of_every_kind_are_asked(server: MockServer) -> None:
     assert questions(server) == ["a", "b"]
 
 
+def test_a_cell_may_hold_a_document(capsys: pytest.CaptureFixture[str], server: MockServer) -> None:
+    Path("in.csv").write_text(f"q,id\n{'x' * 300_000},1\n", encoding="utf-8")
+    assert batch(capsys, "in.csv").code == DONE
+    assert questions(server) == ["x" * 300_000]
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "hint"),
+    [
+        ("what,id\na,1\n", (), "--user-field names the field of the question, and a table is read by --input-type csv"),
+        ("[{}]", (), "--user-field names the field of the question"),
+        ("", (), "in.jsonl holds no rows; nothing was sent"),
+        ('{"q": "a"}\n', ("--user-field", "t"), "the template say which fields a row must have"),
+    ],
+)
+def test_what_may_help_where_no_row_can_be_read_is_told(
+    capsys: pytest.CaptureFixture[str], server: MockServer, text: str, options: tuple[str, ...], hint: str
+) -> None:
+    Path("in.jsonl").write_text(text, encoding="utf-8")
+    done = batch(capsys, "in.jsonl", *options)
+    assert done.code == FILES
+    assert done.sentence.endswith(hint)
+
+
 def test_a_bad_row_costs_itself_alone(capsys: pytest.CaptureFixture[str], server: MockServer) -> None:
     Path("in.csv").write_text('q,id\na,1\nragged\n"b"x,2\nc,3\n', encoding="utf-8")
     assert batch(capsys, "in.csv").code == FAILED
@@ -121,6 +145,15 @@ def test_fields_and_a_template_from_the_command_line(capsys: pytest.CaptureFixtu
     assert batch(capsys, name, *arguments).code == DONE
     (asked,) = bodies(server)
     assert [message["content"] for message in asked["messages"]] == ["Be brief.", 'Answer in French:\nRain {"json": 1}']
+
+
+def test_files_of_the_home_folder_are_found_where_no_shell_writes_them_out(
+    capsys: pytest.CaptureFixture[str], server: MockServer
+) -> None:
+    write_rows(Path.home() / "in.jsonl", {"q": "a"})
+    (Path.home() / "t.txt").write_text("<{content}>", encoding="utf-8")
+    assert batch(capsys, "~/in.jsonl", "--user-template", "@~/t.txt").code == DONE
+    assert bodies(server)[0]["messages"][-1]["content"] == "<a>"
 
 
 def test_an_entrys_system_and_template_hold_for_its_batches(

@@ -111,10 +111,17 @@ MISTAKES = [
     # the command line itself
     mistake("bacth in.jsonl -o out.jsonl", USAGE, "did you mean batch?"),
     mistake("version please", USAGE, "unrecognized arguments: please"),
-    mistake("ask hello --temperature hot", USAGE, "argument --temperature: invalid float value: 'hot'"),
+    mistake("ask hello --temperature hot", USAGE, "argument --temperature: 'hot' is no number of at least 0"),
+    mistake("ask hello --timeout -1", USAGE, "argument --timeout: '-1' is no number above 0"),
     mistake("ask hello --param seed", USAGE, "'seed' is not NAME=VALUE"),
     mistake("batch in.jsonl", USAGE, "required: -o/--output"),
     mistake("batch in.jsonl -o out.jsonl -c many", USAGE, "argument -c/--concurrency: "),
+    mistake("batch in.jsonl -o out.jsonl -c 0", USAGE, "'0' is no whole number of at least 1"),
+    mistake("batch in.jsonl -o out.jsonl --fail-over 2", USAGE, "'2' is no share: give a number above 0 and up to 1"),
+    mistake("batch in.jsonl -o out.jsonl --max-qps nan", USAGE, "'nan' is no number above 0"),
+    mistake("batch in.jsonl -o out.jsonl -y", USAGE, "-y answers what --sample asks"),
+    mistake("batch in.jsonl -o - --on-change keep", USAGE, "--on-change needs an output file"),
+    mistake("list --ids -m mine --config config.yaml", CONFIG, "leave one of them out"),
     mistake("batch in.jsonl -o out.jsonl --max-time soon", USAGE, "argument --max-time: 'soon'"),
     mistake("batch in.jsonl -o out.jsonl --format xml", USAGE, "invalid choice: 'xml'"),
     mistake("--show-completion tcsh", USAGE, "tcsh"),
@@ -205,6 +212,17 @@ def test_a_mistake_is_one_sentence_with_its_exit_code(wrong: Mistake, servers: d
     assert done.code == wrong.code
     assert KEY not in done.err
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+
+
+def test_a_quiet_run_that_fails_says_why(servers: dict[str, str], folder: Path) -> None:
+    """Cron mails what is said; a run that ends well says nothing."""
+    ask = (*BATCH, "-q", "-m", "mock-model", "--retry-times", "0", "--base-url")
+    done = run(*ask, servers["down"])
+    assert "0 of 3 rows answered, 3 failed (3 ConnectionFailed)" in done.sentence
+    assert "the first error: nothing listens at" in done.sentence
+    assert done.code == UNREACHED
+    done = run(*ask, servers["good"])
+    assert (done.code, done.out, done.err) == (0, "", "")
 
 
 # --- what only a shell can do

@@ -238,6 +238,7 @@ def test_failed_rows_have_a_file_and_are_asked_again_alone(
         ("-o out.jsonl --errors out.jsonl", FILES, "is a file that the answers go to"),
         ("-o out.csv --errors out.csv", FILES, "is a file that the answers go to"),
         ("-o out.jsonl --errors none/bad.jsonl", FILES, "does not exist"),
+        ("-o out.jsonl --errors -", CONFIG, "--errors needs the name of a file"),
         ("-o out.jsonl --load-balance random", CONFIG, "--load-balance is for several endpoints"),
         ("-o out.jsonl --no-distribute", CONFIG, "--distribute is for several endpoints"),
         ("-o out.jsonl --burst 0", USAGE, "--burst: '0' is no whole number"),
@@ -270,6 +271,8 @@ def test_requests_of_a_batch_file_are_asked_as_they_stand_and_go_on(
             for number in range(4)
         ),
     )  # fmt: skip
+    dry = in_process(capsys, "batch", "in.jsonl", "-o", "out.csv", "--dry-run", "--json", "--price", "1,2")
+    assert dry.data["rests_on"]["cost"] == "at the prices of 2 models"
     assert in_process(capsys, "batch", "in.jsonl", "-o", "out.csv", "-q", "-n", "2").code == DONE
     assert in_process(capsys, "batch", "in.jsonl", "-o", "out.csv", "-q").code == DONE
     assert received(here) == 4

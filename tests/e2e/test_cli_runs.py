@@ -194,23 +194,23 @@ def test_a_model_on_the_command_line_beats_the_endpoints_of_the_configuration(se
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "code", "said"),
     [
-        (("--max-time", "0"), "max_time=0"),
-        (("--fail-over", "2"), "fail_over=2"),
-        (("--hedge", "95"), "hedge=95"),
-        (("--max-tpm", "0"), "max_tpm=0"),
-        (("--min-qps", "5", "--max-qps", "2"), "min_qps=5"),
-        (("--total-timeout", "-1"), "total_timeout=-1"),
+        (("--max-time", "0"), 3, "max_time=0"),
+        (("--fail-over", "2"), 2, "--fail-over: '2' is no share"),
+        (("--hedge", "95"), 2, "--hedge: '95' is no quantile"),
+        (("--max-tpm", "0"), 2, "--max-tpm: '0' is no number above 0"),
+        (("--min-qps", "5", "--max-qps", "2"), 3, "min_qps=5"),
+        (("--total-timeout", "-1"), 2, "--total-timeout: '-1' is no number above 0"),
     ],
 )
 def test_a_wrong_limit_is_one_sentence_and_nothing_is_sent(
-    server: MockServer, arguments: tuple[str, ...], said: str
+    server: MockServer, arguments: tuple[str, ...], code: int, said: str
 ) -> None:
     ask_rows(3)
     done = batch(*arguments, url=server.base_url)
 
-    assert done.returncode == 3
+    assert done.returncode == code
     [sentence] = done.stderr.splitlines()
     assert said in sentence
     assert server.stats()["received"] == 0

@@ -97,6 +97,8 @@ def test_a_nightly_job_that_overlaps_and_is_ended_at_its_deadline_is_finished_by
         "143",
         "0",
     ]
+    assert "sk-secret-of-the-night" not in Path("status.json").read_text() + log
+    assert (status()["input"], status()["model"]) == (str(folder / "in.jsonl"), "mock-model")
     assert "40 of 40 rows answered" in log  # whatever --quiet keeps from standard error
     assert "secret" not in log + Path("status.json").read_text()
     assert sorted(one.name for one in folder.iterdir()) == ["in.jsonl", "out.jsonl", "run.log", "status.json"]
@@ -142,6 +144,15 @@ def test_a_signal_before_the_first_row_is_told_too(folder: Path, clean_environme
     assert Path("run.log").read_text().endswith("flexllm batch ends with exit code 143\n")
 
 
+def test_a_question_that_is_ended_at_its_deadline_leaves_word_in_the_log(clean_environment: Path) -> None:
+    with MockServer(script=["hang"] * 9) as server:
+        process = start(server, "--log-file", "run.log", home=clean_environment, arguments=("ask", "Hello"))
+        assert eventually(lambda: server.stats()["received"] >= 1)
+        process.terminate()
+        assert ended(process) == (143, "flexllm: ended by SIGTERM\n")
+    assert Path("run.log").read_text().endswith("flexllm ask ends with exit code 143\n")
+
+
 @pytest.mark.parametrize("stderr", ["2>&-", "2>/dev/full", "2>&1 >/dev/null | true"])
 def test_a_run_that_cannot_talk_goes_on(folder: Path, stderr: str) -> None:
     if "full" in stderr and not Path("/dev/full").exists():
@@ -162,10 +173,11 @@ def test_what_a_server_sends_to_a_terminal_stays_out_of_the_talk(folder: Path) -
         return Reply(status=400, body=json.dumps({"error": {"message": "\x1b[31mno\x07\rgo\x9b"}}).encode())
 
     with MockServer(script=rude) as server:
-        done = run(*BATCH, "--log-file", "run.log", env=at(server))
+        done = run(*BATCH, "--log-file", "run.log", "--status-file", "status.json", env=at(server))
         asked = run("ask", "Hello", env=at(server))
-    assert done.code == asked.code == 1
-    for text in (done.err, asked.err, Path("run.log").read_text()):
+    shown = [run("status", name) for name in ("out.jsonl", "status.json")]
+    assert {one.code for one in (done, asked, *shown)} == {1}
+    for text in (done.err, asked.err, Path("run.log").read_text(), *(one.out for one in shown)):
         assert "\\x1b[31mno\\x07" in text
         assert not [sign for sign in text if (sign < " " and sign != "\n") or "\x7f" <= sign < "\xa0"]
 
@@ -177,7 +189,7 @@ _BOTH = {"done", "stopped"}
 CODES: list[tuple[int, dict[str, Any], tuple[str, ...], str]] = [
     (0, {}, (), ""),
     (1, {"script": ["bad_request"]}, (), ""),
-    (3, {}, ("--fail-over", "7"), "fail_over=7"),
+    (3, {}, ("--user-template", "hello"), "has no place"),
     (4, {"api_key": "the right one"}, (), ""),
     (5, {}, ("-o", "locked.jsonl"), "is being written by"),
     (6, {}, ("--base-url", "URL", "--retry-times", "0", "--retry-delay", "0"), ""),
@@ -212,9 +224,18 @@ def test_every_end_has_its_code_which_the_status_file_tells_too(
     [
         (("--log-file", "out.jsonl"), "--log-file out.jsonl is the file of --output already"),
         (("--status-file", "out.jsonl.lock"), "--status-file out.jsonl.lock is the file of --output already"),
+        (("--log-file", "out.aside.jsonl"), "--log-file out.aside.jsonl is the file of --output already"),
+        (("--log-file", "in.jsonl"), "--log-file in.jsonl is the file of INPUT already"),
+        (("--log-file", "bad.jsonl", "--errors", "bad.jsonl"), "--log-file bad.jsonl is the file of --errors already"),
+        (("--log-file", "my.yaml", "--config", "my.yaml"), "--log-file my.yaml is the file of --config already"),
+        (("--errors", "out.aside.jsonl"), "--errors out.aside.jsonl is a file that the answers go to"),
+        (("--status-file", "my.yaml"), "the status file my.yaml is there already and holds something else"),
         (("--status-file", "./in.jsonl"), "--status-file ./in.jsonl is the file of INPUT already"),
         (("--status-file", "x", "--log-file", "x"), "--log-file x is the file of --status-file already"),
         (("--log-file", "none/run.log"), "the log file none/run.log cannot be written: No such file"),
+        (("--status-file", "-"), "--status-file '-' names no file"),
+        (("--log-file", "-"), "--log-file '-' names no file"),
+        (("--log-file", ""), "--log-file '' names no file"),
         (("--status-file", "none/status.json"), "the status file none/status.json cannot be written"),
         (("--status-file", "."), "the status file . is there already and is no file"),
     ],
@@ -227,7 +248,8 @@ def test_a_log_or_status_file_that_cannot_be_is_told_before_anything_is_sent(
     words: str,
 ) -> None:
     write_questions(folder / "in.jsonl", 1)
-    before = Path("in.jsonl").read_bytes()
+    Path("my.yaml").write_text("models: []\n")
+    before = {one: one.read_bytes() for one in folder.iterdir()}
     with MockServer() as server:
         for name, value in at(server).items():
             monkeypatch.setenv(name, value)
@@ -236,7 +258,8 @@ def test_a_log_or_status_file_that_cannot_be_is_told_before_anything_is_sent(
     [sentence] = capfd.readouterr().err.splitlines()
     assert sentence.startswith("flexllm: ")
     assert words in sentence
-    assert Path("in.jsonl").read_bytes() == before
+    assert {one: one.read_bytes() for one in before} == before
+    assert not Path("out.jsonl").exists()
 
 
 @pytest.mark.parametrize(("option", "value"), [("--max-time", "soon"), ("--grace", "1y"), ("--max-time", "-5")])

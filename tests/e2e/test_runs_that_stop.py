@@ -37,7 +37,7 @@ def test_the_rows_that_were_not_asked_have_an_error_and_their_metadata(dry: Mock
     assert {type(item.error) for item in results.items[30:]} == {BatchStopped}
     assert summary["stopped"].startswith("stopped with 20 of 200 rows answered: every further row would fail")
     assert summary["complete"] is False
-    assert 23 <= dry.stats()["received"] <= 26  # what was taken up before the third was looked at
+    assert 23 <= dry.stats()["received"] <= 30  # what was taken up before the third was looked at
 
 
 def test_the_next_run_asks_only_what_has_no_answer(dry: MockServer, tmp_path: Path) -> None:

@@ -116,7 +116,10 @@ def test_another_name_is_refused(name: str) -> None:
     [
         (("--json",), "--json"),
         (("--sample", "3"), "--sample needs an output file"),
-        (("--retry-failed",), "--retry-failed needs the output file"),
+        (("--retry-failed",), "--retry-failed needs an output file"),
+        (("--no-retry-failed",), "--no-retry-failed needs an output file"),
+        (("--on-change", "rerun"), "--on-change needs an output file"),
+        (("--flush-interval", "1"), "--flush-interval needs an output file"),
     ],
 )
 def test_standard_output_is_no_place_to_go_on_from(words: tuple[str, ...], reason: str) -> None:

@@ -406,6 +406,14 @@ def test_where_no_row_failed_nothing_is_asked_and_that_is_said(path: Path) -> No
     assert outputs(path) == ["answer to a"]
 
 
+def test_a_row_that_fails_again_without_being_asked_is_told_as_such(path: Path) -> None:
+    rows = ["a", b"no row"]
+    run(path, rows)
+    done = run(path, rows, retry_failed="only")
+    assert (done.asked, done.summary["failed"]) == ([], 1)
+    assert [sentence.partition(":")[0] for sentence in done.said] == ["first InputError, in row 1"]
+
+
 def test_failed_rows_alone_are_asked_of_another_model_and_answers_stay(path: Path) -> None:
     run(path, ["a", "b", "b"], answer=failing("b"))
     done = run(path, ["a", "b", "b", "c"], model="stronger", retry_failed="only")

@@ -108,8 +108,7 @@ def test_an_input_without_the_named_fields_is_refused_before_anything_is_sent(fi
     with pytest.raises(InputError) as caught:
         reader({"id": 1}, b"{torn", {"q": "a", "id": 2}, fields=fields)
     said = str(caught.value)
-    assert said.startswith(f"in.jsonl: no row has {missing}, which --user-field, --system-field or the template names")
-    assert said.endswith("(the first: its fields are 'id'); nothing was sent")
+    assert said == f"in.jsonl: no row has {missing} (the first: its fields are 'id'); nothing was sent"
 
 
 def test_one_row_that_fits_is_enough() -> None:
@@ -194,7 +193,7 @@ def test_a_row_that_cannot_fill_the_template_is_bad(template: str) -> None:
 
 @pytest.mark.parametrize("template", ["{titel}: {content}", "{titel}", "{q} {titel}"])
 def test_a_template_that_no_row_can_fill_is_refused_before_anything_is_sent(template: str) -> None:
-    with pytest.raises(InputError, match=r"no row has .*'titel', which .* the template names") as caught:
+    with pytest.raises(InputError, match=r"no row has .*'titel' \(the first") as caught:
         reader({"q": "a", "title": "b"}, template=template)
     assert str(caught.value).endswith("(the first: its fields are 'q', 'title'); nothing was sent")
 

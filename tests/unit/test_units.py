@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 import pytest
 
-from flexllm.cli.units import amount, count, duration, price, shown_size, size
+from flexllm.cli.units import (
+    amount,
+    count,
+    duration,
+    number,
+    positive,
+    price,
+    quantile,
+    share,
+    shown_size,
+    size,
+    whole,
+)
 from flexllm.prices import Price
 
 
@@ -18,6 +31,30 @@ def test_counts() -> None:
 def test_what_is_no_count_is_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="is no whole number of at least 1"):
         count(text)
+
+
+def test_numbers() -> None:
+    assert [whole(text) for text in ("0", "7")] == [0, 7]
+    assert [number(text) for text in ("0", "0.5", "1e3")] == [0.0, 0.5, 1000.0]
+    assert [positive(text) for text in ("1", ".5")] == [1.0, 0.5]
+    assert [share(text) for text in ("0.1", "1")] == [0.1, 1.0]
+    assert quantile("0.95") == 0.95
+
+
+@pytest.mark.parametrize(
+    ("kind", "texts", "said"),
+    [
+        (whole, ["", "-1", "1.0", "many"], "is no whole number of at least 0"),
+        (number, ["", "-0.1", "nan", "inf", "many"], "is no number of at least 0"),
+        (positive, ["", "0", "-1", "nan", "inf"], "is no number above 0"),
+        (share, ["", "0", "1.1", "-1", "nan"], "is no share: give a number above 0 and up to 1"),
+        (quantile, ["", "0", "1", "nan"], "is no quantile: give a number between 0 and 1"),
+    ],
+)
+def test_what_is_out_of_range_is_refused(kind: Callable[[str], float], texts: list[str], said: str) -> None:
+    for text in texts:
+        with pytest.raises(argparse.ArgumentTypeError, match=said):
+            kind(text)
 
 
 def test_amounts() -> None:
