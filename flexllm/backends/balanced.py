@@ -103,7 +103,7 @@ class Balancer:
             try:
                 with self._pace.permit(cancel, again=bool(failed), until=until if failed else None):
                     pass
-            except BaseException:
+            except BaseException:  # the end of the wait, or Ctrl-C: the place is free again
                 self._give_back(endpoint)
                 raise
             if self._may_return_in(endpoint) <= 0.0:

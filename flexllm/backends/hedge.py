@@ -271,7 +271,7 @@ class Hedging:
             if race.outer is not None:
                 race.outer.hold(wake)
             race.second_over.wait()
-        except BaseException:
+        except BaseException:  # Ctrl-C: nobody waits for the second one any more
             race.second.abort()
             raise
         finally:

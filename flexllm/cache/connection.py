@@ -64,7 +64,7 @@ def connect(path: str | Path, patience: float) -> sqlite3.Connection:
         connection.execute("PRAGMA trusted_schema=OFF")  # a planted trigger or view may not call functions
         connection.execute("PRAGMA cache_size=-65536")  # up to 64 MiB: digests lie all over the index
         connection.execute("PRAGMA synchronous=NORMAL")  # in WAL mode: a power cut takes the newest, nothing else
-    except BaseException:
+    except BaseException:  # Ctrl-C too: nobody else can close it
         connection.close()
         raise
     return connection

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from .output import print_data, print_json
+from .output import is_terminal, print_data, print_json
 
 TYPE_CHECKING = False  # see errors.py
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import Any, TextIO
+    from typing import Any
 
     from ..chat import ChatCompletionResult, Chunk
 
@@ -54,8 +54,8 @@ class AnswerPrinter:
                 if piece.content:
                     self._end_thought()
                     self.arrived += piece.content
-                    _print(piece.content, end="")
-        except BaseException:
+                    print_text(piece.content, end="")
+        except BaseException:  # Ctrl-C too: what is said next begins a line, in the terminal's own colours
             self._end_thought()
             if self.arrived:
                 print_data("")
@@ -71,20 +71,20 @@ class AnswerPrinter:
         if result.reasoning_content and self._show_thinking:
             self._think(result.reasoning_content)
             self._end_thought()
-        _print(result.content)
+        print_text(result.content)
         remark(result)
 
     def _think(self, text: str) -> None:
-        is_terminal = _is_terminal(sys.stderr)
-        if not self._thinks and is_terminal:
+        shows = is_terminal(sys.stderr)
+        if shows and not self._thinks:
             _whisper(_DIM)
         self._thinks = True
-        _whisper(_harmless(text) if is_terminal else text)
+        _whisper(_harmless(text) if shows else text)
 
     def _end_thought(self) -> None:
         if self._thinks:
             self._thinks = False
-            _whisper(f"{_PLAIN if _is_terminal(sys.stderr) else ''}\n\n")
+            _whisper(f"{_PLAIN if is_terminal(sys.stderr) else ''}\n\n")
 
 
 def remark(result: ChatCompletionResult) -> None:
@@ -119,8 +119,9 @@ def answer_fields(result: ChatCompletionResult) -> dict[str, Any]:
     return {name: getattr(result, name) for name in FIELDS} | {"tool_calls": calls or None}
 
 
-def _print(text: str, end: str = "\n") -> None:
-    print_data(_harmless(text) if _is_terminal(sys.stdout) else text, end)
+def print_text(text: str, end: str = "\n") -> None:
+    """Print what a model wrote; on a terminal without what would steer it."""
+    print_data(_harmless(text) if is_terminal(sys.stdout) else text, end)
 
 
 def _harmless(text: str) -> str:
@@ -138,7 +139,3 @@ def _whisper(text: str) -> None:
             sys.stderr.flush()
         except OSError:  # full, or its reader is gone
             pass
-
-
-def _is_terminal(stream: TextIO | None) -> bool:
-    return stream is not None and stream.isatty()

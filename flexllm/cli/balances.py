@@ -25,7 +25,8 @@ def money(amount: float, currency: str, digits: int = 2) -> str:
 
 
 def balance_text(balance: Balance, server: ResolvedEndpoint) -> str:
-    """Return a balance as a block of lines, with whose it is on top."""
+    """Return a balance as a block of lines, with whose it is on top. What the service sent cannot steer a terminal."""
+    from ..controls import one_line
     from ..wire import mask_key
 
     lines = [f"{balance.provider} account balance"]
@@ -49,7 +50,7 @@ def balance_text(balance: Balance, server: ResolvedEndpoint) -> str:
         lines.append(f"  Counted in: {balance.unit}")
     if balance.is_available is False:
         lines.append("  Available: no, the service takes no requests until the account is topped up")
-    return "\n".join(lines)
+    return "\n".join(map(one_line, lines))
 
 
 def balance_data(balance: Balance, server: ResolvedEndpoint) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from .logs import add_log_options
+from .units import number, positive, whole
 
 TYPE_CHECKING = False  # see errors.py
 
@@ -14,11 +15,26 @@ if TYPE_CHECKING:
 
     from ..client import LLMClient
     from ..config import BatchEndpoint, Config, ResolvedEndpoint
+    from ..providers.base import Provider
 
 
 def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say whom to ask, and how patiently."""
     group = parser.add_argument_group("endpoint")
+    add_whom_options(group)
+    group.add_argument("--timeout", type=positive, metavar="SECONDS", help="for one attempt in all (120)")
+    group.add_argument(
+        "--total-timeout",
+        type=positive,
+        metavar="SECONDS",
+        help="for all attempts of a request together, with pauses (600)",
+    )
+    group.add_argument("--retry-times", type=whole, metavar="N", help="attempts after the first that failed (3)")
+    group.add_argument("--retry-delay", type=number, metavar="SECONDS", help="first pause before another attempt (1)")
+
+
+def add_whom_options(group: argparse._ActionsContainer) -> None:
+    """Add the options that say whom to ask, and no more."""
     group.add_argument(
         "-m", "--model", metavar="NAME",
         help="a model of the configuration file, with that entry's own URL and key; or the name of a model at --base-url",
@@ -38,15 +54,6 @@ def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--ca-bundle", metavar="FILE", help="accept servers whose certificate this CA bundle vouches for"
     )
-    group.add_argument("--timeout", type=float, metavar="SECONDS", help="for one attempt in all (120)")
-    group.add_argument(
-        "--total-timeout",
-        type=float,
-        metavar="SECONDS",
-        help="for all attempts of a request together, with pauses (600)",
-    )
-    group.add_argument("--retry-times", type=int, metavar="N", help="attempts after the first that failed (3)")
-    group.add_argument("--retry-delay", type=float, metavar="SECONDS", help="first pause before another attempt (1)")
 
 
 def add_config_option(parser: argparse._ActionsContainer) -> None:
@@ -63,14 +70,17 @@ def add_talk_options(parser: argparse.ArgumentParser) -> None:
     add_log_options(group)
 
 
-def find_endpoint(args: argparse.Namespace, config: Config | None = None) -> tuple[Config, ResolvedEndpoint]:
+def find_endpoint(
+    args: argparse.Namespace, config: Config | None = None, *, needs_model: bool = True
+) -> tuple[Config, ResolvedEndpoint]:
     """Return the configuration, and the endpoint that flags, environment and file name together."""
     from ..config import load_config, resolve_endpoint
 
     config = config or load_config(args.config)
     endpoint = resolve_endpoint(
-        config, model=args.model, base_url=args.base_url, api_key=args.api_key, provider=args.provider
-    )
+        config, model=args.model, base_url=args.base_url, api_key=args.api_key, provider=args.provider,
+        needs_model=needs_model,
+    )  # fmt: skip
     return config, endpoint
 
 
@@ -82,6 +92,26 @@ def asks_pool(args: argparse.Namespace, config: Config) -> bool:
     return bool(config.batch.endpoints) and all(one is None for one in named) and not names_server()
 
 
+def provider_of(endpoint: ResolvedEndpoint) -> tuple[Provider, str]:
+    """Return who translates for an endpoint, and the URL that is asked.
+
+    Raises:
+        ConfigError: There is no such provider; the message names the place that says so.
+    """
+    place = endpoint.sources.get("provider", endpoint.source)
+    return _provider_at(place, endpoint.provider, endpoint.base_url, endpoint.model)
+
+
+def _provider_at(place: str, name: str, base_url: str | None, model: str | None) -> tuple[Provider, str]:
+    from ..errors import ConfigError
+    from ..providers import find_provider
+
+    try:
+        return find_provider(name, base_url, model)
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from None
+
+
 def make_client(args: argparse.Namespace, endpoint: ResolvedEndpoint, **options: Any) -> LLMClient:
     """Return a client for the endpoint; `options` and flags that are None keep the client's defaults.
 
@@ -89,11 +119,13 @@ def make_client(args: argparse.Namespace, endpoint: ResolvedEndpoint, **options:
     None there means that the caller sees to it himself.
 
     Raises:
-        ConfigError: Its template has places that only the rows of a batch can fill, and `options` do not name it.
+        ConfigError: Its template has places that only the rows of a batch can fill, and `options` do not name it; or there
+            is no such provider.
     """
     from ..client import LLMClient
 
     options = _client_options(args, endpoint.client_options(options))
+    provider_of(endpoint)  # says where it is named, which the client does not know
     return LLMClient(endpoint.model, endpoint.base_url, endpoint.api_key, endpoint.provider, **options)
 
 
@@ -115,7 +147,10 @@ def make_pool(
     from ..config import Config, resolve_pool
     from ..options import EndpointConfig
 
-    entries = resolve_pool(config or Config(), endpoints)
+    config = config or Config()
+    entries = resolve_pool(config, endpoints)
+    for position, entry in enumerate(entries):
+        _provider_at(config.place(f"batch.endpoints[{position}].provider"), entry.provider, entry.base_url, entry.model)
     names = [one.name for one in fields(EndpointConfig)]
     configs = [
         EndpointConfig(**{name: getattr(entry, name) for name in names if hasattr(entry, name)}) for entry in entries

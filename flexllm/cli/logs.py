@@ -39,6 +39,7 @@ def set_up_logging(args: argparse.Namespace) -> None:
 
     Raises:
         OSError: The log file cannot be written.
+        InputError: It is none.
     """
     import logging
 
@@ -78,7 +79,32 @@ def _keep_log_file(args: argparse.Namespace, level: int) -> None:
         log_file.close()
 
     on_end(args, end)
+    heed_signals(args)
     record(f"flexllm {args.command} begins")
+
+
+def heed_signals(args: argparse.Namespace) -> None:
+    """Have SIGTERM and SIGHUP end the command as an interrupt does, so that those whom `on_end` knows learn of it."""
+    import signal
+    import threading
+
+    from ..batch.signals import raise_terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # under nohup SIGHUP is ignored, and stays so
+            signal.signal(number, raise_terminated)
+            on_end(args, _back_to_default(number))
+
+
+def _back_to_default(number: int) -> Callable[[int, str | None], None]:
+    import signal
+
+    def put_back(code: int, sentence: str | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+
+    return put_back
 
 
 def record(text: str, level: int = 20) -> None:
@@ -116,8 +142,11 @@ def tell_end(args: argparse.Namespace, code: int, sentence: str | None) -> None:
 
 
 def _open_log_file(name: str) -> LogFile:
+    from ..errors import InputError
     from .log_file import LogFile
 
+    if name in ("", "-"):  # an empty variable of a script; and everything is said on standard error anyway
+        raise InputError(f"--log-file {name!r} names no file; give one, or leave it out")
     try:
         return LogFile(os.path.expanduser(name))
     except OSError as error:

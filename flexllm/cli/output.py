@@ -15,6 +15,11 @@ INFO, ERROR = 20, 40
 """As `logging` numbers them, without an import that most commands do not need."""
 
 
+def is_terminal(*streams: TextIO | None) -> bool:
+    """Return whether all of these are terminals; one that is closed is none."""
+    return all(stream is not None and stream.isatty() for stream in streams)
+
+
 def standard_output() -> TextIO:
     """Return standard output. Raises OSError where the caller has closed it: Python then has none at all."""
     if sys.stdout is None:
@@ -50,9 +55,18 @@ def print_bytes(data: bytes) -> None:
 
 def print_json(value: Any) -> None:
     """Print data as indented JSON."""
+    print_data(as_json(value, indent=2))
+
+
+def as_json(value: Any, indent: int | None = None) -> str:
+    """Return data as JSON that people can read: letters as they are, but no character that steers a terminal."""
     import json
 
-    print_data(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+    return json.dumps(value, ensure_ascii=False, indent=indent, default=str).translate(_CONTROLS)
+
+
+_CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
+"""Which JSON allows as they are; those below 32 it does not."""
 
 
 def talk(text: str, end: str = "\n", *, level: int = INFO) -> None:

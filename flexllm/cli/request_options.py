@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from .units import count, number
+
 TYPE_CHECKING = False  # see errors.py
 
 if TYPE_CHECKING:
@@ -17,8 +19,8 @@ MOST_OF_A_SCHEMA = 1_000_000
 def add_request_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that become request parameters."""
     group = parser.add_argument_group("request")
-    group.add_argument("--temperature", type=float, metavar="T", help="sampling temperature")
-    group.add_argument("--max-tokens", type=int, metavar="N", help="tokens of the reply at most")
+    group.add_argument("--temperature", type=number, metavar="T", help="sampling temperature")
+    group.add_argument("--max-tokens", type=count, metavar="N", help="tokens of the reply at most")
     group.add_argument(
         "--thinking", metavar="LEVEL", type=_thinking,
         help="how much the model thinks first: false, true, minimal, low, medium, high, xhigh, max, a budget in tokens, "

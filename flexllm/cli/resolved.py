@@ -81,10 +81,10 @@ def _ask(args: argparse.Namespace, config: Config) -> dict[str, Any]:
 
 
 def _endpoint_settings(endpoint: ResolvedEndpoint, config: Config) -> Settings:
-    from ..providers import find_provider
     from ..wire import mask_key
+    from .common import provider_of
 
-    provider, base_url = find_provider(endpoint.provider, endpoint.base_url, endpoint.model)
+    provider, base_url = provider_of(endpoint)
     values = {
         "model": endpoint.model,
         "base_url": base_url,

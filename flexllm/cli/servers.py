@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import argparse
 
-from .common import add_config_option, add_talk_options, asks_pool, find_endpoint
+from .common import add_talk_options, add_whom_options, asks_pool, find_endpoint, provider_of
+from .units import positive
 
 TYPE_CHECKING = False  # see errors.py
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from ..config import Config, ResolvedEndpoint
 
 NO_MODEL = ""
-"""The model of a server for which nobody named one."""
+"""The model of a server for which nobody named one, as `resolve_endpoint` has it."""
 
 
 def add_server_options(parser: argparse.ArgumentParser, *, timeout: float) -> None:
@@ -27,27 +28,9 @@ def add_server_options(parser: argparse.ArgumentParser, *, timeout: float) -> No
         timeout: Seconds for each request, where the user gives none. None is sent twice.
     """
     group = parser.add_argument_group("server")
+    add_whom_options(group)
     group.add_argument(
-        "-m", "--model", metavar="NAME",
-        help="a model of the configuration file, with that entry's own URL and key; or the name of a model at --base-url",
-    )  # fmt: skip
-    group.add_argument(
-        "--base-url", metavar="URL", help="the server to ask, with the version path: http://host:8000/v1"
-    )
-    group.add_argument(
-        "--api-key", metavar="KEY",
-        help="the key for it. Other users of the machine can see it while the command runs; the environment or the "
-        "configuration file keeps it to yourself",
-    )  # fmt: skip
-    group.add_argument(
-        "--provider", metavar="NAME", help="the wire format: auto (the default), openai, gemini or claude"
-    )
-    add_config_option(group)
-    group.add_argument(
-        "--ca-bundle", metavar="FILE", help="accept servers whose certificate this CA bundle vouches for"
-    )
-    group.add_argument(
-        "--timeout", type=float, default=timeout, metavar="SECONDS", help=f"for each request ({timeout:g})"
+        "--timeout", type=positive, default=timeout, metavar="SECONDS", help=f"for each request ({timeout:g})"
     )
     add_talk_options(parser)
     parser.set_defaults(total_timeout=None, retry_times=0, retry_delay=None)
@@ -67,7 +50,7 @@ def find_servers(args: argparse.Namespace, *, default_first: bool = False) -> tu
     config = load_config(args.config)
     if asks_pool(args, config) and not (default_first and config.models):
         return config, _of_pool(config)
-    return config, [_named(args, config)]
+    return config, [find_endpoint(args, config, needs_model=False)[1]]
 
 
 def place_of(server: ResolvedEndpoint) -> str:
@@ -76,9 +59,7 @@ def place_of(server: ResolvedEndpoint) -> str:
     Raises:
         ConfigError: There is no such provider.
     """
-    from ..providers import find_provider
-
-    return find_provider(server.provider, server.base_url, server.model)[1]
+    return provider_of(server)[1]
 
 
 def shown(text: str) -> str:
@@ -86,28 +67,6 @@ def shown(text: str) -> str:
     from ..controls import one_line
 
     return one_line(text)
-
-
-def _named(args: argparse.Namespace, config: Config) -> ResolvedEndpoint:
-    from dataclasses import replace
-
-    from ..errors import ConfigError
-
-    try:
-        return find_endpoint(args, config)[1]
-    except ConfigError as error:
-        if args.model is not None:
-            raise
-        unnamed = error
-    nameless = argparse.Namespace(**{**vars(args), "model": _SOME_MODEL})
-    try:
-        return replace(find_endpoint(nameless, config)[1], model=NO_MODEL)
-    except ConfigError as error:  # of something else than the name of a model, unless it complains of this one
-        raise (unnamed if _SOME_MODEL in str(error) else error) from None
-
-
-_SOME_MODEL = "(no model)"
-"""Stands for a model that nobody has named."""
 
 
 def _of_pool(config: Config) -> list[ResolvedEndpoint]:
@@ -122,7 +81,8 @@ def _of_pool(config: Config) -> list[ResolvedEndpoint]:
             source=f"{config.file}, batch.endpoints[{position}]",
             prices=config.prices if entry.price is None else {**config.prices, entry.model or NO_MODEL: entry.price},
             sources={
-                name: config.place(f"batch.endpoints[{position}].{name}") for name in ("model", "base_url", "api_key")
+                name: config.place(f"batch.endpoints[{position}].{name}")
+                for name in ("model", "base_url", "api_key", "provider")
             },
         )
         for position, entry in enumerate(resolve_pool(config))

@@ -50,14 +50,15 @@ def of_output(standing: Standing, name: str, now: float) -> dict[str, Any]:
 
 
 def of_status_file(status: Mapping[str, Any], now: float) -> dict[str, Any]:
-    """Return what a status file tells, of which any field may be missing."""
+    """Return what a status file tells, of which any field may be missing, or be what another program wrote there."""
     from ..batch.status import is_running
 
     state, is_alive = str(status["state"]), is_running(status)
     if state == "running" and is_alive is False:
         state = "died"
-    total, success, failed = (_whole(status.get(name)) for name in ("total", "success", "failed"))
-    missing = None if status.get("total") is None else max(0, total - success - failed)
+    success, failed = _whole(status.get("success")), _whole(status.get("failed"))
+    total = None if _number(status.get("total")) is None else _whole(status.get("total"))
+    missing = None if total is None else max(0, total - success - failed)
     tokens = {name: _whole(status.get(name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
     going = state == "running"
     return {
@@ -65,17 +66,17 @@ def of_status_file(status: Mapping[str, Any], now: float) -> dict[str, Any]:
         "state": state,
         "holder": _holder(status.get("pid"), status.get("host"), status.get("started"), is_alive) if going else None,
         "complete": state == "done" and not failed,
-        "total": status.get("total"),
+        "total": total,
         "success": success,
         "failed": failed,
         "missing": missing,
         "cached": _whole(status.get("cached")),
-        "requests_per_second": status.get("requests_per_second"),
-        "eta_seconds": status.get("eta_seconds") if going else None,
+        "requests_per_second": _number(status.get("requests_per_second")),
+        "eta_seconds": _number(status.get("eta_seconds")) if going else None,
         **tokens,
-        "cost": status.get("cost"),
+        "cost": _number(status.get("cost")),
         "unpriced": _whole(status.get("unpriced")),
-        "errors": status.get("errors") or {},
+        "errors": _errors(status.get("errors")),
         "damaged": 0,
         "torn": False,
         "aside": None,
@@ -88,8 +89,9 @@ def of_status_file(status: Mapping[str, Any], now: float) -> dict[str, Any]:
 
 
 def text_of(report: Mapping[str, Any]) -> str:
-    """Return it for people: a sentence on each line."""
+    """Return it for people: a sentence on each line, without the control characters that a server's message may hold."""
     from ..batch.progress import describe_cost, short_number
+    from ..controls import one_line
 
     name = "standard output" if report["file"] == "-" else report["file"]
     lines = [f"{name}: {_state(report)}", _rows(report)]
@@ -115,15 +117,14 @@ def text_of(report: Mapping[str, Any]) -> str:
         lines.append(str(report["reason"]))
     if report["state"] == "died":
         lines.append("Nothing that is in the file is lost: run the same command again, and it asks only the rest")
-    return "\n".join(lines)
+    return "\n".join(map(one_line, lines))
 
 
 def _state(report: Mapping[str, Any]) -> str:
     state, holder = report["state"], report["holder"]
     who = f"process {holder['pid']} on {holder['host']}, since {holder['since']}" if holder and holder["pid"] else ""
     if state == "running":
-        unsure = "; from here nobody can tell whether it still goes on" if holder and holder["alive"] is None else ""
-        return f"a run is writing it ({who or 'nobody says which'}){unsure}"
+        return f"a run is writing it ({who or 'nobody says which'}){_doubt(report)}"
     if state == "died":
         return f"the last run was killed before its end{f' ({who})' if who else ''}"
     words = {
@@ -135,6 +136,16 @@ def _state(report: Mapping[str, Any]) -> str:
     }
     code = report["exit_code"]
     return f"{words.get(state, state)}{f', exit code {code}' if code is not None else ''}"
+
+
+def _doubt(report: Mapping[str, Any]) -> str:
+    """Return what is to be said of a run on another machine: only how long ago it wrote something tells of it."""
+    holder, silence = report["holder"], report.get("seconds_since_update")
+    if not holder or holder["alive"] is not None:
+        return ""
+    if silence is None:
+        return "; from here nobody can tell whether it still goes on"
+    return f"; from here nobody can tell whether it still goes on, but it wrote this {_duration(silence)} ago"
 
 
 def _rows(report: Mapping[str, Any]) -> str:
@@ -181,5 +192,20 @@ def _whole(value: Any) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _errors(value: Any) -> dict[str, dict[str, Any]]:
+    """Return the errors by class, as far as they are such: for each its `count`, and its `examples`."""
+    found = {}
+    for kind, seen in value.items() if isinstance(value, dict) else ():
+        if isinstance(seen, dict):
+            examples = seen.get("examples")
+            kept = [one for one in examples if isinstance(one, dict)] if isinstance(examples, list) else []
+            found[kind] = {"count": _whole(seen.get("count")), "examples": kept}
+    return found
+
+
 def _since(moment: Any, now: float) -> float | None:
-    return round(max(0.0, now - moment), 1) if isinstance(moment, (int, float)) else None
+    return None if _number(moment) is None else round(max(0.0, now - moment), 1)

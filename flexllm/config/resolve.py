@@ -31,6 +31,7 @@ def resolve_endpoint(
     provider: str | None = None,
     environ: Mapping[str, str] = os.environ,
     run_commands: bool = True,
+    needs_model: bool = True,
 ) -> ResolvedEndpoint:
     """Choose whom to ask: what the caller says before the environment, before the file, before the default.
 
@@ -40,6 +41,8 @@ def resolve_endpoint(
     Args:
         model: An entry's id or name, or the name of a model at another server. None, here and below: not given.
         run_commands: False runs no `api_key_cmd`: the key is then NO_KEY, and its source says what would be run.
+        needs_model: False is enough for what is asked of a server and not of a model: `model` is then "" where nobody names
+            one.
 
     Raises:
         ConfigError: The sources leave open whom to ask, or do not fit together; the message says what to do.
@@ -50,7 +53,7 @@ def resolve_endpoint(
         api_key=_flag("api_key", api_key),
         provider=_flag("provider", provider),
     )
-    return _Choice(config, flags, read_environment(environ), environ, run_commands).endpoint()
+    return _Choice(config, flags, read_environment(environ), environ, run_commands, needs_model).endpoint()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +83,7 @@ class _Choice:
     environment: Environment
     environ: Mapping[str, str]
     run_commands: bool
+    needs_model: bool
 
     def endpoint(self) -> ResolvedEndpoint:
         config, flags, environment = self.config, self.flags, self.environment
@@ -129,6 +133,8 @@ class _Choice:
         model = self.flags.model or self.environment.model or self.environment.openai_model
         if model is None and self.flags.base_url is not None:
             model = self._model_of_default()
+        if model is None and not self.needs_model:
+            model = Named("", DEFAULT)
         if model is None:
             raise ConfigError(f"{source} says whom to ask, but not for which model; give -m NAME or set FLEXLLM_MODEL")
         provider = provider or _AUTO
@@ -153,10 +159,13 @@ class _Choice:
 
     def _model_of_default(self) -> Named | None:
         """Return the name of the file's default model, which another server may have too."""
-        entry = self.config.default_entry(self.environ)
-        if entry is None:
+        try:
+            entry = self.config.default_entry(self.environ)
+            return None if entry is None else self._name(entry)
+        except ConfigError:
+            if self.needs_model:
+                raise
             return None
-        return self._name(entry)
 
     def _key_without_server(self) -> ConfigError:
         asked = self.flags.model or self.environment.model

@@ -83,7 +83,7 @@ class _Lendable:
         except TimeoutError as error:  # of the TLS handshake; urllib3 gives that of connecting a class of its own
             connection.close()
             raise ConnectTimeoutError(f"no TLS handshake within {connect_timeout:g} s") from error
-        except BaseException:
+        except BaseException:  # Ctrl-C too: nobody else can close it
             connection.close()
             raise
         _set_time_limit(connection.sock, timeout)
@@ -199,7 +199,7 @@ class DirectRoute:
                 if not used or exchange.received or (cancel is not None and cancel.aborted):
                     raise
                 fresh = True
-            except BaseException:
+            except BaseException:  # Ctrl-C too: half an answer may be on its way, so that no other request may follow
                 exchange.close()
                 raise
 

@@ -127,7 +127,7 @@ class _Guard:
         try:
             self.check(str(sock.getpeername()[0]))
             self._hold(sock)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: nobody else can close it
             sock.close()
             raise
         return sock

@@ -27,6 +27,7 @@ import pytest
 from fakes import eventually, unused_port
 
 import flexllm
+from flexllm.cli.main import main
 from flexllm.mock import MockServer, Reply
 
 ROOT = Path(__file__).parents[2]
@@ -568,9 +569,11 @@ def test_batch_exits_with_1_if_some_rows_failed(folder: Path) -> None:
         ("ask", "Hello", "--bogus"),
         ("ask", "Hello", "--param", "no-value"),
         ("ask", "Hello", "--timeout", "soon"),
+        ("ask", "Hello", "--timeout", "-1"),
         ("batch", "in.jsonl"),
         ("batch", "in.jsonl", "-o", "out.jsonl", "--on-change", "whatever"),
         ("batch", "in.jsonl", "-o", "out.jsonl", "-n", "0"),
+        ("batch", "in.jsonl", "-o", "out.jsonl", "-c", "0"),
         ("mock", "--delay", "long"),
     ],
     ids=" ".join,
@@ -592,13 +595,8 @@ def test_a_wrong_command_line_exits_with_2(arguments: tuple[str, ...]) -> None:
         (("ask", "Hello", "--base-url", "localhost:8000", "-m", "m"), "base_url"),
         (("ask", "Hello", "--base-url", "http://localhost:1/v1"), "model"),
         (("ask", "Hello", "--base-url", "http://localhost:1/v1", "-m", "m", "--provider", "nobody"), "provider"),
-        (("ask", "Hello", "--base-url", "http://localhost:1/v1", "-m", "m", "--timeout", "-1"), "timeout"),
         (("ask", "Hello", "--config", "nowhere.yaml"), "nowhere.yaml"),
         (("batch", "in.jsonl", "-o", "out.txt"), "out.txt"),
-        (
-            ("batch", "in.jsonl", "-o", "o.jsonl", "--base-url", "http://localhost:1/v1", "-m", "m", "-c", "0"),
-            "concurr",
-        ),
         (("mock", "--error-rate", "2"), "error_rate"),
         (("mock", "--host", "127.0.0.1", "-p", "70000"), "port"),
     ],
@@ -854,7 +852,15 @@ def test_mock_says_that_its_port_is_taken(server: MockServer) -> None:
     done = run("mock", "-p", str(server.port))
 
     assert done.code == 3
-    assert done.sentence.startswith(f"flexllm: cannot listen on 127.0.0.1:{server.port}: Address already in use; ")
+    assert done.sentence == (
+        f"flexllm: cannot listen on 127.0.0.1:{server.port}: Address already in use; --port 0 takes a free one"
+    )
+
+
+@pytest.mark.parametrize("host", ["192.0.2.7", "nobody.invalid"])  # for documentation, and never to be found
+def test_mock_says_that_its_address_is_elsewhere(host: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["mock", "--host", host]) == 3
+    assert capsys.readouterr().err.endswith("; --host must be an address of this machine\n")
 
 
 # --- version, help, and the ways in

@@ -235,6 +235,17 @@ def test_extract_without_a_code_block_fails(server: MockServer, ask: Ask, more: 
     assert "the answer holds no code block" in done.sentence
 
 
+@pytest.mark.parametrize(("more", "is_told"), [((), False), (("-q",), False), (("-v",), True)])
+@pytest.mark.parametrize("options", [("-x",), ("--schema", json.dumps(SCHEMA))])
+def test_an_answer_that_is_refused_is_told_and_logged_only_where_it_is_asked_for(
+    server: MockServer, ask: Ask, folder: Path, options: tuple[str, ...], more: tuple[str, ...], is_told: bool
+) -> None:
+    server.set_script(answering(f"{'Well, ' * 500}A private matter."))
+    done = ask("A question", *options, *more, "--log-file", "ask.log")
+    assert done.code == 1
+    assert ["A private matter." in text for text in (done.err, (folder / "ask.log").read_text())] == [is_told, is_told]
+
+
 # --- what an entry of the configuration says
 
 
@@ -363,14 +374,19 @@ def test_thinking_goes_to_standard_error(server: MockServer, ask: Ask) -> None:
 
 @pytest.mark.slow
 def test_on_a_terminal_a_form_is_printed_whole_and_nothing_steers_it(server: MockServer) -> None:
-    server.set_script(answering('```json\n{"city": "Bonn"}\n```', "a\x1b[2Jb"))
+    server.set_script(answering('```json\n{"city": "Bonn"}\n```', "a\x1b[2Jb", "```\nls \x9b2J\n```", "\x9b2J"))
     with Terminal("ask", "A city", "--schema", json.dumps(SCHEMA)) as terminal:
         assert terminal.end() == 0
     assert terminal.text == '{\r\n  "city": "Bonn"\r\n}\r\n'
-    with Terminal("ask", "Hi", "--no-stream") as terminal:
-        assert terminal.end() == 0
-    assert terminal.raw == "a\\x1b[2Jb\r\n"
-    assert ["stream" in request.json() for request in server.requests] == [False, False]
+    for option, raw in (
+        ("--no-stream", "a\\x1b[2Jb\r\n"),
+        ("-x", "ls \\x9b2J\r\n"),
+        ("--json", '{\r\n  "content": "\\u009b2J"'),
+    ):
+        with Terminal("ask", "Hi", option) as terminal:
+            assert terminal.end() == 0
+        assert terminal.raw.startswith(raw)
+    assert {"stream" in request.json() for request in server.requests} == {False}
 
 
 @pytest.mark.slow

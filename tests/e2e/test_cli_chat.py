@@ -20,7 +20,7 @@ from flexllm.mock import MockServer, Reply
 
 pytestmark = pytest.mark.slow
 
-CTRL_C, CTRL_D, UP = "\x03", "\x04", "\x1b[A"
+CTRL_C, CTRL_D, CTRL_Z, UP = "\x03", "\x04", "\x1a", "\x1b[A"
 QUICK = ("--retry-times", "0")
 WITHOUT_READLINE = (
     sys.executable,
@@ -58,14 +58,14 @@ def leave(terminal: Terminal) -> int:
     return terminal.end()
 
 
-def interrupt(terminal: Terminal, wanted: str) -> None:
+def interrupt(terminal: Terminal, wanted: str, key: str = CTRL_C) -> None:
     """Press Ctrl-C until it is heard: Python does not hear one that comes at the very moment when it begins to wait."""
     for _ in range(20):
-        terminal.type(CTRL_C)
+        terminal.type(key)
         with contextlib.suppress(AssertionError):
             terminal.expect(wanted, 1.0)
             return
-    raise AssertionError(f"Ctrl-C is not heard; the terminal shows:\n{terminal.text}")
+    raise AssertionError(f"{key!r} is not heard; the terminal shows:\n{terminal.text}")
 
 
 ENDLESS = Reply(pieces=((0.0, chunk("The beginning ")), (600.0, chunk("and the end"))))
@@ -201,8 +201,41 @@ def test_tab_completes_and_up_fetches_what_was_typed_in_the_last_chat(server: Mo
     assert history.read_bytes() == kept + b'"typed"\n'
 
 
-def test_a_chat_that_is_ended_from_outside_gives_the_terminal_back(server: MockServer) -> None:
-    with Terminal("chat", env=at(server)) as terminal:
+def test_a_locale_without_a_character_does_not_end_a_chat(server: MockServer) -> None:
+    history = Path.home() / ".flexllm" / "chat_history"
+    history.parent.mkdir()
+    history.write_text('"\\u5927"\n')
+    with Terminal("chat", env=at(server, LC_ALL="C")) as terminal:
+        terminal.expect("> ")
+        terminal.line("Größe")
+        terminal.expect('you wrote "Größe"')
+        assert leave(terminal) == 0
+
+
+def test_ctrl_z_gives_the_terminal_to_the_shell_and_fg_gives_the_line_back(server: MockServer) -> None:
+    shell = ("bash", "--norc", "--noprofile", "-i")
+    with Terminal(env=at(server, PS1="shell: ", HISTFILE=""), program=shell) as terminal:
+        terminal.expect("shell: ")
+        terminal.line(f"{sys.executable} {ROOT / 'bin' / 'flexllm'} chat")
+        terminal.expect("> ")
+        terminal.type("half a 大")
+        terminal.expect("大")
+        interrupt(terminal, "Stopped", CTRL_Z)
+        terminal.expect("shell: ")
+        terminal.line("fg")
+        terminal.expect("> half a 大")
+        terminal.type(" line\x1b[D\x1b[D!\r")
+        terminal.expect('you wrote "half a 大 li!ne"')
+        terminal.expect("> ")
+        terminal.type(CTRL_D)
+        terminal.expect("shell: ")
+
+
+def test_a_chat_that_is_ended_from_outside_gives_the_terminal_back_and_says_so(
+    server: MockServer, tmp_path: Path
+) -> None:
+    log = tmp_path / "chat.log"
+    with Terminal("chat", "--log-file", str(log), env=at(server)) as terminal:
         terminal.expect("> ")
         terminal.type("half a li")
         terminal.expect("half a li")
@@ -210,6 +243,8 @@ def test_a_chat_that_is_ended_from_outside_gives_the_terminal_back(server: MockS
         terminal.signal(signal.SIGTERM)
         assert terminal.end() == 143
         assert terminal.echoes
+    assert "flexllm: ended by SIGTERM" in terminal.text
+    assert log.read_text().splitlines()[-1].endswith("flexllm chat ends with exit code 143")
 
 
 def test_without_a_history_nothing_of_the_chat_is_kept(server: MockServer) -> None:

@@ -13,7 +13,7 @@ from fakes import READ, ScriptedServer, http_reply, unused_port
 from flexllm.mock import MockServer
 
 KEY = "sk-right-key-0123456789"
-FAILED, CONFIG, AUTHENTICATION, UNREACHED = 1, 3, 4, 6
+FAILED, USAGE, CONFIG, AUTHENTICATION, UNREACHED = 1, 2, 3, 4, 6
 MODELS = ("mock-model", "Qwen/Qwen3-8B", "qwen-plus")
 
 pytestmark = pytest.mark.slow
@@ -79,7 +79,7 @@ def test_each_endpoint_of_a_pool_is_asked_and_one_that_fails_does_not_hide_the_o
         (("--provider", "nobody"), CONFIG, "provider='nobody' is not known"),
         (("--base-url", "no-url"), CONFIG, "is not a URL that can be asked"),
         (("--base-url", ""), CONFIG, "base_url is given but empty"),
-        (("--timeout", "0"), CONFIG, "timeout=0.0 must be a number of seconds above 0"),
+        (("--timeout", "0"), USAGE, "'0' is no number above 0"),
         (("--config", "none.yaml"), CONFIG, "none.yaml does not exist"),
         (("--ca-bundle", "none.pem", "--base-url", "https://127.0.0.1:1/v1"), CONFIG, "none.pem"),
     ],

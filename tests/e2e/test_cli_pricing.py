@@ -165,6 +165,12 @@ def test_ones_own_prices_are_shown_and_win(folder: Path) -> None:
     assert pricing("my-model").code == 1
 
 
+def test_what_the_file_says_in_vain_is_told_as_other_commands_tell_it(folder: Path) -> None:
+    (folder / "own.yaml").write_text("prise: {gpt-4o: '7,8'}\n")
+    first, *_ = pricing("gpt-4o", "--config", "own.yaml").err.splitlines()
+    assert first == "flexllm: own.yaml, line 1: unknown key 'prise' is ignored; did you mean 'prices'?"
+
+
 def test_a_model_that_several_sell_has_a_line_for_each_unless_the_server_is_named() -> None:
     assert pricing("openai/gpt-oss-120b").models == ["openai/gpt-oss-120b"] * 2
     done = pricing("openai/gpt-oss-120b", "--base-url", "https://api.groq.com/openai/v1")

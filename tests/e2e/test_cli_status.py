@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -141,6 +142,30 @@ def test_a_torn_line_damage_and_the_file_beside_are_told(folder: Path, ask: Any)
     assert "lines of earlier inputs: 2, in out.aside.jsonl" in told.out
     assert ask("out.jsonl", "--json").data["torn"] is True
     assert len(rows_of("out.aside.jsonl")) == 2
+
+
+def write_status(**fields: Any) -> None:
+    known = {"version": 1, "state": "running", "pid": 4711, "host": "elsewhere", "output": "out.jsonl"}
+    Path("status.json").write_text(json.dumps({**known, **fields}))
+
+
+def test_of_a_run_on_another_machine_it_is_told_when_it_last_wrote_something(ask: Any) -> None:
+    write_status(started="2026-01-31T03:00:00Z", updated_unix=time.time() - 7200, total=9, success=3, failed=0)
+    told = ask("status.json")
+    assert told.code == 1
+    assert told.out.splitlines()[0] == (
+        "out.jsonl: a run is writing it (process 4711 on elsewhere, since 2026-01-31T03:00:00Z); from here nobody can "
+        "tell whether it still goes on, but it wrote this 2 h 0 min ago"
+    )
+
+
+def test_a_status_file_in_which_others_wrote_is_told_as_far_as_it_says_something(ask: Any) -> None:
+    write_status(total="ten", success=2, errors={"A": 5, "B": {"count": "x", "examples": [3]}}, updated_unix="now")
+    assert ask("status.json").out.splitlines()[1:] == ["2 rows answered", "0 failed with B"]
+    write_status(state=5, pid="x", host=7, output=8, success=None, cost="x", total_tokens=5, errors=[1])
+    assert ask("status.json").out.startswith("8: 5\n0 rows answered\n5 tokens")
+    write_status(requests_per_second=1.5, eta_seconds="soon", total=-5, stopped=["x"])
+    assert "1.5 rows a second\n" in ask("status.json").out
 
 
 @pytest.mark.parametrize("name", ["answers.csv", "answers.tsv", "answers.csv.gz", "answers.jsonl.gz"])

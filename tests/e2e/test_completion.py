@@ -25,6 +25,7 @@ models:
   - {id: gpt-4, base_url: "http://localhost:1/v1"}
   - {id: "qwen2:7b", base_url: "http://localhost:1/v1"}
   - {id: org/large, base_url: "http://localhost:1/v1"}
+  - {id: two words, base_url: "http://localhost:1/v1"}
 """
 # Tells what it was called with, so that a test sees what the shell has made of the line; but completion is the real one.
 PROGRAM = """\
@@ -119,7 +120,10 @@ def person(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         pytest.param("flexllm ask -m g\tHello", ["ask", "-m", "gpt-4", "Hello"], id="a model"),
         pytest.param("xllm ask --model=or\t", ["ask", "--model=org/large"], id="a model behind ="),
         pytest.param("flexllm chat -m qwen2:\t", ["chat", "-m", "qwen2:7b"], id="a model with a colon"),
+        pytest.param("flexllm chat -m 'qwen2:\t", ["chat", "-m", "qwen2:7b"], id="a model with a colon in quotes"),
         pytest.param("flexllm set-model q\t", ["set-model", "qwen2:7b"], id="a model to be the default"),
+        pytest.param("flexllm set-model tw\t", ["set-model", "two words"], id="a model with a space"),
+        pytest.param("flexllm set-model 'tw\t", ["set-model", "two words"], id="a model with a space in quotes"),
         pytest.param(
             "flexllm ask --config other.yaml -m o\tt\t", ["ask", "--config", "other.yaml", "-m", "other-model"],
             id="a model of another configuration",

@@ -49,6 +49,11 @@ def test_a_server_for_which_no_model_is_named_has_no_line_for_one() -> None:
     assert text.splitlines()[:2] == ["OpenRouter account balance", "API Key: sk-or-v1-cef5a7...8559"]
 
 
+def test_what_a_service_calls_its_money_cannot_steer_a_terminal() -> None:
+    text = balance_text(Balance(provider="DeepSeek", remaining=1.0, currency="\x1b[31m\nX", unit="\x9b\r"), SERVER)
+    assert text.splitlines()[4:] == ["  Remaining: 1.00 \\x1b[31m X", "  Counted in: \\x9b\\x0d"]
+
+
 def test_other_currencies_units_and_a_blocked_account_are_told() -> None:
     dollars = Balance(provider="DeepSeek", remaining=3.5)
     balance = Balance(

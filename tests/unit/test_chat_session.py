@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flexllm.chat import ChatCompletionResult, Chunk
+from flexllm.chat import ChatCompletionResult, Chunk, ToolCall
 from flexllm.cli.answers import AnswerPrinter
 from flexllm.cli.chat.commands import Commands
 from flexllm.cli.chat.conversation import CUT, Conversation
@@ -103,6 +103,19 @@ def talk_with(session: ChatSession, *lines: str | type[BaseException], opening: 
 # --- what is said and kept
 
 
+def test_ctrl_c_that_is_pressed_again_at_once_does_not_end_the_chat(monkeypatch: pytest.MonkeyPatch) -> None:
+    presses = iter([KeyboardInterrupt])
+
+    def pressed_again(*_: Any) -> None:
+        for press in presses:
+            raise press
+
+    monkeypatch.setattr("flexllm.cli.chat.loop.talk", pressed_again)
+    session, client = session_with("one")
+    talk_with(session, KeyboardInterrupt, "a")
+    assert client.asked == [[("user", "a")]]
+
+
 def test_each_question_is_asked_with_all_that_was_said_before() -> None:
     session, client = session_with("one", "two")
     session.ask("a")
@@ -120,6 +133,32 @@ def test_what_a_provider_demands_back_goes_along() -> None:
     answer = session.conversation.messages[-1]
     assert answer["native"] == {"claude": [{"signature": "s"}]}
     assert answer["reasoning_content"] == "hm"
+
+
+def test_a_call_of_a_tool_is_not_sent_back_where_nobody_answers_it() -> None:
+    call = ToolCall("1", "function", {"name": "f", "arguments": "{}"})
+    answer = ChatCompletionResult("I look.", tool_calls=[call], native={"claude": [{"type": "tool_use"}]})
+    session, _ = session_with(answer)
+    session.ask("a")
+    assert session.conversation.messages[-1] == {"role": "assistant", "content": "I look."}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ["\ud83d", "\ude00!"],
+        ["\ud83d", "\ude00!", KeyboardInterrupt()],
+        ChatCompletionResult("\U0001f600!", reasoning_content="hm \ude00"),
+        ChatCompletionResult("\ud83d\ude00!", native={"claude": [{"text": "\ud83d\ude00!"}]}),
+    ],
+    ids=["pieces", "cut", "thought", "native"],
+)
+def test_half_characters_of_an_answer_do_not_spoil_the_questions_behind_it(answer: Any) -> None:
+    session, client = session_with(answer)
+    talk_with(session, "a", "b")
+
+    assert client.asked[1][1][1].startswith("\U0001f600!")
+    json.dumps(session.conversation.messages, ensure_ascii=False).encode()
 
 
 @pytest.mark.parametrize("streams", [True, False])
@@ -186,7 +225,7 @@ def test_an_interrupt_while_printing_ends_the_stream_at_once(monkeypatch: pytest
     def interrupted(text: str, end: str = "") -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("flexllm.cli.answers._print", interrupted)
+    monkeypatch.setattr("flexllm.cli.answers.print_text", interrupted)
     stream = client.stream([], {})  # held, or it would be closed as garbage
     monkeypatch.setattr(client, "stream", lambda messages, params: stream)
     with pytest.raises(KeyboardInterrupt):
@@ -211,7 +250,7 @@ def test_a_full_standard_output_ends_the_chat(monkeypatch: pytest.MonkeyPatch) -
     def full(text: str, end: str = "") -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("flexllm.cli.answers._print", full)
+    monkeypatch.setattr("flexllm.cli.answers.print_text", full)
     with pytest.raises(OSError, match="No space left"):
         talk_with(session, "a", "b")
 

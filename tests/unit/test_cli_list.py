@@ -195,6 +195,27 @@ def test_ids_of_another_file_or_none(capsys: pytest.CaptureFixture[str], monkeyp
     assert re.search(r"other\.yaml, line \d is not YAML", told.err)
 
 
+def test_ids_obey_a_log_file_and_refuse_what_chooses(capsys: pytest.CaptureFixture[str]) -> None:
+    write(CONFIG)
+    assert Told(capsys, "list", "--ids", "--log-file", "run.log").code == 0
+    assert "flexllm list ends with exit code 0" in Path("run.log").read_text()
+    for option in ("--model", "--base-url", "--timeout"):
+        told = Told(capsys, "list", "--ids", option, "5")
+        assert (told.code, told.out) == (3, "")
+        assert f"whatever {option} says" in told.err
+
+
+@pytest.mark.parametrize("options", [("--resolve",), ("-m", "none"), ()])
+def test_what_is_wrong_is_an_error_in_the_log_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("FLEXLLM_MODEL", "none")
+    Path("other.yaml").write_text("default: ${UNSET_BY_ALL}\nmodels: [{id: x}, {id: y}]")
+    told = Told(capsys, "list", *options, "--config", "other.yaml", "--log-file", "run.log")
+    [sentence] = [line.removeprefix("flexllm: ") for line in told.err.splitlines() if line.startswith("flexllm: ")]
+    assert [line for line in Path("run.log").read_text().splitlines() if sentence in line and " ERROR " in line]
+
+
 # --- list --resolve
 
 
@@ -369,3 +390,27 @@ def test_wide_letters_take_two_columns() -> None:
 def test_long_texts_are_cut_to_one_line() -> None:
     assert one_line("a\n  b\tc") == "a b c"
     assert one_line("x" * 61) == "x" * 59 + "…"
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "place"),
+    [
+        ("models:\n- id: a\n  provider: opnai\n", ("test",), "~/.flexllm/config.yaml, line 3: "),
+        ("models:\n- id: a\n  provider: opnai\n", ("models",), "~/.flexllm/config.yaml, line 3: "),
+        ("models:\n- id: a\n", ("test", "--provider", "opnai", "--base-url", "http://127.0.0.1:9/v1"), "--provider: "),
+        (
+            "batch:\n  endpoints:\n  - base_url: http://127.0.0.1:9\n    provider: opnai\n",
+            ("batch", "config.yaml", "-o", "out.jsonl"),
+            "~/.flexllm/config.yaml, line 4: ",
+        ),
+    ],
+)
+def test_a_provider_that_there_is_not_is_told_with_its_place(
+    capsys: pytest.CaptureFixture[str], text: str, arguments: tuple[str, ...], place: str
+) -> None:
+    write(text)
+    told = Told(capsys, *arguments)
+    assert (told.code, told.err) == (
+        3,
+        f"flexllm: {place}provider='opnai' is not known; there are: auto, claude, gemini, openai\n",
+    )

@@ -287,6 +287,19 @@ def test_a_folder_that_cannot_be_made_is_said_in_one_sentence(home: Path, capsys
     assert sentence.startswith(f"flexllm: {home}/.config/fish/completions")
 
 
+def test_a_startup_file_that_cannot_be_written_is_named_and_nothing_else_is_written(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    startup = home / ".zshrc"
+    startup.symlink_to("/proc/self/none")  # where not even root can make a file
+
+    assert main(["--install-completion", "zsh"]) == 9
+    [sentence] = capsys.readouterr().err.splitlines()
+    assert sentence.startswith(f"flexllm: {startup} cannot be written: ")
+    assert "--show-completion" in sentence
+    assert [path.name for path in home.iterdir()] == [".zshrc"]
+
+
 def test_the_folders_that_the_environment_names_are_used(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setenv("ZDOTDIR", str(home / "z"))

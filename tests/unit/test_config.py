@@ -628,3 +628,38 @@ def test_importing_the_module_loads_the_standard_library_alone() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("config", "flags", "environ", "expected"),
+    [
+        (NOTHING, FLAG_URL, {}, ""),
+        (TWO, FLAG_URL, {}, ""),
+        (TWO_DEFAULT, {}, PAIR, ""),
+        (NOTHING, {}, KEY, ""),
+        (Config(models=(A, B), default="${UNSET}"), FLAG_URL, {}, ""),
+        (TWO_DEFAULT, FLAG_URL, {}, "model-b"),
+        (NOTHING, FLAG_URL, MODEL, "env-model"),
+        (ONE, {}, {}, "model-a"),
+    ],
+)
+def test_a_server_may_be_asked_for_which_nobody_names_a_model(
+    config: Config, flags: dict[str, str], environ: Mapping[str, str], expected: str
+) -> None:
+    assert resolve_endpoint(config, **flags, environ=environ, needs_model=False).model == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "flags", "environ", "expected"),
+    [
+        (NOTHING, {}, {}, "no server is configured"),
+        (TWO, {}, {}, "several models and no default; it has 'a', 'b'"),
+        (TWO_DEFAULT, {}, MODEL, "no model 'env-model'"),
+        (ONE, {"model": ""}, {}, "model is given but empty"),
+    ],
+)
+def test_whom_to_ask_must_be_said_all_the_same(
+    config: Config, flags: dict[str, str], environ: Mapping[str, str], expected: str
+) -> None:
+    with pytest.raises(ConfigError, match=expected):
+        resolve_endpoint(config, **flags, environ=environ, needs_model=False)

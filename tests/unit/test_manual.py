@@ -204,7 +204,7 @@ def test_every_field_of_an_output_line_stands_in_the_manual() -> None:
 
 
 def test_every_field_of_a_status_file_stands_in_the_manual(tmp_path: Path) -> None:
-    StatusFile(tmp_path / "status.json", {"command": "", "output": ""})
+    StatusFile(tmp_path / "status.json", {"input": "", "output": "", "model": None})
 
     fields_of_file = set(json.loads((tmp_path / "status.json").read_text(encoding="utf-8")))
     assert told_in_bold("flexllm-status.1", "STATUS FILE") == fields_of_file

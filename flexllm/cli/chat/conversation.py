@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,7 +35,13 @@ class Conversation:
         return [*self._in_front(), *self.messages, {"role": "user", "content": content}]
 
     def add(self, content: Any, answer: Message) -> None:
-        """Keep a question, and the answer to it."""
+        """Keep a question, and the answer to it: its text alone where the rest could not be sent back.
+
+        That is where a tool is called, for nobody here tells what it gave, and providers refuse to go on without; and
+        where a text holds half a character.
+        """
+        if answer.get("tool_calls") or not _is_whole(answer):
+            answer = {"role": "assistant", "content": _made_whole(answer["content"])}
         self.messages += [{"role": "user", "content": content}, answer]
 
     def add_cut(self, content: Any, text: str) -> None:
@@ -83,3 +90,17 @@ class Conversation:
 
     def _in_front(self) -> list[Message]:
         return [{"role": "system", "content": self.system}] if self.system else []
+
+
+def _is_whole(answer: Message) -> bool:
+    """Return whether an answer holds no half of a character, which models do send and nobody takes back."""
+    try:
+        json.dumps(answer, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _made_whole(text: str) -> str:
+    """Return a text with two halves of a character joined, and a mark in the place of one alone."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -5,9 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, NoReturn
+
+from ..output import is_terminal
 
 HISTORY_PATH = "~/.flexllm/chat_history"
 MOST_KEPT = 1000
@@ -128,7 +132,7 @@ class Editor:
     def __init__(self, completions: Callable[[str], list[str]], history: History | None) -> None:
         self._history = history
         self._last: str | None = None
-        self._readline = _readline() if _is_terminal(sys.stdin) and _is_terminal(sys.stdout) else None
+        self._readline = _readline() if is_terminal(sys.stdin, sys.stdout) else None
         if self._readline is not None:
             _set_up(self._readline, completions, history.entries if history is not None else ())
 
@@ -146,13 +150,15 @@ class Editor:
         if kept and kept != self._last:
             self._last = kept
             if self._readline is not None:
-                self._readline.add_history(kept)
+                _remember(self._readline, kept)
             if self._history is not None:
                 self._history.add(kept)
         return entry
 
     def _line(self, prompt: str) -> str:
-        if _is_terminal(sys.stdin) and _is_terminal(sys.stdout):
+        if self._readline is not None:
+            return _edited(self._readline, prompt)
+        if is_terminal(sys.stdin, sys.stdout):
             return input(prompt)
         _show_prompt(prompt)
         line = sys.stdin.readline()
@@ -196,8 +202,48 @@ def _set_up(readline: Any, completions: Callable[[str], list[str]], entries: Seq
     readline.set_auto_history(False)  # an entry of several lines is one
     readline.clear_history()
     for one in entries:
-        readline.add_history(one)
+        _remember(readline, one)
 
 
-def _is_terminal(stream: Any) -> bool:
-    return stream is not None and stream.isatty()
+def _remember(readline: Any, entry: str) -> None:
+    """Add to what the arrow keys fetch back, but for what the terminal's encoding does not have."""
+    with contextlib.suppress(ValueError):
+        readline.add_history(entry)
+
+
+class _Suspended(Exception):
+    """The user pressed Ctrl-Z; the message is the line as far as it is written."""
+
+
+def _edited(readline: Any, prompt: str) -> str:
+    """Return a line. After Ctrl-Z the shell has the terminal as it was, and `fg` brings back the line.
+
+    Python has readline ignore signals; left to itself it would stop with the terminal as the editor needs it, and go on
+    with the terminal as the shell needs it.
+    """
+    line = ""
+    while True:
+        try:
+            with _suspending(readline):
+                readline.set_startup_hook(partial(readline.insert_text, line))
+                return input(prompt)
+        except _Suspended as suspended:
+            line = str(suspended)
+        os.kill(os.getpid(), signal.SIGTSTP)  # returns when the shell lets it go on
+
+
+@contextlib.contextmanager
+def _suspending(readline: Any) -> Iterator[None]:
+    """Have Ctrl-Z raise `_Suspended`, which leaves readline, unless whoever started the program has it do nothing."""
+
+    def suspend(number: int, frame: object) -> NoReturn:
+        raise _Suspended(readline.get_line_buffer())
+
+    before = signal.getsignal(signal.SIGTSTP)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGTSTP, suspend)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTSTP, before)
+        readline.set_startup_hook(None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import BinaryIO
 
 from ..output import talk
@@ -51,7 +52,8 @@ def _entries(read_entry: Callable[[], Entry]) -> Iterator[Entry]:
             talk("")
             return
         except KeyboardInterrupt:
-            talk("\n[Ctrl-D or /exit ends the chat.]" if was_cleared else "")
+            with suppress(KeyboardInterrupt):  # pressed once more while it is told
+                talk("\n[Ctrl-D or /exit ends the chat.]" if was_cleared else "")
             was_cleared = True
             continue
         except UnicodeDecodeError:

@@ -103,19 +103,17 @@ class ChatSession:
 
     def ask_and_tell(self, content: Any) -> None:
         """Ask; whatever goes wrong is told in a sentence, and the chat goes on."""
+        is_cut = False
         try:
             self.ask(content)
         except KeyboardInterrupt:
-            if self._failed is None:
-                talk("[Cut off; what came is kept. /undo forgets it, /retry asks again.]")
-            else:
-                talk("[The question is taken back; /retry asks it again.]")
+            is_cut = True
         except FlexLLMError as error:
             talk(f"flexllm: {error}", level=ERROR)
+        if self._failed is not None:
             talk("[The question is taken back; /retry asks it again.]")
-        else:
-            if self._failed is not None:
-                talk("[The question is taken back; /retry asks it again.]")
+        elif is_cut:
+            talk("[Cut off; what came is kept. /undo forgets it, /retry asks again.]")
 
     def retry(self) -> Any:
         """Return the question that failed, else the last one, which is taken back with its answer, else None."""

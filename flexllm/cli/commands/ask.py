@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from ..answers import AnswerPrinter, print_answer_json, remark
+from ..answers import AnswerPrinter, print_answer_json, print_text, remark
 from ..attachments import Attachments, piped_in
 from ..common import (
     add_endpoint_options,
@@ -15,7 +15,7 @@ from ..common import (
 )
 from ..fences import first_code_block
 from ..logs import set_up_logging
-from ..output import print_data, print_json, standard_output
+from ..output import print_json, standard_output, talk
 from ..request_options import add_request_options, request_params
 
 TYPE_CHECKING = False  # see errors.py
@@ -33,7 +33,8 @@ def add_parser(subparsers: Any) -> None:
         help="ask one question",
         description=(
             "Ask one question and print the answer; on a terminal piece by piece as it arrives. What is piped in is put "
-            "behind the question, or is the question if none is given."
+            "behind the question, or is the question if none is given. A pipe is read to its end: where one stays open and "
+            "nothing is meant to come, as under ssh without -n, put </dev/null behind the command."
         ),
         epilog=(
             'Examples: flexllm ask "What is Python?"; git diff | flexllm ask "Write a commit message" -s "Be brief"; '
@@ -87,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             result: Any = client.chat_completions_sync(messages, return_usage=True, **params)
         except RejectedReply as error:
-            _tell_rejected(error.content)
+            _tell_rejected(args, error.content)
             raise
     _print(args, result, printer)
     return 0
@@ -99,11 +100,11 @@ def _needs_whole(args: argparse.Namespace, params: dict[str, Any]) -> bool:
 
 
 def _print(args: argparse.Namespace, result: ChatCompletionResult, printer: AnswerPrinter) -> None:
-    code = _code(result) if args.extract else None
+    code = _code(args, result) if args.extract else None
     if args.json:
         print_answer_json(result, **({} if code is None else {"code": code}))
     elif code is not None:
-        print_data(code)
+        print_text(code)
         remark(result)
     elif args.schema is not None and result.parsed is not None:
         print_json(result.parsed)
@@ -112,21 +113,20 @@ def _print(args: argparse.Namespace, result: ChatCompletionResult, printer: Answ
         printer.whole(result)
 
 
-def _code(result: ChatCompletionResult) -> str:
+def _code(args: argparse.Namespace, result: ChatCompletionResult) -> str:
     from ...errors import MalformedResponse
 
     code = first_code_block(result.content)
     if code is None:
-        _tell_rejected(result.content)
+        _tell_rejected(args, result.content)
         raise MalformedResponse("the answer holds no code block; without -x it is printed as it is")
     return code
 
 
-def _tell_rejected(answer: str) -> None:
-    """Tell whoever wants to know (--verbose) what came: it is paid for, and may be of use."""
-    import logging
-
-    logging.getLogger(__name__).info("the answer was: %s", answer)
+def _tell_rejected(args: argparse.Namespace, answer: str) -> None:
+    """Tell whoever wants to know (--verbose) what came: it is paid for, and may be of use; to others it is private."""
+    if args.verbose:
+        talk(f"flexllm: the answer was: {answer}")
 
 
 def _content(args: argparse.Namespace) -> Any:

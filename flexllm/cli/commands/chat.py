@@ -13,7 +13,7 @@ from ..common import (
     make_client,
 )
 from ..logs import set_up_logging
-from ..output import print_data, standard_output, talk
+from ..output import as_json, is_terminal, print_data, standard_output, talk
 from ..request_options import add_request_options, request_params
 
 TYPE_CHECKING = False  # see errors.py
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         show=_print_json_line if args.json else None,
     )
     try:
-        if _is_terminal():
+        if is_terminal(sys.stdin):
             _converse(args, session, config, tracker, opening)
         else:
             _answer_lines(session, opening)
@@ -99,15 +99,12 @@ def _opening(args: argparse.Namespace) -> str | None:
     return opening
 
 
-def _is_terminal() -> bool:
-    return sys.stdin is not None and sys.stdin.isatty()
-
-
 def _converse(
     args: argparse.Namespace, session: ChatSession, config: Config, tracker: CostTracker, opening: str | None
 ) -> None:
     import signal
 
+    from ...batch.signals import Terminated
     from ..chat.commands import Commands
     from ..chat.editor import Editor, History
     from ..chat.loop import converse
@@ -119,11 +116,14 @@ def _converse(
         talk(f"This is {partner.name} at {partner.place}.")
         talk("/help tells what there is; Ctrl-D ends the chat.")
     signal.signal(signal.SIGTERM, _end)
-    converse(session, commands, editor.entry, opening)
+    try:
+        converse(session, commands, editor.entry, opening)
+    except SystemExit:  # ours; by now it may be what any other command ends with
+        raise Terminated(signal.SIGTERM) from None
 
 
 def _end(number: int, _: object) -> NoReturn:
-    """End as other commands do, and not at once: the editor must give the terminal back as it was."""
+    """Leave as an interrupt leaves, so that the editor gives the terminal back; but no answer is cut and gone on from."""
     raise SystemExit(128 + number)
 
 
@@ -197,13 +197,12 @@ class _Client:
 
     def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> ChatCompletionResult:
         """Return an answer."""
-        result: Any = self._client.chat_completions_sync(messages, return_usage=True, **params)
-        return result  # type: ignore[no-any-return]
+        answer: Any = self._client.chat_completions_sync(messages, return_usage=True, **params)
+        result: ChatCompletionResult = answer
+        return result
 
 
 def _print_json_line(result: ChatCompletionResult) -> None:
-    import json
-
     from ..answers import answer_fields
 
-    print_data(json.dumps(answer_fields(result), ensure_ascii=False, default=str))
+    print_data(as_json(answer_fields(result)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from ..output import talk
+from ..output import is_terminal, talk
 
 TYPE_CHECKING = False  # see errors.py
 
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
     path = config_path(args.config)
     check_place(path, force=args.force)
-    if args.example or not _is_terminal():
+    if args.example or not is_terminal(sys.stdin, sys.stderr):
         _write(args, path, config_text(EXAMPLE))
         talk(f"Put in whom you want to ask, then try it with: {_command(args, 'test')}")
     else:
@@ -66,10 +66,6 @@ def _warn_of_variables() -> None:
     for name in ("FLEXLLM_BASE_URL", "OPENAI_BASE_URL", "FLEXLLM_MODEL"):
         if variable(os.environ, name):
             talk(f"{name} is set here, and goes before the file.")
-
-
-def _is_terminal() -> bool:
-    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
 
 
 def _write(args: argparse.Namespace, path: Path, text: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..common import add_endpoint_options, add_talk_options
-from ..output import print_data, print_json, talk
+from ..output import ERROR, print_data, print_json, talk
 
 TYPE_CHECKING = False  # see errors.py
 
@@ -69,6 +69,16 @@ def _print_ids(args: argparse.Namespace) -> int:
     """Print ids as fast as it goes: a shell waits for them at each press of Tab."""
     from ...configfile.ids import listed_ids
 
+    if args.log_file is not None:
+        from ..logs import set_up_logging
+
+        set_up_logging(args)
+    if (option := next((name for name in _WHOM if getattr(args, name) is not None), None)) is not None:
+        from ...errors import ConfigError
+
+        raise ConfigError(
+            f"--ids prints what the file has, whatever --{option.replace('_', '-')} says; leave one of them out"
+        )
     ids = listed_ids(args.config)
     if args.json:
         print_json(ids)
@@ -85,7 +95,7 @@ def _print_resolved(args: argparse.Namespace, config: Config) -> int:
     if args.json:
         print_json(found)
     elif "problem" in found["ask"] and "problem" in found["batch"]:
-        talk(f"flexllm: {found['ask']['problem']}")
+        talk(f"flexllm: {found['ask']['problem']}", level=ERROR)
     else:
         print_data(told(found))
     return CONFIG if "problem" in found["ask"] and "problem" in found["batch"] else 0
@@ -143,7 +153,7 @@ def _default_id(config: Config) -> str | None:
     try:
         entry = config.default_entry()
     except ConfigError as error:
-        talk(f"flexllm: {error}")
+        talk(f"flexllm: {error}", level=ERROR)
         return None
     return None if entry is None else entry.id
 

@@ -21,9 +21,9 @@ def add_parser(subparsers: Any) -> None:
             "Start a server on this machine that speaks OpenAI's chat completions, Anthropic's messages and Gemini's "
             "generateContent, also as Vertex AI does. It answers from the request alone: the same request gets the same "
             "answer, and one that the service would refuse is refused. It prints its base URL for OpenAI's format (for "
-            "the others leave out /v1) and runs until Ctrl-C. GET /mock/requests tells what it has received. While it "
-            "runs, POST /mock/options changes its options, POST /mock/script says what is answered next, and POST "
-            "/mock/reset begins the counts and the chances again; the first two take JSON."
+            "the others leave out /v1) and runs until Ctrl-C or SIGTERM, which end it with exit code 0. GET /mock/requests "
+            "tells what it has received. While it runs, POST /mock/options changes its options, POST /mock/script says "
+            "what is answered next, and POST /mock/reset begins the counts and the chances again; the first two take JSON."
         ),
         epilog="Example: flexllm mock --delay 0.2 --faults rate_limited:0.05,reset:0.01",
     )
@@ -107,6 +107,8 @@ def _add_limit_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until interrupted."""
+    import errno
+
     from ...errors import ConfigError
     from ...mock import MockServer
 
@@ -136,7 +138,9 @@ def run(args: argparse.Namespace) -> int:
         server.start()
     except OSError as error:
         reason = str(error.strerror).partition(" (while")[0]  # newer Pythons repeat the address there
-        raise ConfigError(f"cannot listen on {args.host}:{args.port}: {reason}; --port 0 takes a free one") from None
+        is_taken = error.errno in (errno.EADDRINUSE, errno.EACCES)
+        hint = "--port 0 takes a free one" if is_taken else "--host must be an address of this machine"
+        raise ConfigError(f"cannot listen on {args.host}:{args.port}: {reason}; {hint}") from None
     with server:
         talk(f"Try it: flexllm ask Hello --base-url {server.base_url} -m {args.model}. Ctrl-C ends it.")
         print_data(server.base_url)

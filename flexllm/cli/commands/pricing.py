@@ -41,7 +41,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--config", metavar="FILE", help="the configuration file instead of ~/.flexllm/config.yaml")
     parser.add_argument("--json", action="store_true", help="print the prices as JSON")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, verbose=False, quiet=False)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,8 +49,10 @@ def run(args: argparse.Namespace) -> int:
     from ...errors import ConfigError
     from ...prices import load_table
     from ...wire import Target
+    from ..logs import set_up_logging
     from ..output import talk
 
+    set_up_logging(args)
     if args.update_url is not None and not args.update:
         raise ConfigError("--update-url is the address for --update; give both")
     if args.base_url is not None and not args.models:

@@ -12,7 +12,6 @@ from ..output import print_data, print_json
 TYPE_CHECKING = False  # see errors.py
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from typing import Any
 
 
@@ -43,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
     """Tell it."""
     from pathlib import Path
 
+    from ...batch.beside import find_checkpoint
     from ...batch.standing import standing_of
     from ...batch.status import read_status
     from ..status_report import of_output, of_status_file, text_of
@@ -51,33 +51,10 @@ def run(args: argparse.Namespace) -> int:
     status = read_status(path)
     now = time.time()
     report = (
-        of_output(standing_of(_checkpoint(path)), args.file, now) if status is None else of_status_file(status, now)
+        of_output(standing_of(find_checkpoint(path)), args.file, now) if status is None else of_status_file(status, now)
     )
     if args.json:
         print_json(report)
     else:
         print_data(text_of(report))
     return FAILED if report["complete"] is False else DONE
-
-
-def _checkpoint(path: Path) -> Path:
-    """Return the file of JSON lines that an output file is, or that lies beside it.
-
-    Raises:
-        CheckpointError: There is none.
-    """
-    from ...errors import CheckpointError
-
-    if path.is_dir():
-        raise CheckpointError(f"{path} is a folder; name the output file of a batch in it")
-    name = path.name.removesuffix(".lock")
-    if name.endswith(".aside.jsonl"):
-        main = path.with_name(f"{name.removesuffix('.aside.jsonl')}.jsonl")
-        raise CheckpointError(f"{path} is the file beside an output file; ask for that one: flexllm status {main}")
-    beside = path.with_name(name if name.endswith(".jsonl") else f"{name}.jsonl")
-    if beside.exists():
-        return beside
-    if path.exists():
-        reason = "it is neither a status file nor JSON lines, and no checkpoint lies beside it"
-        raise CheckpointError(f"{path} is no output file of a batch: {reason} ({beside.name})")
-    raise CheckpointError(f"{path} does not exist; name the output file of a batch, or its status file")

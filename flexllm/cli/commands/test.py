@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..common import make_client
+from ..common import make_client, provider_of
 from ..logs import set_up_logging
 from ..output import ERROR, print_data, print_json, talk
 from ..servers import add_server_options, find_servers, place_of, shown, worst_code
@@ -130,10 +130,9 @@ def _tried(args: argparse.Namespace, server: ResolvedEndpoint) -> Checkup:
 
 
 def _begin(server: ResolvedEndpoint, *, known: bool = True) -> Checkup:
-    from ...providers import find_provider
     from ..checkup import Checkup
 
-    provider = find_provider(server.provider, server.base_url, server.model)[0].name if known else server.provider
+    provider = provider_of(server)[0].name if known else server.provider
     place = place_of(server) if known else server.base_url or server.provider
     return Checkup(server=server, place=place, format=provider, model=server.model)
 

@@ -40,9 +40,10 @@ def run(args: argparse.Namespace) -> int:
     shells = _shells(None if named is True else named, everywhere=option == "--uninstall-completion")
     if not shells:
         from ..exits import USAGE
-        from ..output import talk
+        from ..output import ERROR, talk
 
-        talk(f"flexllm: the shell that runs this is none of bash, zsh and fish; name the one you mean: {option} bash")
+        told = f"flexllm: the shell that runs this is none of bash, zsh and fish; name the one you mean: {option} bash"
+        talk(told, level=ERROR)
         return USAGE
     _DO[option](shells)
     return 0

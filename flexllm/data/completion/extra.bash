@@ -1,10 +1,10 @@
 
-# Gives the models of the configuration file that begin with $1; with the --config of the line.
+# Gives the models of the configuration file that begin with $1, as the line needs them; with the --config of the line.
 _flexllm_models() {
   local id
   "$_flexllm_program" list --ids ${_flexllm_config:+--config "$_flexllm_config"} 2> /dev/null < /dev/null |
     while IFS= read -r id; do
-      [[ $id == "$1"* ]] && printf '%q\n' "$id"
+      [[ $id == "$1"* ]] && printf "$_flexllm_form\n" "$id"
     done
 }
 
@@ -53,6 +53,8 @@ _flexllm() {
   done
   _flexllm_config=${_flexllm_config/#\~\//$HOME/}
   _flexllm_config=${_flexllm_config//[\"\'\\]/}
+  local _flexllm_form=%q # between quotes, a name stands as it is
+  [[ ${COMP_WORDS[COMP_CWORD]} == [\"\']* ]] && _flexllm_form=%s
   value=${COMP_WORDS[COMP_CWORD]#[\"\']}
   COMP_WORDS[COMP_CWORD]=$value
 
@@ -72,9 +74,9 @@ _flexllm() {
       ;;
   esac
 
-  # What stands before the last = or : of the word is not replaced, and so not to be given again.
+  # What stands before the last = or : of the word is not replaced, and so not to be given again, but between quotes.
   local before=""
-  [[ $COMP_WORDBREAKS == *:* ]] && before=${value%"${value##*:}"}
+  [[ $_flexllm_form == %q && $COMP_WORDBREAKS == *:* ]] && before=${value%"${value##*:}"}
   for ((i = 0; i < ${#COMPREPLY[@]}; i++)); do
     word=${COMPREPLY[i]#"$before"}
     [[ $option && $COMP_WORDBREAKS != *=* ]] && word=$option$word

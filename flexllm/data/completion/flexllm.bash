@@ -89,7 +89,7 @@ _shtab_flexllm_batch___format_choices=(auto openai_chat openai_batch alpaca simp
 _shtab_flexllm_batch___input_type_choices=(jsonl csv tsv)
 _shtab_flexllm_batch___on_truncated_choices=(keep error retry)
 _shtab_flexllm_batch___on_invalid_choices=(keep error retry)
-_shtab_flexllm_batch___load_balance_choices=(round_robin weighted random fallback)
+_shtab_flexllm_batch___load_balance_choices=(round_robin weighted random fallback least_busy)
 _shtab_flexllm_batch___order_choices=(input prefix)
 _shtab_flexllm_batch___on_change_choices=(rerun keep fail)
 _shtab_flexllm_batch___save_input_choices=(all last none)
@@ -382,12 +382,12 @@ _shtab_flexllm() {
 }
 
 
-# Gives the models of the configuration file that begin with $1; with the --config of the line.
+# Gives the models of the configuration file that begin with $1, as the line needs them; with the --config of the line.
 _flexllm_models() {
   local id
   "$_flexllm_program" list --ids ${_flexllm_config:+--config "$_flexllm_config"} 2> /dev/null < /dev/null |
     while IFS= read -r id; do
-      [[ $id == "$1"* ]] && printf '%q\n' "$id"
+      [[ $id == "$1"* ]] && printf "$_flexllm_form\n" "$id"
     done
 }
 
@@ -436,6 +436,8 @@ _flexllm() {
   done
   _flexllm_config=${_flexllm_config/#\~\//$HOME/}
   _flexllm_config=${_flexllm_config//[\"\'\\]/}
+  local _flexllm_form=%q # between quotes, a name stands as it is
+  [[ ${COMP_WORDS[COMP_CWORD]} == [\"\']* ]] && _flexllm_form=%s
   value=${COMP_WORDS[COMP_CWORD]#[\"\']}
   COMP_WORDS[COMP_CWORD]=$value
 
@@ -455,9 +457,9 @@ _flexllm() {
       ;;
   esac
 
-  # What stands before the last = or : of the word is not replaced, and so not to be given again.
+  # What stands before the last = or : of the word is not replaced, and so not to be given again, but between quotes.
   local before=""
-  [[ $COMP_WORDBREAKS == *:* ]] && before=${value%"${value##*:}"}
+  [[ $_flexllm_form == %q && $COMP_WORDBREAKS == *:* ]] && before=${value%"${value##*:}"}
   for ((i = 0; i < ${#COMPREPLY[@]}; i++)); do
     word=${COMPREPLY[i]#"$before"}
     [[ $option && $COMP_WORDBREAKS != *=* ]] && word=$option$word

@@ -169,7 +169,7 @@ complete -c flexllm -n '_shtab_flexllm_using batch' -l burst -x -d 'requests tha
 complete -c flexllm -n '_shtab_flexllm_using batch' -l min-qps -x -d 'requests a second that --adaptive never goes below'
 complete -c flexllm -n '_shtab_flexllm_using batch' -l hedge -x -d 'send a row once more when it takes longer than this share of the others, 0.95 say'
 complete -c flexllm -n '_shtab_flexllm_using batch' -l distribute -l no-distribute -d 'give each row to the endpoint that has room, instead of the one that --load-balance chooses (on)'
-complete -c flexllm -n '_shtab_flexllm_using batch' -l load-balance -xka "round_robin weighted random fallback" -d 'how an endpoint is chosen where --distribute does not (round_robin)'
+complete -c flexllm -n '_shtab_flexllm_using batch' -l load-balance -xka "round_robin weighted random fallback least_busy" -d 'how an endpoint is chosen where --distribute does not (round_robin)'
 complete -c flexllm -n '_shtab_flexllm_using batch' -l fallback -l no-fallback -d 'ask another endpoint when one fails (on)'
 complete -c flexllm -n '_shtab_flexllm_using batch' -l failure-threshold -x -d 'leave an endpoint alone for a while after so many failures in a row (3)'
 complete -c flexllm -n '_shtab_flexllm_using batch' -l recovery-time -x -d 'how long it is left alone'

@@ -109,7 +109,7 @@ _shtab_flexllm_batch_options=(
   "--min-qps=[requests a second that --adaptive never goes below]:N:"
   "--hedge=[send a row once more when it takes longer than this share of the others, 0.95 say]:QUANTILE:"
   {--distribute,--no-distribute}"[give each row to the endpoint that has room, instead of the one that --load-balance chooses (on)]"
-  "--load-balance=[how an endpoint is chosen where --distribute does not (round_robin)]:load_balance:(round_robin weighted random fallback)"
+  "--load-balance=[how an endpoint is chosen where --distribute does not (round_robin)]:load_balance:(round_robin weighted random fallback least_busy)"
   {--fallback,--no-fallback}"[ask another endpoint when one fails (on)]"
   "--failure-threshold=[leave an endpoint alone for a while after so many failures in a row (3)]:N:"
   "--recovery-time=[how long it is left alone]:TIME:"
