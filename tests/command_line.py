@@ -94,6 +94,10 @@ class Terminal:
         env: Besides the test's own environment.
         program: Instead of flexllm, such as a shell.
 
+    Attributes:
+        times: When each piece of what it shows came.
+        code: The command's exit code, once `end` has been called.
+
     Use as `with Terminal("chat") as terminal:`; what is still running at the end is killed.
     """
 
@@ -114,6 +118,7 @@ class Terminal:
         self._seen = b""
         self._looked_at = 0
         self.times: list[float] = []
+        self.code: int | None = None
 
     def __enter__(self) -> Terminal:
         return self
@@ -165,9 +170,9 @@ class Terminal:
         end = time.monotonic() + PATIENCE
         while self._read(end):
             pass
-        code = self._process.wait(PATIENCE)
+        self.code = self._process.wait(PATIENCE)
         assert "Traceback" not in self.text, self.text
-        return code
+        return self.code
 
     def _read(self, end: float) -> bool:
         """Take in what comes. Return False when nothing more will come."""

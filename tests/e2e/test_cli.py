@@ -3,58 +3,43 @@
 from __future__ import annotations
 
 import configparser
-import fcntl
 import importlib
 import json
 import os
 import pty
 import re
-import select
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import (
+    PATIENCE,
+    PROGRAM,
+    ROOT,
+    Done,
+    Terminal,
+    at,
+    in_shell,
+    rows_of,
+    run,
+    write_questions,
+    write_rows,
+)
 from fakes import eventually, unused_port
 
 import flexllm
 from flexllm.cli.main import main
 from flexllm.mock import MockServer, Reply
 
-ROOT = Path(__file__).parents[2]
-PROGRAM = (sys.executable, str(ROOT / "bin" / "flexllm"))
 KEY = "sk-a-very-secret-key-of-forty-characters"
-PATIENCE = 30.0
-"""Seconds until a failing test gives up."""
-
 pytestmark = pytest.mark.slow
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def sentence(self) -> str:
-        """The one sentence that an error is."""
-        lines = self.err.splitlines()
-        assert len(lines) == 1, self.err
-        assert lines[0].startswith("flexllm: ")
-        assert self.out == ""
-        return lines[0]
 
 
 @pytest.fixture
@@ -70,75 +55,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def at(server: MockServer, **variables: str) -> dict[str, str]:
-    """Return the environment that names a server and a model."""
-    return {"FLEXLLM_BASE_URL": server.base_url, "FLEXLLM_MODEL": "mock-model", **variables}
-
-
-def run(*arguments: str, env: dict[str, str] | None = None, stdin: str | None = None, program: Any = PROGRAM) -> Done:
-    """Run a command; without `stdin` its standard input is empty."""
-    done = subprocess.run(
-        [*program, *arguments], env={**os.environ, **(env or {})}, input=stdin or "", capture_output=True,
-        encoding="utf-8", timeout=PATIENCE, check=False,
-    )  # fmt: skip
-    assert "Traceback" not in done.stderr
-    return Done(done.returncode, done.stdout, done.stderr)
-
-
-def in_shell(script: str, *arguments: str, env: dict[str, str]) -> Done:
-    """Run a command by a line of shell, in which it is "$@"."""
-    return run(*arguments, env=env, program=("sh", "-c", script, "sh", *PROGRAM))
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What a terminal showed: all of it, and the times at which pieces of it came."""
-
-    code: int
-    text: str
-    times: list[float]
-
-
-def on_terminal(*arguments: str, env: dict[str, str]) -> Seen:
-    """Run a command whose three streams are a terminal."""
-    terminal, its_end = pty.openpty()
-    fcntl.ioctl(its_end, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))
-    process = subprocess.Popen(
-        [*PROGRAM, *arguments], env={**os.environ, "TERM": "xterm", **env},
-        stdin=its_end, stdout=its_end, stderr=its_end,
-    )  # fmt: skip
-    os.close(its_end)
-    pieces: list[tuple[float, bytes]] = []
-    try:
-        while select.select([terminal], [], [], PATIENCE)[0]:
-            try:
-                piece = os.read(terminal, 65_536)
-            except OSError:  # how Linux says that the other end is closed
-                break
-            if not piece:
-                break
-            pieces.append((time.monotonic(), piece))
-        code = process.wait(PATIENCE)
-    finally:
-        process.kill()
-        process.wait()
-        os.close(terminal)
-    text = b"".join(piece for _, piece in pieces).decode()
-    assert "Traceback" not in text
-    return Seen(code, text, [when for when, _ in pieces])
-
-
-def write_rows(path: Path, *rows: dict[str, Any]) -> str:
-    path.write_text("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows), encoding="utf-8")
-    return str(path)
-
-
-def write_questions(path: Path, count: int) -> str:
-    return write_rows(path, *({"q": f"question {number}", "id": number} for number in range(count)))
-
-
-def rows_of(name: str | Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in Path(name).read_text(encoding="utf-8").splitlines()]
+def on_terminal(*arguments: str, env: dict[str, str]) -> Terminal:
+    """Run a command to its end on a terminal; return the terminal."""
+    with Terminal(*arguments, env=env) as terminal:
+        terminal.end()
+    return terminal
 
 
 def write_config(text: str) -> None:
