@@ -26,6 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         args = build_parser().parse_args(arguments)
+    except KeyboardInterrupt:
+        talk("flexllm: interrupted", level=ERROR)
+        return 128 + signal.SIGINT
     finally:  # help that goes into `| head`
         _settle_streams()
     args.argv = arguments

@@ -821,3 +821,15 @@ def test_flexllm_and_xllm_are_the_same_program() -> None:
     assert scripts == dict.fromkeys(("flexllm", "xllm"), "flexllm.cli.main:main")
     module, _, name = scripts["xllm"].partition(":")
     assert callable(getattr(importlib.import_module(module), name))
+
+
+def test_an_interrupt_before_the_command_begins(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("flexllm.cli.main.build_parser", interrupted)
+
+    assert main(["version"]) == 130
+    assert capsys.readouterr().err == "flexllm: interrupted\n"
