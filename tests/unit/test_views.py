@@ -9,6 +9,7 @@ import io
 import json
 import logging
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,10 @@ from flexllm.errors import CheckpointError, RateLimited
 QUIET = ProgressOptions(show=False)
 
 
-ODD = st.one_of(st.sampled_from("\"',;=\t\r\n \\"), st.characters(codec="utf-8"))
+UNREADABLE = "" if sys.version_info >= (3, 11) else "\0"
+"""What the csv module of Python 3.10 refuses to read."""
+
+ODD = st.one_of(st.sampled_from("\"',;=\t\r\n \\"), st.characters(codec="utf-8", exclude_characters=UNREADABLE))
 """Characters, those that mean something in a table above all."""
 
 
