@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 ROWS = [f"row {number}" for number in range(60)]
 
 
-def slow_once(prompt: str, seconds: float = 3.0):
+def slow_once(prompt: str, seconds: float):
     """Hold up the first request for one row; all others are answered after a moment."""
     met = []
 
@@ -32,7 +32,7 @@ def is_idle(server: MockServer) -> bool:
 
 
 def test_a_slow_row_is_sent_once_more_and_the_first_answer_counts() -> None:
-    with MockServer(script=slow_once("row 50")) as server:
+    with MockServer(script=slow_once("row 50", 30.0)) as server:
         with LLMClient("m", server.base_url, concurrency_limit=4, hedge=0.9) as client:
             result = client.chat_completions_batch_sync(ROWS, show_progress=False, return_usage=True)
             health = client.stats["endpoints"][0]
@@ -44,7 +44,8 @@ def test_a_slow_row_is_sent_once_more_and_the_first_answer_counts() -> None:
     assert (result[50].attempts, result[50].hedged) == (2, 1)
     hedged = sum(answer.hedged for answer in result)
     assert result.summary["hedged"] == health["hedged"] == hedged >= 1
-    assert sum(prompts.values()) == 60 + hedged
+    # A second request may be broken off before it leaves, when the first answer comes in that very moment.
+    assert all(prompts[row] in (1, 1 + answer.hedged) for row, answer in zip(ROWS, result, strict=True))
     assert result.summary["retries"] == 0
     # What the other request took is not told; it is counted as much again.
     assert result.summary["total_tokens"] == sum(one.usage.total_tokens * (1 + one.hedged) for one in result)
