@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -16,6 +17,10 @@ sys.path.insert(0, os.path.dirname(__file__))
 # Generated tests give the same answer every time. `.hypothesis` holds its character tables alone.
 hypothesis.settings.register_profile("house", derandomize=True, database=None, deadline=None, max_examples=60)
 hypothesis.settings.load_profile("house")
+
+# Of what a shell starts in the background Ctrl-C is ignored, and of its children; here it is to be felt as in a terminal.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _LEAKING = re.compile(
     r"FLEXLLM_.*|OPENAI_.*|ANTHROPIC_.*|GOOGLE_.*|GCLOUD_.*|CLOUDSDK_.*|.*_API_KEY|.*_PROXY|REQUESTS_CA_BUNDLE"
