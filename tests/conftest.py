@@ -18,9 +18,11 @@ sys.path.insert(0, os.path.dirname(__file__))
 hypothesis.settings.register_profile("house", derandomize=True, database=None, deadline=None, max_examples=60)
 hypothesis.settings.load_profile("house")
 
-# Of what a shell starts in the background Ctrl-C is ignored, and of its children; here it is to be felt as in a terminal.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# What a shell or nohup starts in the background ignores these, and so do its children; here they are to be felt as in a
+# terminal.
+for _number_of_signal, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number_of_signal) is signal.SIG_IGN:
+        signal.signal(_number_of_signal, _handler)
 
 _LEAKING = re.compile(
     r"FLEXLLM_.*|OPENAI_.*|ANTHROPIC_.*|GOOGLE_.*|GCLOUD_.*|CLOUDSDK_.*|.*_API_KEY|.*_PROXY|REQUESTS_CA_BUNDLE"
