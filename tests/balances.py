@@ -105,7 +105,7 @@ class BalanceServices:
             except OSError:  # closed
                 return
             with connection:
-                connection.settimeout(10)
+                connection.settimeout(60)
                 try:
                     self._serve(connection)
                 except OSError:  # the client left, or does not trust the certificate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,11 @@ from flexllm.mock import MockServer
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = (sys.executable, str(ROOT / "bin" / "flexllm"))
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds until a failing test gives up."""
+
+UNHEARD = 3.0
+"""Seconds after which a signal was not heard, however busy the machine is."""
 
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]|\x1b\][^\x07]*\x07")
 
@@ -155,6 +159,19 @@ class Terminal:
     def signal(self, number: int = signal.SIGTERM) -> None:
         """Send a signal to the command."""
         self._process.send_signal(number)
+
+    def press(self, key: str, wanted: str) -> None:
+        """Press Ctrl-C or Ctrl-Z until it is heard: see `until_heard`."""
+        self.until_heard(lambda: self.type(key), wanted)
+
+    def until_heard(self, send: Callable[[], object], wanted: str) -> None:
+        """Send a signal until it has its effect: Python does not hear one at the very moment when it begins to wait."""
+        for _ in range(10):
+            send()
+            with contextlib.suppress(AssertionError):
+                self.expect(wanted, UNHEARD)
+                return
+        raise AssertionError(f"the signal is not heard; the terminal shows:\n{self.text}")
 
     def expect(self, wanted: str, patience: float = PATIENCE) -> str:
         """Wait until a text is shown behind what was expected before; return what is shown up to its end."""

@@ -205,9 +205,9 @@ class CountingGate(Gate):
             self.held += 1
 
     def leave(self, permit: Permit, error: BaseException | None) -> None:
+        super().leave(permit, error)
         with self._count_lock:
             self.held -= 1
-        super().leave(permit, error)
 
     def _pass_time(self, turn: PlaceInLine) -> None:
         assert 0.0 < turn.seconds < math.inf, "it waits for somebody who will not come"

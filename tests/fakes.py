@@ -19,8 +19,8 @@ from flexllm.cancel import CancelToken
 from flexllm.chat import ChatCompletionResult, ChatRequest, Chunk
 from flexllm.health import EndpointHealth
 
-LONGEST_WAIT = 10.0
-"""Seconds that a server or a thread waits for an event, or for a client of a failing test."""
+LONGEST_WAIT = 60.0
+"""Seconds that a server or a thread waits for an event, or for a client of a failing test: many, for a busy machine."""
 
 
 class FakeClock:
@@ -53,13 +53,22 @@ class WatchClock(FakeClock):
         super().__init__()
         self._state = threading.Condition()
         self._sleeper: tuple[threading.Condition, float] | None = None
+        self._last_read: dict[int, float] = {}
         self.waits: list[float] = []
 
-    def wait(self, condition: threading.Condition, seconds: float) -> bool:
-        until = self.now + seconds
+    def __call__(self) -> float:
         with self._state:
-            self._sleeper = (condition, until)
+            self._last_read[threading.get_ident()] = self.now
+            return self.now
+
+    def wait(self, condition: threading.Condition, seconds: float) -> bool:
+        with self._state:
+            # From when this thread last looked: what was advanced since then would else be waited for once more.
+            until = self._last_read.pop(threading.get_ident(), self.now) + seconds
             self.waits.append(seconds)
+            if until <= self.now:
+                return False
+            self._sleeper = (condition, until)
             self._state.notify_all()
         assert condition.wait(LONGEST_WAIT), "nobody moved the clock"
         with self._state:
@@ -314,11 +323,21 @@ def chunked(*pieces: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
 
 
 def unused_port() -> int:
-    """Return a port on loopback at which nothing listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
+    """Return a port on loopback at which nothing listens, nor will: this process keeps it, so that nobody else gets it."""
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    port: int = sock.getsockname()[1]
+    sock.detach()  # left open, without anybody to close it
     return port
+
+
+@contextlib.contextmanager
+def held_port(port: int) -> Iterator[None]:
+    """Keep a port from everybody who takes any free one; nothing listens at it until a server of the test does."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("127.0.0.1", port))
+        yield
 
 
 class Cut(Exception):

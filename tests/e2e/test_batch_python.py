@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import FakeClock, eventually
+from fakes import FakeClock, eventually, unused_port
 
 from flexllm import (
     BadRequest,
@@ -336,10 +336,10 @@ def test_the_older_name_of_the_output_file_is_taken(server: MockServer, path: Pa
 def test_an_interrupted_batch_resumes_as_a_whole(path: Path) -> None:
     """Ctrl-C while it waits: what is under way is finished and written, and KeyboardInterrupt comes after that."""
     questions = [f"question {number}" for number in range(100)]
-    with MockServer(delay=0.02) as server, client_of(server, concurrency_limit=4) as client:
+    with MockServer(delay=0.3) as server, client_of(server, concurrency_limit=4) as client:
 
         def interrupt() -> None:
-            eventually(lambda: server.stats()["answered"] >= 10)
+            eventually(lambda: server.stats()["answered"] >= 10)  # and it takes long until all are
             os.kill(os.getpid(), signal.SIGINT)
 
         thread = threading.Thread(target=interrupt)
@@ -349,6 +349,7 @@ def test_an_interrupted_batch_resumes_as_a_whole(path: Path) -> None:
         thread.join()
         stats = server.stats()
         assert 10 <= stats["answered"] == stats["received"] == len(rows_of(path)) < 100
+        server.change(delay=0.0)
         results = client.chat_completions_batch_sync(questions, path, show_progress=False)
         assert results.summary["resumed"] == stats["answered"]
         assert set(server.stats()["prompts"].values()) == {1}
@@ -381,6 +382,12 @@ def failing_after(
         return failure
 
     return script
+
+
+def once(action: Callable[[], object]) -> Callable[[], object]:
+    """Return what does something the first time alone."""
+    actions = [action]
+    return lambda: actions.pop()() if actions else None
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
@@ -437,8 +444,7 @@ def test_a_server_that_goes_away_ends_the_run_and_the_next_goes_on(path: Path) -
 
 
 def test_nobody_there_ends_the_run_after_a_few_rows(path: Path) -> None:
-    with MockServer() as server:
-        base_url = server.base_url
+    base_url = f"http://127.0.0.1:{unused_port()}/v1"
     with LLMClient(model="m", base_url=base_url, retry_times=0, concurrency_limit=2) as client:
         job = job_of(client, path)
         items = list(job.run(conversations(1_000)))
@@ -466,9 +472,9 @@ def test_too_many_refused_rows_end_the_run(path: Path) -> None:
 def test_a_batch_whose_time_is_over_ends_although_the_server_hangs(path: Path, stuck: Reply) -> None:
     clock = FakeClock()
     cancel = CancelToken(clock=clock)
-    script = failing_after(20, stuck, lambda: clock.advance(60.0))
+    script = failing_after(20, stuck, once(lambda: clock.advance(60.0)))
     with MockServer(script=script) as server, client_of(server, concurrency_limit=4) as client:
-        job = job_of(client, path, cancel, max_time=0.05, grace=0.3)
+        job = job_of(client, path, cancel, max_time=0.05, grace=1.0)
         items = list(job.run(conversations(100)))
     assert len(items) == len(rows_of(path)) == 20
     assert job.stopped is not None
@@ -483,7 +489,7 @@ def test_a_batch_whose_time_is_over_ends_although_the_server_hangs(path: Path, s
 def test_what_is_under_way_when_the_time_is_over_may_finish(path: Path) -> None:
     clock = FakeClock()
     cancel = CancelToken(clock=clock)
-    script = failing_after(3, Reply(delay=0.15), lambda: clock.advance(60.0))
+    script = failing_after(3, Reply(delay=0.15), once(lambda: clock.advance(60.0)))
     with MockServer(script=script, delay=0.15) as server, client_of(server, concurrency_limit=4) as client:
         job = job_of(client, path, cancel, max_time=0.02)
         items = list(job.run(conversations(100)))
@@ -497,12 +503,12 @@ def test_what_is_under_way_when_the_time_is_over_may_finish(path: Path) -> None:
 
 def test_items_come_as_they_finish() -> None:
     def script(request: ReceivedRequest) -> Reply | None:
-        return Reply(delay=0.2) if prompt(request) == "slow" else None
+        return Reply(delay=60.0) if prompt(request) == "slow" else None
 
     with MockServer(script=script) as server, client_of(server) as client:
-        items = list(client.iter_chat_completions_batch_sync(["slow", "a", "b"]))
-    assert items[-1].index == 0
-    assert sorted(item.index for item in items) == [0, 1, 2]
+        items = client.iter_chat_completions_batch_sync(["slow", "a", "b"], grace=0.0)
+        assert sorted(item.index for item in itertools.islice(items, 2)) == [1, 2]
+        items.close()  # type: ignore[attr-defined]
 
 
 def test_an_endless_generator_is_read_a_little_ahead(server: MockServer) -> None:

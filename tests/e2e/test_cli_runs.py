@@ -151,16 +151,16 @@ def test_the_summary_tells_the_errors_with_examples_and_how_the_endpoint_does(se
 
 
 def test_the_rate_that_a_server_accepts_is_found_and_told(server: MockServer) -> None:
-    ask_rows(100)
+    ask_rows(40)
     server.close()
-    with MockServer(rate_limit=40, retry_after=0.2) as limited:
+    with MockServer(rate_limit=10, retry_after=0.2) as limited:  # few enough for a slow machine to beat
         done = batch("--json", "-c", "20", url=limited.base_url)
         refused = limited.stats()["failed"]
 
     assert done.returncode == 0, done.stderr
     [endpoint] = json.loads(done.stdout)["endpoints"]
     assert endpoint["refused"] == refused > 0
-    assert 0 < endpoint["rate"] < 80
+    assert 0 < endpoint["rate"] < 20
 
 
 def test_endpoints_of_the_configuration_are_asked_as_one_and_a_dead_one_costs_no_row(server: MockServer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import subprocess
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import eventually, unused_port
+from fakes import CLOSE, READ, ScriptedServer, eventually, http_reply, unused_port
 
 from flexllm import (
     BatchResultItem,
@@ -26,9 +27,9 @@ from flexllm import (
     OutputLocked,
     StreamBroken,
 )
-from flexllm.mock import MockServer, ReceivedRequest, Reply
+from flexllm.mock import MockServer, Reply
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds until a failing test gives up."""
 
 
@@ -106,16 +107,16 @@ def test_headers_and_key_reach_the_server(server: MockServer) -> None:
 
 
 def test_a_stream_gives_pieces_as_they_arrive() -> None:
-    def script(request: ReceivedRequest) -> Reply:
-        pieces = [f"data: {json.dumps({'choices': [{'delta': {'content': text}}]})}\n\n" for text in ("one ", "two ")]
-        end = 'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
-        steps = ((0.0, pieces[0].encode()), (0.2, pieces[1].encode()), (0.0, end.encode()))
-        return Reply(pieces=steps, headers={"content-type": "text/event-stream"})
+    pieces = [f"data: {json.dumps({'choices': [{'delta': {'content': text}}]})}\n\n" for text in ("one ", "two ")]
+    end = 'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
+    head = http_reply(b"", "Content-Type: text/event-stream", "Connection: close", framed=False)
+    got_first = threading.Event()
+    steps = [READ, head, pieces[0].encode(), got_first, pieces[1].encode(), end.encode(), CLOSE]
 
-    with MockServer(script=script) as server, client_of(server) as client:
+    with ScriptedServer(steps) as server, LLMClient("m", f"{server.url}/v1", retry_times=0) as client:
         stream = client.chat_completions_stream_sync("Hello")
         assert next(stream) == "one "
-        assert server.stats()["answered"] == 0  # the rest is still to come
+        got_first.set()  # the rest is still to come
         assert list(stream) == ["two "]
 
 
@@ -233,6 +234,13 @@ def test_sixty_four_gathered_calls_are_all_in_flight_at_once() -> None:
         loop = asyncio.get_running_loop()
         loop.set_default_executor(usual)
         async with client_of(server, concurrency_limit=64) as client:
+            held = [asyncio.create_task(client.chat_completions(f"held {n}")) for n in range(64)]
+            while server.stats()["received"] < 64:
+                await asyncio.sleep(0.01)
+            for call in held:
+                call.cancel()
+            await asyncio.wait(held)
+            server.change(delay=0.0)
             answers = await asyncio.gather(*(client.chat_completions(f"question {n}") for n in range(64)))
         for number, answer in enumerate(answers):
             assert f'"question {number}"' in str(answer)
@@ -240,23 +248,23 @@ def test_sixty_four_gathered_calls_are_all_in_flight_at_once() -> None:
         name = await loop.run_in_executor(None, lambda: threading.current_thread().name)
         assert name.startswith("usual")
 
-    with MockServer(delay=1.5) as server:  # the first is not answered before the last is sent
-        asyncio.run(main())
+    with MockServer(delay=60.0) as server:  # the first is not answered before the last is sent
+        asyncio.run(asyncio.wait_for(main(), PATIENCE))
         assert server.stats()["peak_in_flight"] == 64
 
 
-@pytest.mark.slow
 def test_the_event_loop_goes_on_while_calls_are_awaited() -> None:
     async def main() -> None:
         async with client_of(server) as client:
             call = asyncio.create_task(client.chat_completions("Hello"))
-            turns = 0
-            while not call.done():
-                await asyncio.sleep(0.01)
-                turns += 1
-            assert turns > 5
+            assert await soon(lambda: server.stats()["received"] == 1)
+            for _ in range(10):
+                await asyncio.sleep(0.001)
+            assert not call.done()
+            call.cancel()
+            await asyncio.wait([call])
 
-    with MockServer(delay=0.3) as server:
+    with MockServer(delay=60.0) as server:
         asyncio.run(main())
 
 
@@ -269,7 +277,7 @@ def test_cancelling_a_call_frees_its_thread_its_permit_and_its_connection() -> N
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call
-            assert time.monotonic() - started < 1.0
+            assert time.monotonic() - started < PATIENCE
             assert await soon(lambda: server.stats()["open_connections"] == 0)
             assert await client.chat_completions("Next")
 
@@ -289,7 +297,7 @@ def test_cancelling_a_call_that_waits_for_a_thread_does_not_wait_for_the_others(
                 await asyncio.wait_for(client.chat_completions("late"), 0.05)
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(_whole(client.chat_completions_stream("late")), 0.05)
-            assert time.monotonic() - started < 1.0
+            assert time.monotonic() - started < PATIENCE
             assert not any(call.done() for call in busy)
             for call in busy:
                 call.cancel()
@@ -315,10 +323,10 @@ def test_cancelling_a_call_that_waits_for_its_permit_lets_the_others_pass() -> N
             second.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await second
-            assert "first" in str(await first)
+            first.cancel()
             assert "third" in str(await third)
 
-    with MockServer(delay=0.1) as server:
+    with MockServer(script={"first": Reply(delay=60.0)}) as server:
         asyncio.run(main())
         assert set(server.stats()["prompts"]) == {"first", "third"}
 
@@ -340,10 +348,11 @@ def test_cancelling_an_awaited_batch_stops_it_cleanly(tmp_path: Path) -> None:
             assert 30 <= stats["answered"] == stats["received"] < 200
             assert len(rows_of(output)) == stats["answered"]
             assert not lock_of(output).exists()
+            server.change(delay=0.0)
             results = await client.chat_completions_batch(questions, output, show_progress=False)
             assert results.summary["resumed"] == stats["answered"]
 
-    with MockServer(delay=0.05) as server:
+    with MockServer(delay=0.3) as server:
         asyncio.run(main())
         assert server.stats()["prompts"] == dict.fromkeys(questions, 1)
     assert [row["index"] for row in rows_of(output)] == list(range(200))
@@ -377,13 +386,13 @@ def test_an_async_iterator_that_is_just_left_has_ended_when_the_loop_has(tmp_pat
 
     async def main() -> None:
         client = client_of(server, concurrency_limit=4)
-        async for _ in client.iter_chat_completions_batch([f"question {n}" for n in range(500)], output):
+        async for _ in client.iter_chat_completions_batch((f"question {n}" for n in itertools.count()), output):
             break
 
     with MockServer(delay=0.02) as server:
         asyncio.run(main())
         stats = server.stats()
-        assert stats["answered"] == stats["received"] == len(rows_of(output)) < 500
+        assert stats["answered"] == stats["received"] == len(rows_of(output)) > 0
     assert not lock_of(output).exists()
 
 

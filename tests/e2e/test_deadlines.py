@@ -13,10 +13,10 @@ from fakes import READ, ScriptedServer, Sleep, Step, chunked, http_reply
 from flexllm import LLMClient
 from flexllm.errors import RequestTimeout, ServerError, StreamBroken
 
-SLACK = 3.0
+SLACK = 10.0
 """Seconds that a busy machine may add to a time limit before a test calls it broken."""
 
-TOTAL = 0.2
+TOTAL = 0.8
 HEAD = http_reply(b"", "Content-Type: text/event-stream", "Transfer-Encoding: chunked", framed=False)
 ROLE = b'data: {"id":"c","choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n'
 TEXT = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"Hi"}}]}\n\n'
@@ -24,7 +24,7 @@ END = b'data: {"id":"c","choices":[{"index":0,"delta":{},"finish_reason":"stop"}
 
 
 def dripping(piece: bytes) -> list[Step]:
-    return [step for _ in range(400) for step in (piece, Sleep(0.03))]
+    return [step for _ in range(1_000) for step in (piece, Sleep(0.03))]
 
 
 COMMENTS = dripping(chunked(b": keep-alive\n\n", end=b""))
@@ -70,7 +70,7 @@ def test_all_attempts_together_have_the_time_of_a_row(body: list[Step], session:
     slow = [READ, b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", *body]
     with ScriptedServer([*failed, *failed, *slow]) as server, client(server, session) as llm:
         started = time.monotonic()
-        with pytest.raises(RequestTimeout, match=r"no time is left of the 0\.2 s") as caught:
+        with pytest.raises(RequestTimeout, match=r"no time is left of the 0\.8 s") as caught:
             llm.chat_completions_sync("Hi")
         assert TOTAL - 0.05 <= time.monotonic() - started < TOTAL + SLACK
         assert (caught.value.attempts, len(server.requests)) == (3, 3)
@@ -90,7 +90,7 @@ def test_a_pause_that_is_longer_than_the_time_is_not_begun(session: requests.Ses
 
 @pytest.mark.slow
 def test_a_stream_that_has_begun_has_all_the_time_it_needs(session: requests.Session | None) -> None:
-    drip = [step for _ in range(8) for step in (chunked(TEXT, end=b""), Sleep(0.05))]
+    drip = [step for _ in range(8) for step in (chunked(TEXT, end=b""), Sleep(0.15))]
     with ScriptedServer([READ, HEAD, *drip, chunked(END)]) as server, client(server, session) as llm:
         assert "".join(llm.chat_completions_stream_sync("Hi")) == "Hi" * 8
 
@@ -104,7 +104,7 @@ def test_a_stream_that_has_begun_keeps_its_other_limits(
     rest = [Sleep(30.0)] if option == "timeout" else COMMENTS
     with (
         ScriptedServer([READ, HEAD, chunked(TEXT, end=b""), *rest]) as server,
-        client(server, session, total_timeout=None, **{option: 0.2}) as llm,
+        client(server, session, total_timeout=None, **{option: 0.8}) as llm,
     ):
         started = time.monotonic()
         pieces = llm.chat_completions_stream_sync("Hi")
@@ -112,4 +112,4 @@ def test_a_stream_that_has_begun_keeps_its_other_limits(
         with pytest.raises(StreamBroken, match=said) as caught:
             list(pieces)
         assert caught.value.partial == "Hi"
-        assert time.monotonic() - started < 0.2 + SLACK
+        assert time.monotonic() - started < 0.8 + SLACK

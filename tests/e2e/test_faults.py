@@ -23,11 +23,20 @@ pytestmark = pytest.mark.slow
 STRUCK = "the row that is struck"
 RETRIES = 2
 ALL = RETRIES + 1
-WAIT = 0.1
-"""Seconds that a 429 asks to wait."""
+WAIT = 1.0
+"""Seconds that a 429 asks to wait: time enough to see that it is waited for."""
 
-PATIENCE: dict[str, Any] = {"timeout": 1.0, "total_timeout": 4.0}
-"""For what hangs or drips: both limits are reached within seconds."""
+LONG_WAIT = 60.0
+"""The same where another endpoint is asked meanwhile."""
+
+IMPATIENT = {"hang", "drip", "slow_close"}
+"""What ends at a time limit."""
+
+LIMITS: dict[bool, dict[str, Any]] = {
+    False: {"timeout": 60.0, "total_timeout": 120.0},
+    True: {"timeout": 2.0, "total_timeout": 12.0},
+}
+"""Time limits: those that are never reached, and those for what hangs or drips, which are reached within seconds."""
 
 MODELS = {"openai": "gpt-4o", "claude": "claude-sonnet-5-5", "gemini": "gemini-3.8-flash"}
 
@@ -108,12 +117,12 @@ def fate_of(fault: str, way: str, provider: str = "openai") -> Fate:
 @contextmanager
 def one_of(fault: str, provider: str, **options: Any) -> Iterator[tuple[MockServer, LLMClient]]:
     """Give a server that strikes one row with a fault, and a client for it."""
-    with struck(fault) as server, LLMClient(**at(server, provider), **settings(), **options) as client:
+    with struck(fault) as server, LLMClient(**at(server, provider), **settings(fault), **options) as client:
         yield server, client
 
 
-def struck(fault: str) -> MockServer:
-    return MockServer(script={STRUCK: [fault] * 20}, retry_after=WAIT)
+def struck(fault: str, wait: float = WAIT) -> MockServer:
+    return MockServer(script={STRUCK: [fault] * 20}, retry_after=wait)
 
 
 def at(server: MockServer, provider: str) -> dict[str, Any]:
@@ -121,8 +130,8 @@ def at(server: MockServer, provider: str) -> dict[str, Any]:
     return {"base_url": url, "model": MODELS[provider], "provider": provider, "api_key": "a-key-of-some-length"}
 
 
-def settings() -> dict[str, Any]:
-    return {"retry_times": RETRIES, "retry_delay": 0.01, **PATIENCE}
+def settings(fault: str) -> dict[str, Any]:
+    return {"retry_times": RETRIES, "retry_delay": 0.01, **LIMITS[fault in IMPATIENT]}
 
 
 def times_sent(server: MockServer) -> int:
@@ -186,9 +195,9 @@ def meet_batch(fault: str) -> None:
 
 def meet_pool(fault: str, way: str) -> None:
     fate = fate_of(fault, way)
-    with struck(fault) as server, MockServer() as sound:
+    with struck(fault, LONG_WAIT) as server, MockServer() as sound:
         endpoints = [at(server, "openai"), at(sound, "openai")]
-        with LLMClientPool(endpoints, load_balance="fallback", **settings()) as pool:
+        with LLMClientPool(endpoints, load_balance="fallback", **settings(fault)) as pool:
             if way == "batch":
                 ended = ending(lambda: result_of(pool))
             elif way == "stream":
@@ -218,15 +227,24 @@ MEETINGS: dict[str, Callable[..., None]] = {
 
 
 @pytest.fixture(scope="module")
-def met(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[None]]]:
-    """The meetings of this run by the names of their tests. They begin side by side, for most of the time they wait."""
-    with ThreadPoolExecutor(12) as threads:
-        yield {
-            item.name: threads.submit(MEETINGS[item.originalname], **item.callspec.params)
-            for item in request.session.items
-            if isinstance(item, pytest.Function) and item.module is request.module and item.originalname in MEETINGS
-        }
-        threads.shutdown(cancel_futures=True)
+def _known() -> dict[str, Future[None]]:
+    return {}
+
+
+@pytest.fixture
+def met(request: pytest.FixtureRequest, _known: dict[str, Future[None]]) -> dict[str, Future[None]]:
+    """The meetings of this run by the names of their tests. They were side by side, for most of the time they wait.
+
+    All are over when the first test begins: between two tests the environment changes, in which a thread may be reading.
+    """
+    if not _known:
+        with ThreadPoolExecutor(12) as threads:
+            _known.update(
+                (item.name, threads.submit(MEETINGS[item.originalname], **item.callspec.params))
+                for item in request.session.items
+                if isinstance(item, pytest.Function) and item.module is request.module and item.originalname in MEETINGS
+            )
+    return _known
 
 
 @pytest.mark.parametrize("provider", MODELS)

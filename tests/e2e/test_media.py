@@ -19,7 +19,18 @@ from typing import Any
 
 import pytest
 from fake_endpoint import PlainProvider, Setup, ok
-from fakes import CLOSE, READ, RESET, ScriptedServer, Sleep, chunked, eventually, http_reply, unused_port
+from fakes import (
+    CLOSE,
+    LONGEST_WAIT,
+    READ,
+    RESET,
+    ScriptedServer,
+    Sleep,
+    chunked,
+    eventually,
+    http_reply,
+    unused_port,
+)
 
 from flexllm.cancel import CancelToken
 from flexllm.chat import ChatRequest
@@ -84,11 +95,11 @@ class Site:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join(10)
+        self._thread.join(LONGEST_WAIT)
 
 
 def fetch(url: str, **limits: Any) -> tuple[bytes, str]:
-    return download(url, **{"max_bytes": 1000, "timeout": 10.0, "allow_private": True, **limits})
+    return download(url, **{"max_bytes": 1000, "timeout": LONGEST_WAIT, "allow_private": True, **limits})
 
 
 def failure(url: str, **limits: Any) -> FlexLLMError:
@@ -538,7 +549,7 @@ def test_many_threads_that_want_one_url_make_one_request() -> None:
         media = MediaStore(MediaOptions(allow_private=True))
 
         def ask(_: int) -> str:
-            gate.wait(10)
+            gate.wait(LONGEST_WAIT)
             return media.data_uri(f"{site.url}/a", "image")
 
         assert set(threads.map(ask, range(8))) == {encoded(PNG, "image/png")}
@@ -573,17 +584,17 @@ def test_a_forked_child_reads_media_of_its_own_while_the_parent_is_downloading()
 
     def held_up(sock: socket.socket) -> None:
         asked.set()
-        answer.wait(10)
+        answer.wait(LONGEST_WAIT)
 
     with ScriptedServer([READ, held_up, http_reply(PNG)], [READ, http_reply(PNG)]) as server:
         media = MediaStore(MediaOptions(allow_private=True))
         with ThreadPoolExecutor(1) as threads:
             parents = threads.submit(media.data_uri, f"{server.url}/a", "image")
-            assert asked.wait(10)
+            assert asked.wait(LONGEST_WAIT)
             child = os.fork()
             if not child:
                 os._exit(0 if media.data_uri(f"{server.url}/a", "image") == encoded(PNG, "image/png") else 1)
             assert os.waitpid(child, 0)[1] == 0
             answer.set()
-            assert parents.result(10) == encoded(PNG, "image/png")
+            assert parents.result(LONGEST_WAIT) == encoded(PNG, "image/png")
         assert server.connections == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import eventually
+from fakes import eventually, held_port
 
 from flexllm import (
     AllEndpointsFailed,
@@ -27,7 +28,7 @@ from flexllm import (
     NotFound,
     StreamBroken,
 )
-from flexllm.mock import MockServer
+from flexllm.mock import MockServer, Reply
 
 STRATEGIES = ["round_robin", "weighted", "random", "fallback", "least_busy"]
 
@@ -122,7 +123,7 @@ def test_weights_decide_where_weighted_calls_go(serve: Callable[..., MockServer]
 
 @pytest.mark.slow
 def test_a_fast_endpoint_takes_more_rows_of_a_batch(serve: Callable[..., MockServer]) -> None:
-    slow, fast = serve(delay=0.2), serve(delay=0.01)
+    slow, fast = serve(delay=1.0), serve(delay=0.01)
     with pool_of(slow, fast, concurrency_limit=2) as pool:
         result = batch(pool, 60)
 
@@ -146,7 +147,7 @@ def test_without_distribution_a_fast_endpoint_takes_no_more_than_its_share(serve
 
 @pytest.mark.slow
 def test_the_limits_of_an_endpoint_override_those_for_all(serve: Callable[..., MockServer]) -> None:
-    narrow, usual = serve(delay=0.05), serve(delay=0.05)
+    narrow, usual = serve(delay=0.2), serve(delay=0.2)
     endpoints = [{"base_url": narrow.base_url, "concurrency_limit": 1}, {"base_url": usual.base_url}]
     with LLMClientPool(endpoints, model="mock-model", concurrency_limit=3) as pool:
         batch(pool, 24)
@@ -173,24 +174,25 @@ def test_the_total_concurrency_holds_over_all(serve: Callable[..., MockServer]) 
 @pytest.mark.slow
 def test_the_total_rate_holds_over_all(serve: Callable[..., MockServer]) -> None:
     servers = serve(), serve(), serve()
+    started = time.monotonic()
     with pool_of(*servers, total_max_qps=50) as pool:
         batch(pool, 40)
 
-    times = sorted(one.time for server in servers for one in server.requests)
-    assert len(times) == 40
-    # Whoever wakes late may make up for it, by one request.
-    assert times[-1] - times[0] > (len(times) - 2) / 50
+    last = max(one.time for server in servers for one in server.requests)
+    assert sum(received(*servers)) == 40
+    assert last - started > 39 / 50 - 0.01
 
 
 def test_an_endpoints_own_rate_holds_there_alone(serve: Callable[..., MockServer]) -> None:
     limited, free = serve(), serve()
     endpoints = [{"base_url": limited.base_url, "max_qps": 20, "concurrency_limit": 1}, {"base_url": free.base_url}]
+    started = time.monotonic()
     with LLMClientPool(endpoints, model="mock-model") as pool:
         batch(pool, 200)
 
     times = [one.time for one in limited.requests]
     assert len(times) < received(free)[0]
-    assert len(times) < 3 or times[-1] - times[0] > (len(times) - 2) / 20
+    assert not times or times[-1] - started > (len(times) - 1) / 20 - 0.01
 
 
 # --- models
@@ -307,7 +309,7 @@ def test_a_429_closes_one_endpoint_and_rows_go_elsewhere_meanwhile(serve: Callab
 
 def test_rows_on_their_way_to_an_endpoint_that_closes_go_elsewhere_too(serve: Callable[..., MockServer]) -> None:
     busy, free = serve(faults={"rate_limited": 1.0}, retry_after=300), serve()
-    endpoints = [{"base_url": busy.base_url, "max_qps": 10}, {"base_url": free.base_url}]
+    endpoints = [{"base_url": busy.base_url, "max_qps": 0.2}, {"base_url": free.base_url}]
     with LLMClientPool(endpoints, model="mock-model") as pool:
         results = batch(pool, 60, return_usage=True)
         assert is_idle(pool)
@@ -329,7 +331,7 @@ def test_while_all_are_closed_the_first_to_open_is_waited_for(serve: Callable[..
 @pytest.mark.slow
 def test_while_all_cool_the_first_to_return_is_waited_for(serve: Callable[..., MockServer]) -> None:
     one, two = serve(script=["server_error"]), serve(script=["server_error"])
-    with pool_of(one, two, failure_threshold=1, recovery_time=0.2, retry_times=0) as pool:
+    with pool_of(one, two, failure_threshold=1, recovery_time=1.0, retry_times=0) as pool:
         with pytest.raises(AllEndpointsFailed):
             pool.chat_completions_sync("Hello")
         assert states(pool) == ["cooling", "cooling"]
@@ -355,7 +357,7 @@ def test_if_none_returns_in_time_a_row_fails_at_once(serve: Callable[..., MockSe
 @pytest.mark.slow
 def test_one_request_probes_an_endpoint_that_is_due(serve: Callable[..., MockServer]) -> None:
     bad, good = serve(error_rate=1.0), serve(delay=0.005)
-    with pool_of(bad, good, concurrency_limit=4, failure_threshold=1, recovery_time=0.15) as pool:
+    with pool_of(bad, good, concurrency_limit=4, failure_threshold=1, recovery_time=1.0) as pool:
         pool.chat_completions_sync("Hello")
         pool.chat_completions_sync("Hello")
         assert states(pool)[0] == "cooling"
@@ -363,7 +365,7 @@ def test_one_request_probes_an_endpoint_that_is_due(serve: Callable[..., MockSer
         bad.change(error_rate=0.0, delay=0.1)
         bad.reset()
         assert eventually(lambda: pool.stats["endpoints"][0]["returns_in"] == 0.0)
-        batch(pool, 100)
+        batch(pool, 400)
         first, *others = bad.requests
 
     assert before == 1
@@ -491,7 +493,7 @@ def test_every_call_can_be_awaited(serve: Callable[..., MockServer]) -> None:
 
 @pytest.mark.slow
 def test_a_cancelled_call_frees_its_place_in_line(serve: Callable[..., MockServer]) -> None:
-    server = serve(delay=0.3)
+    server = serve(script={"first": Reply(delay=60.0)})
 
     async def main() -> None:
         async with pool_of(server, concurrency_limit=1) as pool:
@@ -503,7 +505,7 @@ def test_a_cancelled_call_frees_its_place_in_line(serve: Callable[..., MockServe
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await waiting
-            assert await first
+            first.cancel()
             assert await pool.chat_completions("last")
             assert is_idle(pool)
 
@@ -535,6 +537,7 @@ def test_an_endpoint_that_dies_and_returns_costs_no_row_and_gets_its_share_again
             if done == 200:
                 mortal.close()
                 died = mortal.stats()
+                stack.enter_context(held_port(port))
             if done == 500:
                 revived = stack.enter_context(MockServer(port=port, delay=0.01))
         assert done == number
@@ -587,7 +590,7 @@ def test_whatever_fails_every_row_has_an_outcome_and_no_place_stays_taken(
 def test_fallback_does_not_wait_for_a_first_endpoint_that_takes_next_to_nothing(
     serve: Callable[..., MockServer],
 ) -> None:
-    busy, free = serve(faults={"rate_limited": 1.0}, retry_after=0.1), serve()
+    busy, free = serve(faults={"rate_limited": 1.0}, retry_after=0.5), serve()
     with pool_of(busy, free, load_balance="fallback") as pool:
         results = batch(pool, 60)
 

@@ -498,7 +498,7 @@ def test_a_stream_that_falls_silent_or_lasts_too_long_is_ended(kind: Kind, limit
         pause = ((30.0, b":\n\n"),) if limit == "timeout" else tuple((0.05, b":\n\n") for _ in range(400))
         return Reply(headers=EVENTS, pieces=(*begun(request, 1), *pause))
 
-    options = {"timeout": 0.4} if limit == "timeout" else {"timeout": 5, "stream_timeout": 0.6}
+    options = {"timeout": 1.0} if limit == "timeout" else {"timeout": 15, "stream_timeout": 1.5}
     with (
         MockServer(script=endless) as server,
         kind.make(server, **options) as client,

@@ -52,7 +52,7 @@ from flexllm.transport import Transport, TransportOptions, allow_connections, tr
 from flexllm.wire import HttpRequest, HttpResponse
 
 SECRET = "sk-proj-Zx81hTq0LmN4vBs7"
-SLACK = 3.0
+SLACK = 10.0
 """Seconds that a busy machine may add to a time limit before a test calls it broken."""
 
 ROUTES = pytest.mark.parametrize("route", ["direct", "session"])
@@ -75,7 +75,9 @@ def request(
 def transport(route: str = "direct", **options: Any) -> Iterator[Transport]:
     """A transport that goes the direct route, or through a session of the caller's own."""
     with requests.Session() as session:
-        one = Transport(TransportOptions(**{"timeout": 10.0, **options}), session if route == "session" else None)
+        one = Transport(
+            TransportOptions(**{"timeout": LONGEST_WAIT, **options}), session if route == "session" else None
+        )
         try:
             yield one
         finally:
@@ -471,10 +473,13 @@ def test_closing_does_not_wait_for_a_stream_to_close_what_is_idle() -> None:
 def test_what_a_server_says_on_an_idle_connection_is_not_the_next_reply(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flexllm.transport.direct, "FRESH_SECONDS", -1.0)
     goodbye = http_reply(b"idle for too long", status="408 Request Timeout")
-    idle = [READ, http_reply(b"one"), Sleep(0.05), goodbye, CLOSE]
+    got_one, said = threading.Event(), threading.Event()
+    idle = [READ, http_reply(b"one"), got_one, goodbye, lambda sock: said.set(), CLOSE]
     with ScriptedServer(idle, [READ, http_reply(b"two")]) as server, transport() as one:
-        one.send(request(server))
-        time.sleep(0.15)  # it reaches us
+        assert one.send(request(server)).body == b"one"
+        got_one.set()
+        assert said.wait(LONGEST_WAIT)
+        time.sleep(0.05)  # it reaches us
         assert one.send(request(server)).body == b"two"
 
 
@@ -489,11 +494,11 @@ def test_what_a_server_says_on_an_idle_connection_is_not_the_next_reply(monkeypa
         [http_reply(BODY)[:20], Sleep(30.0)],
         [http_reply(BODY)[:-10], Sleep(30.0)],
         [http_reply(b"", CHUNKED, framed=False), b"5\r\nab", Sleep(30.0)],
-        [step for byte in http_reply(b"x" * 100) for step in (bytes([byte]), Sleep(0.02))],
-        [http_reply(b"x" * 200)[:-200], *[step for _ in range(200) for step in (b"x", Sleep(0.02))]],
-        [http_reply(b"", CHUNKED, framed=False), *[step for _ in range(200) for step in (b"1\r\nx\r\n", Sleep(0.02))]],
-        [http_reply(b"", framed=False), *[step for _ in range(200) for step in (b"x", Sleep(0.02))]],
-        [step for _ in range(200) for step in (b"HTTP/1.1 100 Continue\r\n\r\n", Sleep(0.02))],
+        [step for byte in http_reply(b"x" * 1_000) for step in (bytes([byte]), Sleep(0.02))],
+        [http_reply(b"x" * 1_000)[:-1_000], *[step for _ in range(1_000) for step in (b"x", Sleep(0.02))]],
+        [http_reply(b"", CHUNKED, framed=False), *[step for _ in range(1_000) for step in (b"1\r\nx\r\n", Sleep(0.02))]],
+        [http_reply(b"", framed=False), *[step for _ in range(1_000) for step in (b"x", Sleep(0.02))]],
+        [step for _ in range(1_000) for step in (b"HTTP/1.1 100 Continue\r\n\r\n", Sleep(0.02))],
     ],
     ids=[
         "nothing", "half a head", "half a body", "half a chunk", "drip of the head", "drip of the body", "drip of chunks",
@@ -513,31 +518,34 @@ def test_a_reply_has_its_time_limit_as_a_whole(route: str, slow: list[Step]) -> 
 def test_the_time_limit_holds_again_on_a_connection_that_was_used_before() -> None:
     with (
         ScriptedServer([READ, Sleep(0.1), http_reply(b"one"), READ, Sleep(30.0)]) as server,
-        transport(timeout=0.5) as one,
+        transport(timeout=1.0) as one,
     ):
         assert one.send(request(server)).body == b"one"
         started = time.monotonic()
         assert type(failure(one, request(server))) is RequestTimeout
-        assert 0.45 <= took(started) < 0.5 + SLACK
+        assert 0.95 <= took(started) < 1.0 + SLACK
         assert server.connections == 1
 
 
+@pytest.mark.slow
 def test_a_time_limit_is_not_taken_over_by_the_next_request() -> None:
     first, rest = http_reply(b"one")[:-1], http_reply(b"one")[-1:]
     with (
-        ScriptedServer([READ, Sleep(0.45), first, Sleep(0.02), rest, READ, Sleep(0.45), http_reply(b"two")]) as server,
-        transport(timeout=0.8) as one,
+        ScriptedServer([READ, Sleep(0.9), first, Sleep(0.02), rest, READ, Sleep(0.9), http_reply(b"two")]) as server,
+        transport(timeout=1.6) as one,
     ):
         assert [one.send(request(server)).body for _ in range(2)] == [b"one", b"two"]
         assert server.connections == 1
 
 
 def test_a_connection_that_timed_out_is_not_used_again() -> None:
+    timed_out = threading.Event()
     with (
-        ScriptedServer([READ, Sleep(0.4), http_reply(b"late")], [READ, http_reply(b"new")]) as server,
-        transport(timeout=0.2) as one,
+        ScriptedServer([READ, timed_out, http_reply(b"late")], [READ, http_reply(b"new")]) as server,
+        transport(timeout=0.5) as one,
     ):
         failure(one, request(server))
+        timed_out.set()
         assert one.send(request(server)).body == b"new"
 
 
@@ -575,12 +583,13 @@ def test_a_handshake_that_hangs_counts_as_connecting() -> None:
         assert "did not take the connection within 0.15 s" in str(error)
 
 
+@pytest.mark.slow
 @ROUTES
 def test_a_stream_may_take_longer_than_its_longest_gap(route: str) -> None:
-    drip = [step for _ in range(8) for step in (chunked(b"x", end=b""), Sleep(0.08))]
+    drip = [step for _ in range(8) for step in (chunked(b"x", end=b""), Sleep(0.2))]
     with (
         ScriptedServer([READ, http_reply(b"", CHUNKED, framed=False), *drip, b"0\r\n\r\n"]) as server,
-        transport(route, timeout=0.5) as one,
+        transport(route, timeout=1.2) as one,
     ):
         assert stream_of(one, request(server)) == b"x" * 8
 
@@ -590,12 +599,12 @@ def test_a_stream_may_take_longer_than_its_longest_gap(route: str) -> None:
 def test_a_gap_in_a_stream_has_its_limit(route: str, before: list[Step]) -> None:
     with (
         ScriptedServer([READ, http_reply(b"", CHUNKED, framed=False), *before, Sleep(30.0)]) as server,
-        transport(route, timeout=0.15) as one,
+        transport(route, timeout=0.4) as one,
     ):
         started = time.monotonic()
-        with pytest.raises(RequestTimeout, match=r"sent nothing more for 0\.15 s; raise timeout"):
+        with pytest.raises(RequestTimeout, match=r"sent nothing more for 0\.4 s; raise timeout"):
             stream_of(one, request(server))
-        assert 0.1 <= took(started) < 0.15 + SLACK
+        assert 0.35 <= took(started) < 0.4 + SLACK
 
 
 @ROUTES
@@ -610,7 +619,7 @@ def test_the_head_of_a_stream_has_the_limit_of_a_gap(route: str) -> None:
 @ROUTES
 @pytest.mark.parametrize("hangs", [False, True], ids=["drips", "hangs"])
 def test_a_whole_stream_has_its_limit_where_one_is_set(route: str, hangs: bool) -> None:
-    drip: list[Step] = [step for _ in range(200) for step in (chunked(b"x", end=b""), Sleep(0.05))]
+    drip: list[Step] = [step for _ in range(500) for step in (chunked(b"x", end=b""), Sleep(0.05))]
     rest: list[Step] = [chunked(b"x", end=b""), Sleep(30.0)] if hangs else drip
     with (
         ScriptedServer([READ, http_reply(b"", CHUNKED, framed=False), *rest]) as server,
@@ -626,10 +635,10 @@ def test_a_whole_stream_has_its_limit_where_one_is_set(route: str, hangs: bool) 
 # --- what is left of a row's time -------------------------------------------------------------------------------------
 
 HEAD = http_reply(b"", CHUNKED, framed=False)
-COMMENTS: list[Step] = [step for _ in range(400) for step in (chunked(b": wait\n\n", end=b""), Sleep(0.03))]
+COMMENTS: list[Step] = [step for _ in range(1_000) for step in (chunked(b": wait\n\n", end=b""), Sleep(0.03))]
 SILENT: dict[str, list[Step]] = {
     "hangs": [Sleep(30.0)],
-    "drips its head": [b"HTTP/1.1 200 OK\r\nX-A: ", *(step for _ in range(400) for step in (b"a", Sleep(0.03)))],
+    "drips its head": [b"HTTP/1.1 200 OK\r\nX-A: ", *(step for _ in range(1_000) for step in (b"a", Sleep(0.03)))],
     "hangs in its body": [HEAD, chunked(b"x", end=b""), Sleep(30.0)],
     "drips its body": [HEAD, *COMMENTS],
 }
@@ -640,9 +649,9 @@ SILENT: dict[str, list[Step]] = {
 def test_a_reply_has_no_longer_than_what_is_left_of_its_row(route: str, how: str) -> None:
     with ScriptedServer([READ, *SILENT[how]]) as server, transport(route, timeout=25.0) as one:
         started = time.monotonic()
-        with pytest.raises(RequestTimeout, match=r"did not complete its reply within 0\.2 s; raise total_timeout"):
-            one.send(request(server), None, 0.2)
-        assert 0.15 <= took(started) < 0.2 + SLACK
+        with pytest.raises(RequestTimeout, match=r"did not complete its reply within 0\.4 s; raise total_timeout"):
+            one.send(request(server), None, 0.4)
+        assert 0.35 <= took(started) < 0.4 + SLACK
 
 
 @ROUTES
@@ -657,9 +666,9 @@ def test_the_time_of_a_row_does_not_lengthen_that_of_an_attempt(route: str) -> N
 @pytest.mark.slow
 @ROUTES
 def test_a_time_that_was_cut_short_is_not_taken_over_by_the_next_request(route: str) -> None:
-    late = [READ, Sleep(0.4), http_reply(b"late")]
-    with ScriptedServer([READ, http_reply(b"soon"), *late]) as server, transport(route, timeout=10.0) as one:
-        assert one.send(request(server), None, 0.2).body == b"soon"
+    late = [READ, Sleep(0.8), http_reply(b"late")]
+    with ScriptedServer([READ, http_reply(b"soon"), *late]) as server, transport(route) as one:
+        assert one.send(request(server), None, 0.6).body == b"soon"
         assert one.send(request(server)).body == b"late"
 
 
@@ -685,23 +694,23 @@ def test_until_its_first_piece_a_stream_has_what_is_left_of_its_row(route: str, 
     with ScriptedServer([READ, *SILENT[how]]) as server, transport(route, timeout=25.0) as one:
         started = time.monotonic()
         with (
-            pytest.raises(RequestTimeout, match=r"brought nothing within 0\.2 s; raise total_timeout"),
-            one.stream(request(server), None, 0.2) as reply,
+            pytest.raises(RequestTimeout, match=r"brought nothing within 0\.4 s; raise total_timeout"),
+            one.stream(request(server), None, 0.4) as reply,
         ):
             for _ in reply.pieces():
                 pass
-        assert 0.15 <= took(started) < 0.2 + SLACK
+        assert 0.35 <= took(started) < 0.4 + SLACK
 
 
 @pytest.mark.slow
 @ROUTES
 def test_after_its_first_piece_a_stream_has_all_the_time_again(route: str) -> None:
     """Gaps too may be longer than what was left until the first."""
-    rest = [Sleep(0.5), chunked(b"second", end=b""), Sleep(0.2), chunked(b"last")]
+    rest = [Sleep(0.8), chunked(b"second", end=b""), Sleep(0.2), chunked(b"last")]
     with (
         ScriptedServer([READ, HEAD, chunked(b"first", end=b""), *rest]) as server,
-        transport(route, timeout=10.0) as one,
-        one.stream(request(server), None, 0.25) as reply,
+        transport(route) as one,
+        one.stream(request(server), None, 0.6) as reply,
     ):
         pieces = iter(reply.pieces())
         assert next(pieces) == b"first"
@@ -714,32 +723,32 @@ def test_after_its_first_piece_a_stream_has_all_the_time_again(route: str) -> No
 def test_after_its_first_piece_a_stream_keeps_the_limit_of_the_whole(route: str, rest: list[Step]) -> None:
     with (
         ScriptedServer([READ, HEAD, chunked(b"first", end=b""), *rest]) as server,
-        transport(route, timeout=25.0, stream_timeout=0.2) as one,
+        transport(route, timeout=25.0, stream_timeout=0.6) as one,
     ):
         started = time.monotonic()
         with (
-            pytest.raises(RequestTimeout, match=r"not complete within 0\.2 s; raise stream_timeout"),
-            one.stream(request(server), None, 0.15) as reply,
+            pytest.raises(RequestTimeout, match=r"not complete within 0\.6 s; raise stream_timeout"),
+            one.stream(request(server), None, 0.5) as reply,
         ):
             for _ in reply.pieces():
                 reply.lift_limit()
-        assert 0.15 <= took(started) < 0.2 + SLACK
+        assert 0.55 <= took(started) < 0.6 + SLACK
 
 
 @ROUTES
 def test_after_its_first_piece_a_stream_keeps_the_limit_of_a_gap(route: str) -> None:
     with (
         ScriptedServer([READ, HEAD, chunked(b"first", end=b""), Sleep(30.0)]) as server,
-        transport(route, timeout=0.2) as one,
+        transport(route, timeout=0.5) as one,
     ):
         started = time.monotonic()
         with (
-            pytest.raises(RequestTimeout, match=r"sent nothing more for 0\.2 s; raise timeout"),
+            pytest.raises(RequestTimeout, match=r"sent nothing more for 0\.5 s; raise timeout"),
             one.stream(request(server), None, 25.0) as reply,
         ):
             for _ in reply.pieces():
                 reply.lift_limit()
-        assert 0.15 <= took(started) < 0.2 + SLACK
+        assert 0.45 <= took(started) < 0.5 + SLACK
 
 
 def test_a_session_reads_on_no_longer_than_what_was_left() -> None:
@@ -747,7 +756,7 @@ def test_a_session_reads_on_no_longer_than_what_was_left() -> None:
     with ScriptedServer([READ, Sleep(30.0)]) as server, transport("session", timeout=25.0) as one:
         with pytest.raises(RequestTimeout):
             one.send(request(server), None, 0.1)
-        assert eventually(lambda: not [one for one in threading.enumerate() if one.name == "flexllm-session"], 5.0)
+        assert eventually(lambda: not [one for one in threading.enumerate() if one.name == "flexllm-session"], 15.0)
 
 
 # --- pieces -----------------------------------------------------------------------------------------------------------
@@ -1104,7 +1113,7 @@ def aborted(one: Transport, server: ScriptedServer, streaming: bool = False, pie
         deadline = time.monotonic() + LONGEST_WAIT
         while (not server.requests or came < pieces) and time.monotonic() < deadline:
             time.sleep(0.01)
-        time.sleep(0.05)
+        time.sleep(0.05)  # so that it waits; if it does not yet, the abort counts all the same
         token.abort()
 
     def read() -> None:
@@ -1147,7 +1156,7 @@ def test_an_abort_frees_a_thread_that_waits_for_a_piece(route: str) -> None:
 
 @ROUTES
 def test_an_abort_ends_a_stream_that_never_stops_talking(route: str) -> None:
-    drip = [step for _ in range(1000) for step in (chunked(b"x", end=b""), Sleep(0.02))]
+    drip = [step for _ in range(2_000) for step in (chunked(b"x", end=b""), Sleep(0.02))]
     with (
         ScriptedServer([READ, http_reply(b"", CHUNKED, framed=False), *drip]) as server,
         transport(route, timeout=30.0) as one,
@@ -1249,9 +1258,9 @@ def test_a_large_body_arrives_whole(route: str) -> None:
 
 
 def read_slowly(sock: socket.socket) -> None:
-    """Take ten megabytes a second: always some, and never all of it in time."""
+    """Take four megabytes a second: always some, and never all of it in time."""
     while sock.recv(200_000):
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 LARGE = b"x" * 60_000_000
@@ -1296,7 +1305,7 @@ def test_a_forked_child_has_connections_of_its_own_and_leaves_the_parents_alone(
         one.send(request(server))
         child = os.fork()
         if not child:
-            signal.alarm(10)
+            signal.alarm(60)
             with contextlib.suppress(BaseException):
                 if one.send(request(server)).body == b"ok" and one.send(request(server)).body == b"ok":
                     one.close()
@@ -1321,7 +1330,7 @@ def test_a_fork_while_a_lock_is_held_and_a_request_under_way_harms_neither() -> 
         with one._lock:
             child = os.fork()
             if not child:
-                signal.alarm(10)
+                signal.alarm(60)
                 with contextlib.suppress(BaseException):
                     os._exit(0 if one.send(request(server)).body == b"ok" else 1)
                 os._exit(2)

@@ -176,14 +176,14 @@ def test_thirty_threads_ask_the_server_once(server: ScriptedServer) -> None:
     answers: list[object] = []
 
     def ask() -> None:
-        together.wait(10)
+        together.wait(60)
         answers.append(credentials.headers())
 
     threads = [threading.Thread(target=ask, daemon=True) for _ in range(30)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert answers == [bearer(1)] * 30
     assert server.connections == 1
 

@@ -335,7 +335,7 @@ def stopped_in_a_thread(setup: Setup) -> list[RequestError]:
     errors: list[RequestError] = []
     thread = threading.Thread(target=lambda: errors.append(setup.fail(token)), daemon=True)
     thread.start()
-    assert sent.wait(10.0)
+    assert sent.wait(60.0)
     token.stop()
     thread.join(10.0)
     return errors
@@ -630,7 +630,7 @@ class Hedged:
     def _slow(self, answer: Any) -> Callable[[CancelToken], Any]:
         def first(cancel: CancelToken) -> Any:
             self.clock.advance(10.0)
-            assert self.second_is_sent.wait(10.0)
+            assert self.second_is_sent.wait(60.0)
             return answer(cancel) if callable(answer) else answer
 
         return first
@@ -654,7 +654,7 @@ def hang(cancel: CancelToken) -> Exception:
     """Wait as a transport does, until it is broken off."""
     gone = threading.Event()
     cancel.hold(gone.set)
-    assert gone.wait(10.0), "nobody broke it off"
+    assert gone.wait(60.0), "nobody broke it off"
     return RequestCancelled("stopped while its reply was awaited")
 
 
@@ -692,7 +692,7 @@ def test_an_endpoint_that_failed_is_blamed_though_the_second_answered() -> None:
     answered = threading.Event()
 
     def late(cancel: CancelToken) -> HttpResponse:
-        assert answered.wait(10.0)
+        assert answered.wait(60.0)
         return ok("second")
 
     hedged = Hedged(ok("x", 500), late, elsewhere=True)
@@ -777,7 +777,7 @@ def test_a_second_request_that_timed_out_was_billed_though_the_first_answered() 
     ended = threading.Event()
 
     def late(cancel: CancelToken) -> HttpResponse:
-        assert ended.wait(10.0)
+        assert ended.wait(60.0)
         return counted(7)
 
     hedged = Hedged(late, timed_out("x"), elsewhere=True, prices=PRICED, provider=Counting())

@@ -291,7 +291,7 @@ class Meeting:
     def make(self) -> str:
         self.made += 1
         self._begun.set()
-        assert self._go.wait(10)
+        assert self._go.wait(60)
         return self._make()
 
     def ask(self, cancel: CancelToken | None = None) -> None:
@@ -306,7 +306,7 @@ class Meeting:
         cancels = cancels or [None] * self.count
         threads = [threading.Thread(target=self.ask, args=(cancel,)) for cancel in cancels]
         threads[0].start()
-        assert self._begun.wait(10)
+        assert self._begun.wait(60)
         work = self.cache._under_way["key"]
         wait = work.wait
 
@@ -317,11 +317,11 @@ class Meeting:
         work.wait = arrive  # type: ignore[method-assign]
         for thread in threads[1:]:
             thread.start()
-            assert self._arrived.acquire(timeout=10)
+            assert self._arrived.acquire(timeout=60)
         between()
         self._go.set()
         for thread in threads:
-            thread.join(10)
+            thread.join(60)
 
 
 def test_many_threads_make_one_text() -> None:
@@ -370,7 +370,7 @@ def test_a_stopped_caller_does_not_wait_for_others() -> None:
 
     def stop_and_see() -> None:
         cancel.stop()
-        assert left.wait(10)
+        assert left.wait(60)
 
     meeting.outcomes = Outcomes()
     meeting.hold([None, cancel], between=stop_and_see)

@@ -621,7 +621,7 @@ def test_one_of_many_threads_gets_the_probe(clock: FakeClock, ask: Callable[...,
 
     def work() -> None:
         for _ in range(20):
-            start.wait(10)
+            start.wait(60)
             taken.extend([ask(one) for _ in range(5)])
 
     in_threads(8, work)

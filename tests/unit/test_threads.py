@@ -21,7 +21,7 @@ from flexllm.chat import ChatCompletionResult, ChatRequest
 from flexllm.engines.threads import ThreadEngine
 from flexllm.errors import ConfigError, ConnectionFailed, InputError, RequestCancelled, RequestError, ServerError
 
-LONG = 10.0
+LONG = 60.0
 """Seconds that nothing takes unless a test fails."""
 
 
@@ -529,6 +529,9 @@ def test_closing_breaks_off_what_is_under_way() -> None:
 
 def interrupt_when_it_waits() -> None:
     """Send Ctrl-C to the main thread, at a time when it does nothing but wait for results."""
+    main = threading.main_thread().ident
+    assert main is not None
+    assert eventually(lambda: sys._current_frames()[main].f_code.co_name == "gather")
     threading.Event().wait(0.02)
     os.kill(os.getpid(), signal.SIGINT)
 

@@ -40,7 +40,7 @@ from flexllm.wire import Headers, Target
 START = 1_800_000_000.0
 """Unix time at which the fake clock starts."""
 LIFE = 3600.0
-LONG = 10.0
+LONG = 60.0
 """Seconds that a broken room makes a test wait before it fails."""
 
 
