@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flexllm import LLMClient
-from flexllm.cli.batch_output import BatchOutput, why_no_stream
+from flexllm.cli.batch.output import BatchOutput, why_no_stream
 from flexllm.cli.parser import build_parser
 from flexllm.client.batches import _CHECKPOINT_OPTIONS, _RUN_OPTIONS
 from flexllm.errors import ConfigError

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flexllm.cli.batch_report import how_to_go_on
+from flexllm.cli.batch.report import how_to_go_on
 
 
 def command(*words: str) -> str:

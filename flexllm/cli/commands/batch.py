@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from ..batch_input import BatchInput, add_input_options
-from ..batch_options import (
+from ..batch.input import BatchInput, add_input_options
+from ..batch.options import (
     add_cost_options,
     add_limit_options,
     add_pool_options,
@@ -17,9 +17,9 @@ from ..batch_options import (
     budget,
     first,
 )
-from ..batch_output import BatchOutput, add_output_options, why_no_stream
-from ..batch_report import exit_code_of, how_to_go_on, report, tell_trouble
-from ..batch_watch import begin_watching, check_files
+from ..batch.output import BatchOutput, add_output_options, why_no_stream
+from ..batch.report import exit_code_of, how_to_go_on, report, tell_trouble
+from ..batch.watch import begin_watching, check_files
 from ..common import (
     add_endpoint_options,
     add_talk_options,
@@ -123,7 +123,7 @@ def _why_no_yes(args: argparse.Namespace) -> str | None:
 def _check_sample(args: argparse.Namespace, source: BatchInput) -> None:
     """Refuse a sample that cannot be followed by the rest."""
     from ...errors import ConfigError
-    from ..batch_forecast import check_can_ask
+    from ..batch.forecast import check_can_ask
 
     if source.is_pipe:
         raise ConfigError("--sample reads the input more than once, so that it must be a file, not a pipe")
@@ -160,7 +160,7 @@ class _Batch:
 
     def foretell(self, options: BatchOptions) -> int:
         """Tell what a run would take."""
-        from ..batch_forecast import tell_forecast
+        from ..batch.forecast import tell_forecast
 
         forecast = self._client.batch_forecast(self._rows(), options, self._call())
         tell_forecast(self._args, forecast, options, budget(self._args, self._settings).budget_limit)
@@ -176,7 +176,7 @@ class _Batch:
         """Ask some rows, tell what the rest will take, and ask that too if it is to be."""
         from dataclasses import replace
 
-        from ..batch_forecast import wants_the_rest
+        from ..batch.forecast import wants_the_rest
 
         args = self._args
         job, signal = self._run_job(replace(options, sample=args.sample))

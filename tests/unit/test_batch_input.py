@@ -15,7 +15,7 @@ import pytest
 
 from flexllm.batch.shapes import FORMATS
 from flexllm.chat import ChatRequest
-from flexllm.cli.batch_input import BatchInput, add_input_options, read_template
+from flexllm.cli.batch.input import BatchInput, add_input_options, read_template
 from flexllm.cli.request_options import add_request_options
 from flexllm.config import ResolvedEndpoint
 from flexllm.errors import ConfigError, InputError

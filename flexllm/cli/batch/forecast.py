@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 
-from .output import is_terminal, print_data, print_json, talk
+from ..output import is_terminal, print_data, print_json, talk
 
 TYPE_CHECKING = False  # see errors.py
 
 if TYPE_CHECKING:
-    from ..batch.options import BatchOptions
-    from ..batch.outlook import Forecast
+    from ...batch.options import BatchOptions
+    from ...batch.outlook import Forecast
 
 
 def tell_forecast(args: argparse.Namespace, forecast: Forecast, options: BatchOptions, max_cost: float | None) -> None:
@@ -27,7 +27,7 @@ def tell_forecast(args: argparse.Namespace, forecast: Forecast, options: BatchOp
 
 def _left(forecast: Forecast, options: BatchOptions, max_cost: float | None) -> float | None:
     """Return what earlier runs of the output file left of a budget, in US dollars; None without one."""
-    from ..batch.spent import spent_in
+    from ...batch.spent import spent_in
 
     if max_cost is None:
         return None
@@ -35,7 +35,7 @@ def _left(forecast: Forecast, options: BatchOptions, max_cost: float | None) -> 
 
 
 def _budget_sentence(expected: float, worst: float, left: float) -> str:
-    from ..cost import dollars
+    from ...cost import dollars
 
     if not left:
         return "Nothing is left of the budget: give a larger --max-cost."
@@ -54,7 +54,7 @@ def check_can_ask(args: argparse.Namespace) -> None:
     Raises:
         ConfigError: There is no terminal, and no --yes.
     """
-    from ..errors import ConfigError
+    from ...errors import ConfigError
 
     if not args.yes and not is_terminal(sys.stdin, sys.stderr):
         raise ConfigError(

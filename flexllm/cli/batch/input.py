@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from .units import count
+from ..units import count
 
 TYPE_CHECKING = False  # see errors.py
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, BinaryIO
 
-    from ..batch.inputs import Input
-    from ..batch.rows import FileRows
-    from ..batch.shapes import Fields
-    from ..config import ResolvedEndpoint
-    from ..templates import UserTemplate
+    from ...batch.inputs import Input
+    from ...batch.rows import FileRows
+    from ...batch.shapes import Fields
+    from ...config import ResolvedEndpoint
+    from ...templates import UserTemplate
 
 STANDARD_INPUT = "standard input"
 MOST_OF_A_TEMPLATE = 1_000_000
@@ -73,9 +73,9 @@ class BatchInput:
     """
 
     def __init__(self, args: argparse.Namespace, *, keeps_fields: bool) -> None:
-        from ..batch.rows import check_reading
-        from ..batch.shapes import Fields
-        from ..errors import ConfigError, InputError
+        from ...batch.rows import check_reading
+        from ...batch.shapes import Fields
+        from ...errors import ConfigError, InputError
 
         self._args = args
         self._keeps_fields = keeps_fields
@@ -96,7 +96,7 @@ class BatchInput:
 
     def refuse_as_output(self, path: str | os.PathLike[str]) -> None:
         """Raise InputError if that file, which is to be written, is the one that is read."""
-        from ..errors import InputError
+        from ...errors import InputError
 
         try:
             read = os.fstat(0) if self._file is None else os.stat(self._file)
@@ -118,9 +118,9 @@ class BatchInput:
             InputError: It cannot be read or understood; nothing was sent.
             ConfigError: The endpoint's template does not go together with the options.
         """
-        from ..batch.rows import FileRows, OwnSettingsRows, RowReader, UnfitRows
-        from ..errors import InputError
-        from .request_options import request_params
+        from ...batch.rows import FileRows, OwnSettingsRows, RowReader, UnfitRows
+        from ...errors import InputError
+        from ..request_options import request_params
 
         args = self._args
         source, total = self._source()
@@ -157,7 +157,7 @@ class BatchInput:
         return None if endpoint is None else endpoint.system
 
     def _template_for(self, endpoint: ResolvedEndpoint | None) -> UserTemplate | None:
-        from ..templates import UserTemplate
+        from ...templates import UserTemplate
 
         if self._args.user_template is not None:
             return self._template
@@ -167,7 +167,7 @@ class BatchInput:
 
     def _source(self) -> tuple[Input, int | None]:
         """Return the open input and its number of rows, None for a pipe."""
-        from ..errors import InputError
+        from ...errors import InputError
 
         if not self.is_pipe:
             total = self._input(self._open()).count()
@@ -178,12 +178,12 @@ class BatchInput:
         return self._input(self._open()), None
 
     def _input(self, file: BinaryIO) -> Input:
-        from ..batch.inputs import Input, kind_of
+        from ...batch.inputs import Input, kind_of
 
         return Input(file, self.name, self._args.input_type or kind_of(self._file or ""))
 
     def _open(self) -> BinaryIO:
-        from ..errors import InputError
+        from ...errors import InputError
 
         if self._file is None:
             # A reader of its own: the interpreter's is locked at exit, while a thread may still wait for a line.
@@ -201,8 +201,8 @@ def read_template(text: str) -> UserTemplate | None:
         InputError: The file cannot be read.
         ConfigError: There is no place in it.
     """
-    from ..errors import ConfigError, InputError
-    from ..templates import UserTemplate
+    from ...errors import ConfigError, InputError
+    from ...templates import UserTemplate
 
     if text.startswith("@@"):
         text = text[1:]

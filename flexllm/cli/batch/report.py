@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import re
 
-from .logs import record
-from .output import ERROR, print_json, talk
+from ..logs import record
+from ..output import ERROR, print_json, talk
 
 TYPE_CHECKING = False  # see errors.py
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from ..batch.job import BatchJob
-    from ..batch.options import BatchOptions
-    from ..batch.outlook import Forecast
+    from ...batch.job import BatchJob
+    from ...batch.options import BatchOptions
+    from ...batch.outlook import Forecast
 
 
 def report(
@@ -60,7 +60,7 @@ def tell_trouble(args: argparse.Namespace, job: BatchJob) -> None:
 
 def sentence(summary: dict[str, Any], output: str, *, tokens: bool, cost: bool) -> str:
     """Return the summary of a run for people, with or without the tokens that it took and what it cost."""
-    from ..batch.progress import describe_cost, short_number
+    from ...batch.progress import describe_cost, short_number
 
     parts = [f"{summary['success']:,} of {summary['total']:,} rows answered"]
     if summary["resumed"]:
@@ -132,7 +132,7 @@ def exit_code_of(job: BatchJob) -> int:
     """Return 0 if every row is answered; else why the run stopped, or what all failures have in common."""
     import flexllm.errors as errors
 
-    from .exits import AUTHENTICATION, BUDGET, DEADLINE, DONE, FAILED, UNREACHED, exit_code
+    from ..exits import AUTHENTICATION, BUDGET, DEADLINE, DONE, FAILED, UNREACHED, exit_code
 
     tally, stopped = job.tally, job.stopped
     if stopped is not None and stopped.reason == "max_time":

@@ -10,9 +10,9 @@ TYPE_CHECKING = False  # see errors.py
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..batch.options import CheckpointOptions
-    from ..batch.sinks import Sink, View
-    from .batch_input import BatchInput
+    from ...batch.options import CheckpointOptions
+    from ...batch.sinks import Sink, View
+    from .input import BatchInput
 
 KINDS = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
 """What the name of an output file ends in, in any case of letters; only the first is written as rows finish."""
@@ -53,8 +53,8 @@ class BatchOutput:
     def __init__(self, args: argparse.Namespace) -> None:
         from pathlib import Path
 
-        from ..batch.beside import checkpoint_of
-        from ..errors import ConfigError
+        from ...batch.beside import checkpoint_of
+        from ...errors import ConfigError
 
         self.name: str = args.output
         self.is_stream = self.name == "-"
@@ -82,10 +82,10 @@ class BatchOutput:
             CheckpointError: One of them cannot be written.
             OSError: Standard output is closed.
         """
-        from ..batch.beside import files_of
-        from ..batch.views import check_view
-        from ..errors import InputError
-        from .output import standard_output
+        from ...batch.beside import files_of
+        from ...batch.views import check_view
+        from ...errors import InputError
+        from ..output import standard_output
 
         if self.is_stream:
             standard_output()
@@ -101,9 +101,9 @@ class BatchOutput:
 
     def sinks(self, options: CheckpointOptions) -> tuple[Sink, ...]:
         """Return what takes the rows as they finish, besides the output file."""
-        from ..batch.sinks import FailureSink, LineSink
-        from ..batch.views import LinesView
-        from .output import print_bytes
+        from ...batch.sinks import FailureSink, LineSink
+        from ...batch.views import LinesView
+        from ..output import print_bytes
 
         if not self.is_stream:
             return ()
@@ -115,7 +115,7 @@ class BatchOutput:
 
     def views(self) -> tuple[View, ...]:
         """Return what is made from the output file."""
-        from ..batch.views import LinesView, TableView
+        from ...batch.views import LinesView, TableView
 
         found: list[View] = []
         if self.view is not None:

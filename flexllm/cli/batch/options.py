@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from .batch_watch import add_watch_options
-from .common import make_client, make_pool
-from .units import amount, count, duration, number, positive, price, quantile, share
+from ..common import make_client, make_pool
+from ..units import amount, count, duration, number, positive, price, quantile, share
+from .watch import add_watch_options
 
 TYPE_CHECKING = False  # see errors.py
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from ..batch.options import BatchOptions
-    from ..batch.progress import Progress
-    from ..cache import ResponseCacheConfig
-    from ..client import LLMClient
-    from ..config import BatchSettings, Config, ResolvedEndpoint
-    from ..cost.options import CostTrackerConfig
+    from ...batch.options import BatchOptions
+    from ...batch.progress import Progress
+    from ...cache import ResponseCacheConfig
+    from ...client import LLMClient
+    from ...config import BatchSettings, Config, ResolvedEndpoint
+    from ...cost.options import CostTrackerConfig
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -248,7 +248,7 @@ def batch_client(args: argparse.Namespace, endpoint: ResolvedEndpoint | None, co
 
 
 def _refuse_pool_options(args: argparse.Namespace) -> None:
-    from ..errors import ConfigError
+    from ...errors import ConfigError
 
     for name in _POOL_OPTIONS:
         if getattr(args, name) is not None:
@@ -273,8 +273,8 @@ def batch_options(
         output: None if the answers go to standard output.
         watchers: Who else is told of the progress.
     """
-    from ..batch.options import BatchOptions, CheckpointOptions
-    from ..batch.progress import ProgressOptions
+    from ...batch.options import BatchOptions, CheckpointOptions
+    from ...batch.progress import ProgressOptions
 
     return BatchOptions(
         output=output,
@@ -310,7 +310,7 @@ def cache_config(args: argparse.Namespace, settings: BatchSettings) -> ResponseC
     named = True if args.cache_dir is not None or args.cache_ttl is not None else None
     if not first(args.cache, named, settings.cache):
         return None
-    from ..cache import ResponseCacheConfig
+    from ...cache import ResponseCacheConfig
 
     given = {"ttl": args.cache_ttl, "cache_dir": args.cache_dir}
     return ResponseCacheConfig(enabled=True, **{name: value for name, value in given.items() if value is not None})
@@ -318,7 +318,7 @@ def cache_config(args: argparse.Namespace, settings: BatchSettings) -> ResponseC
 
 def budget(args: argparse.Namespace, settings: BatchSettings) -> CostTrackerConfig:
     """Return what the run, with all earlier ones of its output file, may take."""
-    from ..cost.options import CostTrackerConfig
+    from ...cost.options import CostTrackerConfig
 
     return CostTrackerConfig(
         enabled=True,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 
-from .logs import heed_signals, on_end, record
+from ..logs import heed_signals, on_end, record
 
 TYPE_CHECKING = False  # see errors.py
 
 if TYPE_CHECKING:
-    from ..batch.progress import Progress
-    from ..batch.tally import Tally
+    from ...batch.progress import Progress
+    from ...batch.tally import Tally
 
 LOG_SECONDS = 60.0
 """Between two lines of counts in a log file: a run of a night has some five hundred."""
@@ -42,8 +42,8 @@ def begin_watching(args: argparse.Namespace) -> tuple[Progress, ...]:
     if args.log_file is not None:
         told.append(_LogProgress(is_quiet=args.quiet))
     if args.status_file is not None and not args.dry_run:
-        from ..batch.status import StatusFile
-        from ..errors import InputError
+        from ...batch.status import StatusFile
+        from ...errors import InputError
 
         if args.status_file in ("", "-"):
             raise InputError(f"--status-file {args.status_file!r} names no file; give one, or leave it out")
@@ -88,7 +88,7 @@ class _LogProgress:
 
     def close(self) -> None:
         """Write the counts."""
-        from ..batch.progress import ProgressOptions, describe
+        from ...batch.progress import ProgressOptions, describe
 
         self._shown = self._clock()
         tally = self._tally
@@ -109,8 +109,8 @@ def check_files(args: argparse.Namespace) -> None:
     """
     from pathlib import Path
 
-    from ..batch.beside import files_of
-    from ..errors import InputError
+    from ...batch.beside import files_of
+    from ...errors import InputError
 
     seen: dict[str, str] = {}
     for option in ("INPUT", "--config", "--output", "--errors", "--status-file", "--log-file"):
