@@ -28,6 +28,7 @@ from ..errors import (
     TlsFailed,
 )
 from ..wire import NO_KEY, mask_key
+from .units import nearest_are
 
 if TYPE_CHECKING:
     from .checkup import Checkup
@@ -184,7 +185,7 @@ def _of_path(found: Checkup, error: NotFound | MalformedResponse) -> list[str]:
     if found.listed is not None and isinstance(error, NotFound):
         near = found.nearest()
         if near:
-            return [f"The server does not have {found.model}; the nearest that it lists are {', '.join(near)}."]
+            return [f"The server does not have {found.model}; {nearest_are(near, 'the nearest that it lists')}."]
         return [f"The server does not have {found.model}; 'flexllm models' lists what it has."]
     sentences = ["Check base_url: what answers there is not a language model's interface."]
     if not found.place.endswith("/v1") and found.format == "openai":

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from .output import is_terminal, print_data, print_json
+from .output import is_terminal, print_data, print_json, whisper
 
 TYPE_CHECKING = False  # see errors.py
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterable, Iterator
     from typing import Any
 
@@ -19,6 +20,14 @@ FIELDS = (
     "content", "reasoning_content", "finish_reason", "model", "usage", "cost", "endpoint", "request_id", "latency",
     "attempts",
 )  # fmt: skip
+
+
+def add_printing_options(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the options that say how answers are printed; `what` is what is printed, for help: "the answer"."""
+    parser.add_argument("--no-stream", action="store_true", help=f"print {what} only when it is complete")
+    parser.add_argument(
+        "--show-thinking", action="store_true", help="print what the model thinks to standard error, as far as it tells"
+    )
 
 
 class AnswerPrinter:
@@ -77,14 +86,14 @@ class AnswerPrinter:
     def _think(self, text: str) -> None:
         shows = is_terminal(sys.stderr)
         if shows and not self._thinks:
-            _whisper(_DIM)
+            whisper(_DIM)
         self._thinks = True
-        _whisper(_harmless(text) if shows else text)
+        whisper(_harmless(text) if shows else text)
 
     def _end_thought(self) -> None:
         if self._thinks:
             self._thinks = False
-            _whisper(f"{_PLAIN if is_terminal(sys.stderr) else ''}\n\n")
+            whisper(f"{_PLAIN if is_terminal(sys.stderr) else ''}\n\n")
 
 
 def remark(result: ChatCompletionResult) -> None:
@@ -129,13 +138,3 @@ def _harmless(text: str) -> str:
     from ..controls import without_controls
 
     return without_controls(text.replace("\r", ""))
-
-
-def _whisper(text: str) -> None:
-    """Write to standard error; where nobody can be told, do not."""
-    if sys.stderr is not None:
-        try:
-            sys.stderr.write(text)
-            sys.stderr.flush()
-        except OSError:  # full, or its reader is gone
-            pass

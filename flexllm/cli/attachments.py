@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO, NoReturn
 
 STANDARD_INPUT = "standard input"
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 
 
@@ -61,10 +62,11 @@ class Attachments:
         from ..media.sniff import sniff
 
         data = self._limited(stdin, STANDARD_INPUT, may_be_empty=True)
-        if data and b"\x00" not in data and sniff(data) is None:
-            return data.decode("utf-8", "replace").strip()
-        if not data or _is_text(data):
+        has_nul = b"\x00" in data
+        if data.startswith(_UTF_16) and (has_nul or len(data) % 2 == 0):
             return _decoded(data, STANDARD_INPUT).strip()
+        if not data or _is_text(data) or (not has_nul and sniff(data) is None):
+            return data.decode("utf-8-sig", "replace").strip()
         self._take(STANDARD_INPUT, data, None)
         return ""
 
@@ -131,7 +133,7 @@ def _is_text(data: bytes) -> bool:
     """Return whether bytes are text: an SVG picture too, which nobody takes as a picture."""
     from ..media.sniff import sniff
 
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    if data.startswith(_UTF_16):
         return True
     return (found := sniff(data)) is not None and (found.startswith("text/") or found == "image/svg+xml")
 
@@ -139,7 +141,7 @@ def _is_text(data: bytes) -> bool:
 def _decoded(data: bytes, name: str) -> str:
     from ..errors import InputError
 
-    is_utf_16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    is_utf_16 = data.startswith(_UTF_16)
     try:
         return data.decode("utf-16" if is_utf_16 else "utf-8-sig")
     except UnicodeDecodeError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from .logs import add_log_options
-from .units import number, positive, whole
+from .units import number, positive, whole, words
 
 TYPE_CHECKING = False  # see errors.py
 
@@ -36,7 +36,7 @@ def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
 def add_whom_options(group: argparse._ActionsContainer) -> None:
     """Add the options that say whom to ask, and no more."""
     group.add_argument(
-        "-m", "--model", metavar="NAME",
+        "-m", "--model", type=words, metavar="NAME",
         help="a model of the configuration file, with that entry's own URL and key; or the name of a model at --base-url",
     )  # fmt: skip
     group.add_argument(
@@ -160,6 +160,12 @@ def make_pool(
 
 def _client_options(args: argparse.Namespace, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that are set, by the command line or else by the caller."""
+    import os
+
+    from ..errors import ConfigError
+
+    if args.ca_bundle is not None and not os.path.exists(args.ca_bundle):
+        raise ConfigError(f"--ca-bundle {args.ca_bundle!r} does not exist; name a file of certificates")
     flags = {
         "timeout": args.timeout,
         "total_timeout": args.total_timeout,

@@ -1,5 +1,7 @@
 """The first configuration file: what stands in it, and how it is written so that nobody else reads it and nothing is lost.
 
+Its text is data: `data/first_config.yaml`.
+
 Imported when a command runs, not when the parser is made.
 """
 
@@ -7,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pkgutil
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..configfile.paths import shown_path
+from ..configfile.paths import shown_path, variable
 from ..configfile.places import literal
 from ..configfile.quotes import double_quoted
 from ..errors import ConfigError
@@ -28,6 +32,7 @@ class Service:
         base_url: None where it is the user's own to say.
         provider: The wire format.
         variable: The environment variable in which its users keep the key; None where no key is needed.
+        first_variables: Others, which its own clients read before that one.
         model: One that is good to begin with; None where that depends.
         note: What else is to be known, as a sentence.
     """
@@ -36,8 +41,14 @@ class Service:
     base_url: str | None = None
     provider: str = "openai"
     variable: str | None = None
+    first_variables: tuple[str, ...] = ()
     model: str | None = None
     note: str = ""
+
+    def variable_in(self, environ: Mapping[str, str]) -> str | None:
+        """Return the variable that holds the key, or would hold it; None where no key is needed."""
+        set_here = (name for name in self.first_variables if variable(environ, name))
+        return next(set_here, self.variable)
 
 
 SERVICES = (
@@ -57,6 +68,7 @@ SERVICES = (
         base_url="https://generativelanguage.googleapis.com",
         provider="gemini",
         variable="GEMINI_API_KEY",
+        first_variables=("GOOGLE_API_KEY",),
         model="gemini-3.8-flash",
     ),
     Service(
@@ -77,7 +89,8 @@ SERVICES = (
     Service(title="vLLM, on this machine", base_url="http://localhost:8000/v1"),
     Service(title="another server"),
 )
-"""In the order in which they are offered. Source of URLs and variables: the services' documentation."""
+"""In the order in which they are offered. Source of URLs and variables: the services' documentation, and
+google-genai, which takes GOOGLE_API_KEY before GEMINI_API_KEY."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,125 +117,37 @@ EXAMPLE = FirstModel(
 
 
 def config_text(model: FirstModel) -> str:
-    """Return a configuration file with one model, and in comments everything else that may stand in one."""
-    if model.api_key == NO_KEY:
-        about_key = "This server asks for no key."
-    elif model.api_key.startswith("${"):
-        about_key = "The key: ${NAME} stands for the environment variable NAME, so that this file holds none."
-    else:
-        about_key = "The key. Only you can read this file; ${NAME} would take it from an environment variable."
+    """Return a configuration file with one model, and in comments everything else that may stand in one.
+
+    Its words are those of `data/first_config.yaml`. There `<name>` is the place of a value, and of the comments that begin
+    with `#<no_key>`, `#<variable>` or `#<key>` the one stays that fits the key.
+    """
+    kind = "no_key" if model.api_key == NO_KEY else "variable" if model.api_key.startswith("${") else "key"
     values = {
         "id": double_quoted(literal(model.name)),
         "provider": model.provider,
         "base_url": double_quoted(literal(model.base_url)),
-        "about_key": about_key,
-        "api_key": NO_KEY if model.api_key == NO_KEY else double_quoted(model.api_key),
+        "api_key": NO_KEY if kind == "no_key" else double_quoted(model.api_key),
     }
-    return re.sub("<([a-z_]+)>", lambda found: values[found[1]], _TEXT)
+    text = re.sub(
+        r"^( *#)<(\w+)>(.*\n)",
+        lambda line: line[1] + line[3] if line[2] == kind else "",
+        _template(),
+        flags=re.MULTILINE,
+    )
+    return re.sub(r"<(\w+)>", lambda place: values[place[1]], text)
+
+
+def _template() -> str:
+    data = pkgutil.get_data(__name__.partition(".")[0], "data/first_config.yaml")
+    if data is None:
+        raise ConfigError("the package's example of a configuration is missing; install flexllm again")
+    return data.decode()
 
 
 def literal_key(key: str) -> str:
     """Return a key as it stands in the file, where "${" would be read as a variable's."""
     return literal(key)
-
-
-_TEXT = """\
-# The configuration of flexllm. 'man flexllm-config' explains it; 'flexllm test' tries it out.
-# A line that begins with '#' and no blank is a setting that is off: take the '#' away, and it is on.
-
-# Which model is asked where -m names none: the id of one of those below. 'flexllm set-model' changes it.
-default: <id>
-
-models:
-  # id is what you call the model, name what the server calls it.
-  - id: <id>
-    name: <id>
-    # The wire format: openai (which most servers speak), gemini or claude; auto goes by base_url.
-    provider: <provider>
-    # The server, with its version path.
-    base_url: <base_url>
-    # <about_key>
-    api_key: <api_key>
-    # What holds for each request that says nothing else: a system message, a text around each question ({content} is
-    # where the question goes), and request parameters.
-    #system: "You answer briefly."
-    #user_template: "{content}"
-    #params: {temperature: 0.2, max_tokens: 1000}
-    # What it costs in US dollars per million tokens: of the prompt, of the answer, of what is cached of the prompt. Known
-    # models need none: see 'flexllm pricing'.
-    #price: "0.5,1.5,0.05"
-
-  # A server of your own.
-  #- id: "local-ollama"
-    #name: "qwen3:4b"
-    #provider: openai
-    #base_url: "http://localhost:11434/v1"
-    #api_key: EMPTY
-
-  # A key that a command prints, such as a password store's. It is run when the model is asked.
-  #- id: "deepseek"
-    #name: "deepseek-v4-flash"
-    #provider: openai
-    #base_url: "https://api.deepseek.com"
-    #api_key_cmd: "pass show deepseek"
-
-# What 'flexllm batch' does where its options say nothing else.
-batch:
-  # Requests under way at the same time, at each endpoint.
-  concurrency: 10
-  # Requests a second and a minute, and tokens a minute: in all, of the requests, of the answers.
-  #max_qps: 100
-  #max_rpm: 3000
-  #max_tpm: 1000000
-  #max_input_tpm: 800000
-  #max_output_tpm: 200000
-  # Find the rate that the server accepts, and how far down that may go.
-  #adaptive: true
-  #min_qps: 1
-  # Seconds for one attempt, and for all attempts of a request together.
-  #timeout: 120
-  #total_timeout: 600
-  # Seconds after which nothing new is asked.
-  #max_time: 3600
-  # Stop when more than this share of the rows has failed.
-  #fail_over: 0.5
-  # Stop before more than this is spent, in US dollars.
-  #max_cost: 5
-  # Keep answers, and give equal requests the same one.
-  #cache: false
-  # Show tokens, and what they cost.
-  #return_usage: true
-  #track_cost: true
-
-  # Several servers that are asked together, where no -m names a model. What an endpoint does not say, stands above.
-  #endpoints:
-    #- base_url: "http://fast-server:8000/v1"
-      #api_key: EMPTY
-      #model: "qwen"
-      #provider: auto
-      #weight: 2
-      #concurrency_limit: 50
-      #max_qps: 500
-      #min_qps: 1
-      #max_rpm: 30000
-      #max_tpm: 1000000
-      #max_input_tpm: 800000
-      #max_output_tpm: 200000
-      #adaptive: true
-      #timeout: 60
-      #price: "0.1,0.1"
-    #- base_url: "http://slow-server:8000/v1"
-      #api_key_cmd: ["pass", "show", "slow-server"]
-      #model: "qwen"
-      #concurrency_limit: 5
-  # Ask another of them when one fails, and how they are chosen: round_robin, weighted, random or fallback.
-  #fallback: true
-  #load_balance: round_robin
-
-# Prices of models by their names, where 'flexllm pricing' knows none or others: as price above.
-#prices:
-  #"my-own-model": "0.5,1.5"
-"""
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -238,13 +163,14 @@ def check_place(path: Path, *, force: bool) -> None:
         ConfigError: A file is there, and it is not to be replaced; or what is there is no file.
         OSError: The folder cannot be written, or does not exist and cannot be made.
     """
-    if path.exists() and not path.is_file():
+    # Not Path.exists, which raises where a folder must not be looked into.
+    if os.path.exists(path) and not os.path.isfile(path):
         raise ConfigError(f"{shown_path(path)} is no file; name another one with --config")
-    if path.exists() and not force:
+    if os.path.exists(path) and not force:
         raise _taken(path)
     folder = Path(os.path.realpath(path)).parent
-    folder = folder if folder.exists() else folder.parent
-    if not folder.is_dir():
+    folder = folder if os.path.exists(folder) else folder.parent
+    if not os.path.isdir(folder):
         raise FileNotFoundError(2, f"{shown_path(path)} cannot be written: its folder does not exist")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(13, f"{shown_path(path)} cannot be written: Permission denied")

@@ -145,7 +145,7 @@ class _Key:
 
 
 def _key(person: Person, service: Service, base_url: str, environ: Mapping[str, str]) -> _Key:
-    variable = service.variable
+    variable = service.variable_in(environ)
     is_its_own = urlsplit(base_url).hostname == urlsplit(service.base_url or "").hostname
     if variable is not None and is_its_own and environ.get(variable, "").strip():
         question = f"{variable} is set here. Use it by that name, so that the file holds no key?"
@@ -192,6 +192,8 @@ def _model(person: Person, service: Service, listed: Sequence[str]) -> str:
         text = person.ask(f"{question}{f' [{default}]' if default else ''}: ") or default or ""
         if not text:
             person.tell("Please type the name of a model.")
+        elif not text.isprintable():
+            person.tell("That holds a key that is no letter, such as an arrow; please type it again.")
         elif text.isdecimal() and 1 <= int(text) <= min(len(choices), MOST_SHOWN):
             return choices[int(text) - 1]
         elif not listed or text in listed:

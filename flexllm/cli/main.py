@@ -11,7 +11,7 @@ from flexllm.controls import one_line
 
 from .exits import FAILED, exit_code
 from .logs import record_traceback, tell_end
-from .output import ERROR, talk
+from .output import complain
 from .parser import build_parser
 
 TYPE_CHECKING = False  # see errors.py
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = build_parser().parse_args(arguments)
     except KeyboardInterrupt:
-        talk("flexllm: interrupted", level=ERROR)
+        complain("interrupted")
         return 128 + signal.SIGINT
     finally:  # help that goes into `| head`
         _settle_streams()
@@ -49,12 +49,12 @@ def _run(args: argparse.Namespace) -> int:
         number = getattr(interrupt, "signal", signal.SIGINT)
         code = 128 + number
         sentence = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
-        talk(f"flexllm: {sentence}", level=ERROR)
+        complain(sentence)
     except BrokenPipeError:  # the reader of our output has seen enough
         code = FAILED
     except (errors.FlexLLMError, OSError) as error:
         sentence = _sentence(error)
-        talk(f"flexllm: {sentence}", level=ERROR)
+        complain(sentence)
         code = exit_code(error)
     except Exception as error:
         sentence = f"{type(error).__name__}: {error}"

@@ -59,10 +59,18 @@ def print_json(value: Any) -> None:
 
 
 def as_json(value: Any, indent: int | None = None) -> str:
-    """Return data as JSON that people can read: letters as they are, but no character that steers a terminal."""
+    """Return data as JSON that people can read: letters as they are, but no character that steers a terminal.
+
+    Where standard output has not all of the letters, they are spelled out: data must not lose any.
+    """
     import json
 
-    return json.dumps(value, ensure_ascii=False, indent=indent, default=str).translate(_CONTROLS)
+    text = json.dumps(value, ensure_ascii=False, indent=indent, default=str)
+    try:
+        text.encode((sys.stdout is not None and sys.stdout.encoding) or "utf-8")
+    except UnicodeEncodeError:  # also for half a character, which models do send
+        text = json.dumps(value, indent=indent, default=str)
+    return text.translate(_CONTROLS)
 
 
 _CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
@@ -81,8 +89,19 @@ def talk(text: str, end: str = "\n", *, level: int = INFO) -> None:
     text = without_controls(text)
     record(text, level)
     if sys.stderr is not None:
+        whisper(_worded(text, sys.stderr.encoding) + end)
+
+
+def complain(error: BaseException | str) -> None:
+    """Tell the user what went wrong."""
+    talk(f"flexllm: {error}", level=ERROR)
+
+
+def whisper(text: str) -> None:
+    """Write to standard error what is nothing for the log file; where nobody can be told, do not."""
+    if sys.stderr is not None:
         try:
-            sys.stderr.write(_printable(_worded(text, sys.stderr.encoding), sys.stderr.encoding) + end)
+            sys.stderr.write(_printable(text, sys.stderr.encoding))
             sys.stderr.flush()
         except (OSError, ValueError):  # full, or its reader is gone; closed
             pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .units import count, number
+from .units import count, number, words
 
 TYPE_CHECKING = False  # see errors.py
 
@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 
 MOST_OF_A_SCHEMA = 1_000_000
 """Bytes. A hundred times what providers take; a file that is larger was not meant."""
+
+
+def add_system_option(parser: argparse._ActionsContainer) -> None:
+    """Add the option that gives the system message."""
+    parser.add_argument(
+        "-s", "--system", type=words, metavar="TEXT", help="what the model should be or do (the system message)"
+    )
 
 
 def add_request_options(parser: argparse.ArgumentParser) -> None:

@@ -59,8 +59,9 @@ def _file(args: argparse.Namespace, config: Config) -> dict[str, Any]:
     import os
 
     from ..config import DEFAULT_PATH, config_path
+    from ..configfile.paths import variable
 
-    named = os.environ.get("FLEXLLM_CONFIG", "").strip()
+    named = variable(os.environ, "FLEXLLM_CONFIG")
     source = "--config" if args.config else "FLEXLLM_CONFIG" if named else "default"
     path = str(config_path(args.config)) if args.config or named else DEFAULT_PATH
     return {"path": path, "source": source, "exists": config.path is not None}
@@ -170,7 +171,7 @@ def _lines(settings: Settings) -> list[tuple[str, str, str]]:
 def _shown(setting: Mapping[str, Any]) -> str:
     import json
 
-    from .tables import one_line
+    from .tables import shortened
 
     value = setting["value"]
     if value is None:
@@ -178,7 +179,7 @@ def _shown(setting: Mapping[str, Any]) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return one_line(text) + (f" ({setting['found']})" if "found" in setting else "")
+    return shortened(text) + (f" ({setting['found']})" if "found" in setting else "")
 
 
 def _endpoint_line(endpoint: Mapping[str, Any]) -> tuple[str, str, str, str]:

@@ -13,8 +13,6 @@ from .units import positive
 TYPE_CHECKING = False  # see errors.py
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ..config import Config, ResolvedEndpoint
 
 NO_MODEL = ""
@@ -87,13 +85,3 @@ def _of_pool(config: Config) -> list[ResolvedEndpoint]:
         )
         for position, entry in enumerate(resolve_pool(config))
     ]
-
-
-def worst_code(errors: Sequence[BaseException]) -> int:
-    """Return the exit code that several servers' errors have in common, else the one of a failure."""
-    from .exits import DONE, FAILED, exit_code
-
-    codes = {exit_code(error) for error in errors}
-    if not codes:
-        return DONE
-    return codes.pop() if len(codes) == 1 else FAILED

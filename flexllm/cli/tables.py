@@ -5,16 +5,23 @@ from __future__ import annotations
 TYPE_CHECKING = False  # see errors.py
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
 
-def table(lines: Sequence[Sequence[str]], indent: str = "") -> str:
-    """Return lines of as many cells each as a text. Columns that are empty in all of them are left out."""
+def table(lines: Sequence[Sequence[str]], indent: str = "", *, right: Container[int] = ()) -> str:
+    """Return lines of as many cells each as a text. Columns that are empty in all of them are left out.
+
+    Args:
+        right: The columns whose cells stand at the right, as numbers do.
+    """
     columns = [column for column in range(len(lines[0])) if any(line[column] for line in lines)] if lines else []
     widths = {column: max(width(line[column]) for line in lines) for column in columns}
     shown = []
     for line in lines:
-        cells = [line[column] + " " * (widths[column] - width(line[column])) for column in columns]
+        cells = []
+        for column in columns:
+            blanks = " " * (widths[column] - width(line[column]))
+            cells.append(blanks + line[column] if column in right else line[column] + blanks)
         shown.append((indent + "  ".join(cells)).rstrip())
     return "\n".join(shown)
 
@@ -31,7 +38,7 @@ def width(text: str) -> int:
     )
 
 
-def one_line(text: str, most: int = 60) -> str:
+def shortened(text: str, most: int = 60) -> str:
     """Return a text on one line, cut where it is long."""
     line = " ".join(text.split())
     return line if len(line) <= most else f"{line[: most - 1]}…"

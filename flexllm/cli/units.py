@@ -1,4 +1,4 @@
-"""Counts, amounts, prices, durations and sizes as people write them on the command line; for argparse."""
+"""Words, counts, amounts, prices, durations and sizes as people write them on the command line; for argparse."""
 
 from __future__ import annotations
 
@@ -9,11 +9,18 @@ import re
 TYPE_CHECKING = False  # see errors.py
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..prices import Price
 
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
 _BYTES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _NUMBER = r"(\d+(?:\.\d+)?)"
+
+
+def words(text: str) -> str:
+    """Return an argument read as UTF-8, whatever the locale made of it. What is no UTF-8 is taken too, as from a pipe."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def count(text: str) -> int:
@@ -97,6 +104,16 @@ def size(text: str) -> int:
     if matched is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no size; give bytes, or 64K, 500M or 2G")
     return int(float(matched[1]) * _BYTES[matched[2]])
+
+
+def counted(number: int, noun: str) -> str:
+    """Return how many there are of something: 0 models, 1 model, 1,000 models."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def nearest_are(names: Sequence[str], what: str = "the nearest") -> str:
+    """Return which names are the nearest, as a clause: "the nearest is a", "the nearest are a, b"."""
+    return f"{what} {'is' if len(names) == 1 else 'are'} {', '.join(names)}"
 
 
 def shown_size(count: int) -> str:

@@ -347,8 +347,7 @@ def test_ctrl_c_keeps_what_came_and_exits_with_130() -> None:
     endless = Reply(pieces=((0.0, chunk("The beginning")), (600.0, chunk(" and the end"))))
     with MockServer(script=[endless]) as server, Terminal("ask", "Hi", env=at(server)) as terminal:
         terminal.expect("The beginning")
-        terminal.type("\x03")
-        terminal.expect("\r\nflexllm: interrupted\r\n")
+        terminal.press("\x03", "\r\nflexllm: interrupted\r\n")
         assert terminal.end() == 130
 
 

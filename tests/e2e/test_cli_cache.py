@@ -259,7 +259,7 @@ def test_prune_removes_what_is_too_old() -> None:
 
     done = run("cache", "prune", "--older-than", "7d", "--cache-dir", "c")
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr.startswith("1 answers removed from c/")
+    assert done.stderr.startswith("1 answer removed from c/")
     assert keys(run("cache", "export", "--cache-dir", "c")) == ["new-0"]
 
 
@@ -313,6 +313,11 @@ def test_export_prints_every_answer_the_oldest_first(server: MockServer) -> None
     assert [row["content"] for row in rows] == outputs
     assert all(row["usage"]["total_tokens"] > 0 and row["model"] == "mock-model" for row in rows)
     assert all(abs(row["at"] - time.time()) < 600 for row in rows)
+
+
+def test_an_export_of_nothing_says_so() -> None:
+    done = run("cache", "export", "--cache-dir", "mistyped")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "There are no answers in mistyped.\n")
 
 
 def test_a_reader_that_has_gone_ends_an_export_quietly() -> None:

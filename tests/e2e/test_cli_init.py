@@ -73,6 +73,7 @@ def test_a_newcomer_is_asked_and_can_then_test_and_ask(server: MockServer, file:
 def test_a_key_that_is_in_the_environment_is_named_in_the_file(file: Path) -> None:
     env = {"OPENAI_API_KEY": KEY, "HTTPS_PROXY": "http://127.0.0.1:1"}  # OpenAI itself is not asked by a test
     with Terminal("init", env=env) as terminal:
+        terminal.expect("A number [1]: ")
         terminal.line("")
         terminal.expect("Base URL [https://api.openai.com/v1]: ")
         terminal.line("")
@@ -96,8 +97,7 @@ def test_ctrl_c_writes_nothing_and_leaves_a_terminal_that_shows_what_is_typed(fi
         terminal.line("")
         terminal.expect("then holds no key.)")
         terminal.expect("\nAPI key: ")
-        terminal.type("\x03")
-        terminal.expect("flexllm: interrupted")
+        terminal.press("\x03", "flexllm: interrupted")
         assert " echo " in terminal.expect("echoe")
     assert not file.parent.exists()
 
@@ -106,8 +106,7 @@ def test_ctrl_c_writes_nothing_and_leaves_a_terminal_that_shows_what_is_typed(fi
 def test_who_goes_leaves_no_file_behind(file: Path, typed: str) -> None:
     with Terminal("init") as terminal:
         terminal.expect("A number [1]: ")
-        terminal.type(typed)
-        terminal.expect("\nflexllm: ")
+        terminal.press(typed, "\nflexllm: ")
         assert terminal.end() == (INTERRUPTED if typed == "\x03" else FAILED)
     assert not file.parent.exists()
 
@@ -146,9 +145,9 @@ def test_what_to_type_next_names_the_file_that_was_written(tmp_path: Path, capsy
 
 def test_a_variable_that_goes_before_the_file_is_pointed_out(server: MockServer, capsys: Any, file: Path) -> None:
     done = run("init", env=at(server))
-    assert done.err.splitlines()[-2:] == [
-        "FLEXLLM_BASE_URL is set here, and goes before the file.",
-        "FLEXLLM_MODEL is set here, and goes before the file.",
+    assert [line.partition(":")[0] for line in done.err.splitlines()[-2:]] == [
+        "Put in whom you want to ask, then try it with",
+        "FLEXLLM_BASE_URL is set, and goes before the file",
     ]
 
 

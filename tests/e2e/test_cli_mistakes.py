@@ -137,7 +137,7 @@ MISTAKES = [
     mistake("ask hello -m m --base-url http://no-such-host.invalid/v1 --retry-times 0", UNREACHED, "no-such-host.invalid"),
     mistake("ask hello -m m --base-url {tls} --retry-times 0", UNREACHED, ""),
     mistake("ask hello -m m --base-url {good}/chat", FAILED, "HTTP 404"),
-    mistake("ask hello -m m --base-url {tls} --ca-bundle none.pem", CONFIG, "none.pem"),
+    mistake("ask hello -m m --base-url {tls} --ca-bundle none.pem", CONFIG, "--ca-bundle 'none.pem' does not exist"),
     # the configuration file
     mistake("ask hello --config none.yaml", CONFIG, "none.yaml does not exist"),
     mistake("ask hello", CONFIG, "(named by FLEXLLM_CONFIG) does not exist", FLEXLLM_CONFIG="none.yaml"),
@@ -197,8 +197,17 @@ MISTAKES = [
     # the rest
     mistake("test -q", UNREACHED, "nothing listens at", server="down"),
     mistake("mock --port {port}", CONFIG, "Address already in use; --port 0 takes a free one"),
-    mistake("mock --port 99999", CONFIG, "allowed: 0 to 65535"),
-    mistake("pricing gtp-4o", FAILED, "the nearest names are"),
+    mistake("mock --port 99999", CONFIG, "--port is 99999; allowed: 0 to 65535"),
+    mistake("mock --port 80x", USAGE, "argument -p/--port: '80x' is no whole number of at least 0"),
+    mistake("mock --error-rate 2", CONFIG, "--error-rate is 2.0; allowed: 0 to 1"),
+    mistake("mock --error-status 99", CONFIG, "--error-status is 99; allowed: 400 to 599"),
+    mistake("mock --rate-limit 0", USAGE, "argument --rate-limit: '0' is no number above 0"),
+    mistake("mock --delay 2-1", USAGE, "'2-1' is neither seconds nor a range such as 0.1-0.5"),
+    mistake("mock --token-delay nan", USAGE, "'nan' is no number of at least 0"),
+    mistake("mock --require-key=", USAGE, "argument --require-key: '' is empty; give a text, or leave the option out"),
+    mistake("mock --model=", USAGE, "argument --model: '' is empty"),
+    mistake("mock --host=", USAGE, "argument --host: '' is empty"),
+    mistake("pricing gtp-4o", FAILED, "the nearest are"),
     mistake("cache show 0123", FAILED, "0123"),
 ]  # fmt: skip
 

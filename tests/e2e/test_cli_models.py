@@ -43,7 +43,7 @@ def test_a_text_picks_the_ids_that_hold_it(server: MockServer, capsys: Any, text
 
 def test_where_nothing_is_like_the_text_the_nearest_is_named(server: MockServer, capsys: Any) -> None:
     done = in_process(capsys, "models", "qwen-pluss", "--base-url", server.base_url)
-    assert f"none of the 3 models of {server.base_url} has 'qwen-pluss' in its id; the nearest are qwen-plus" in (
+    assert f"none of the 3 models of {server.base_url} has 'qwen-pluss' in its id; the nearest is qwen-plus" in (
         done.sentence
     )
     assert done.code == FAILED

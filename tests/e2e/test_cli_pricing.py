@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from fakes import unused_port
 
+from flexllm.cli.tables import width
+
 PROGRAM = (sys.executable, str(Path(__file__).parents[2] / "bin" / "flexllm"))
 
 pytestmark = pytest.mark.slow
@@ -147,7 +149,7 @@ def test_json_holds_all_that_is_known() -> None:
 def test_the_nearest_names_are_sold_at_the_server_that_was_named() -> None:
     groq = "https://api.groq.com/openai/v1"
     assert "nearest" not in pricing("gpt-4o", "--base-url", groq).sentence
-    assert "the nearest names are openai/gpt-oss-120b" in pricing("openai/gpt-oss-12b", "--base-url", groq).sentence
+    assert "the nearest are openai/gpt-oss-120b" in pricing("openai/gpt-oss-12b", "--base-url", groq).sentence
 
 
 def test_ones_own_prices_are_shown_and_win(folder: Path) -> None:
@@ -163,6 +165,12 @@ def test_ones_own_prices_are_shown_and_win(folder: Path) -> None:
     assert "as of" not in done.err
     assert len(pricing("--config", "own.yaml").models) == 149
     assert pricing("my-model").code == 1
+
+
+def test_a_name_in_wide_letters_moves_no_number(folder: Path) -> None:
+    (folder / "own.yaml").write_text("prices: {通义: '0.5,1.5', plain: '7,8'}\n", encoding="utf-8")
+    _, wide, plain = pricing("通义", "plain", "--config", "own.yaml").out.splitlines()
+    assert width(wide[: wide.index("1.5")]) + len("1.5") == plain.index("8") + len("8")
 
 
 def test_what_the_file_says_in_vain_is_told_as_other_commands_tell_it(folder: Path) -> None:
@@ -201,7 +209,8 @@ def test_an_unknown_model_is_one_sentence_with_the_nearest_names(arguments: list
     [
         (["--update-url", "http://127.0.0.1/"], "--update"),
         (["--base-url", "http://127.0.0.1/"], "name the model"),
-        (["gpt-4o", "--base-url", "nonsense"], "nonsense"),
+        (["gpt-4o", "--base-url", "nonsense"], "--base-url='nonsense' is not a URL"),
+        (["gpt-4o", "--base-url", ""], "--base-url='' is not a URL"),
         (["--update", "--update-url", "nonsense"], "--update-url='nonsense'"),
         (["--update", "--update-url", "file:///etc/passwd"], "--update-url"),
     ],

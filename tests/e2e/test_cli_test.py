@@ -342,6 +342,5 @@ def test_quiet_says_nothing_but_what_went_wrong(server: MockServer, capsys: Any)
 def test_ctrl_c_ends_it_at_once_on_a_line_of_its_own() -> None:
     with ScriptedServer([READ]) as server, Terminal("test", "--base-url", f"{server.url}/v1", "-m", "m") as terminal:
         terminal.expect("1. The list of models: ")
-        terminal.type("\x03")
-        terminal.expect("\nflexllm: interrupted")
+        terminal.press("\x03", "\nflexllm: interrupted")
         assert terminal.end() == 130

@@ -76,10 +76,10 @@ WRONG: list[tuple[tuple[str, ...], int, str]] = [
     (("cache", "prune", "--max-size", "big"), USAGE, "'big' is no size; give bytes, or 64K, 500M or 2G"),
     (("cache", "export", "--json"), USAGE, "flexllm cache export: unrecognized arguments: --json"),
     # pricing
-    (("pricing", "gpt-4oo"), FAILED, "no price is known for model 'gpt-4oo'; the nearest names are gpt-4o"),
+    (("pricing", "gpt-4oo"), FAILED, "no price is known for model 'gpt-4oo'; the nearest are gpt-4o"),
     (("pricing", "gpt-4o", ""), FAILED, "no price is known for model ''"),
     (("pricing", "--base-url", "http://127.0.0.1:1"), CONFIG, "--base-url says where a model is asked"),
-    (("pricing", "gpt-4o", "--base-url", "nowhere"), CONFIG, "base_url='nowhere' is not a URL"),
+    (("pricing", "gpt-4o", "--base-url", "nowhere"), CONFIG, "--base-url='nowhere' is not a URL"),
     (("pricing", "--update-url", "http://127.0.0.1:1"), CONFIG, "--update-url is the address for --update"),
     (("pricing", "--update", "--update-url", "nowhere"), CONFIG, "--update-url='nowhere' is not a URL"),
     (("pricing", "--update", "--update-url", "http://127.0.0.1:1"), UNREACHED, "nothing listens at http://127.0.0.1:1"),

@@ -155,7 +155,7 @@ def test_help_into_a_pipe_that_closes_says_nothing_else() -> None:
         (["ask", "one", "two\nlines"], r"flexllm ask: unrecognized arguments: 'two\nlines'; "),
         (["--", "ask"], "flexllm: unrecognized arguments: -- (the options of a command stand behind it); "),
         (["ask", "-m"], "flexllm ask: argument -m/--model: expected one argument"),
-        (["mock", "--port", "http"], "flexllm mock: argument -p/--port: invalid int value: 'http'"),
+        (["mock", "--port", "http"], "flexllm mock: argument -p/--port: 'http' is no whole number of at least 0"),
         (
             ["batch", "in.jsonl", "-o", "out.jsonl", "--order", "prefixed"],
             "flexllm batch: argument --order: invalid choice: 'prefixed' (did you mean prefix?)",

@@ -148,6 +148,15 @@ def test_an_installed_program_tells_of_itself_before_what_it_needs_is_there(inst
     assert "--retry-failed" in done.stdout
 
 
+def test_an_installed_program_writes_the_first_configuration_before_what_it_needs_is_there(
+    installation: Path, tmp_path: Path
+) -> None:
+    done = installed_program(installation, "flexllm", "init", "--example", "--config", str(tmp_path / "c.yaml"))
+
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert (tmp_path / "c.yaml").read_text(encoding="utf-8").startswith("# The configuration of flexllm.")
+
+
 @pytest.mark.skipif(shutil.which("man") is None, reason="man is not installed")
 @pytest.mark.parametrize("page", ["flexllm", "xllm", "flexllm-batch", "flexllm-config"])
 def test_man_finds_the_pages_where_pip_put_them(installation: Path, page: str) -> None:
@@ -168,7 +177,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile, ch
     wanted = {str(path.relative_to(checkout)) for path in (*package.rglob("*.py"), *data)}
     names = {name for name in wheel.namelist() if ".data/" not in name and ".dist-info/" not in name}
 
-    assert "flexllm/data/prices.json" in names
+    assert {"flexllm/data/prices.json", "flexllm/data/first_config.yaml"} <= names
     assert names == wanted
 
 

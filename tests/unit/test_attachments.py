@@ -198,6 +198,10 @@ def test_a_name_that_is_no_text_can_be_attached(folder: Path) -> None:
         (b"", ""),
         (b"\n \n", ""),
         ("größer".encode("latin-1"), "gr��er"),  # a pipe promises no encoding
+        ("café".encode("latin-1"), "caf�"),
+        ("你好".encode("utf-16"), "你好"),  # without any zero byte
+        (b"\xff\xfex", "��x"),  # it only begins so
+        ("\ufeffplain".encode(), "plain"),
         ("größer".encode("utf-16"), "größer"),
     ],
 )
@@ -230,3 +234,5 @@ def test_a_pipe_that_would_not_wait_is_read_to_its_end(monkeypatch: pytest.Monke
 def test_other_bytes_are_not_taken_for_a_question() -> None:
     with pytest.raises(InputError, match="standard input is neither text nor"):
         Attachments().add_piped(io.BytesIO(b"\x00\x01\x02\x03"))
+    with pytest.raises(InputError, match="standard input is damaged UTF-16"):
+        Attachments().add_piped(io.BytesIO(b"\xff\xfex\x00y"))

@@ -235,6 +235,6 @@ def test_a_path_that_is_wrong_is_put_right_where_the_server_answers_at_another()
 def test_a_model_that_is_not_there_is_compared_with_those_that_are() -> None:
     found = failed(errors.NotFound("HTTP 404", status=404), model="gpt-4oo")
     found.listed = ["gpt-4o", "whisper"]
-    assert advice(found) == ["The server does not have gpt-4oo; the nearest that it lists are gpt-4o."]
+    assert advice(found) == ["The server does not have gpt-4oo; the nearest that it lists is gpt-4o."]
     found.listed = ["whisper"]
     assert "'flexllm models' lists what it has" in advice(found)[0]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flexllm.cli.main import main
-from flexllm.cli.tables import one_line, table, width
+from flexllm.cli.tables import shortened, table, width
 
 KEY = "sk-0123456789abcdefghijklmnopqrstuvwxyz-0123456789"
 
@@ -114,7 +114,32 @@ def test_list_says_that_the_environment_goes_before_the_file(
 ) -> None:
     write(CONFIG)
     monkeypatch.setenv("FLEXLLM_BASE_URL", "http://x")
-    assert Told(capsys, "list").err.startswith("FLEXLLM_BASE_URL is set: its server is asked unless -m names one of")
+    assert Told(capsys, "list").err.startswith("FLEXLLM_BASE_URL is set, and goes before the file: its server is asked")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "is_told"),
+    [
+        ("FLEXLLM_MODEL", "通义", True),
+        ("OPENAI_MODEL", "通义", True),
+        ("OPENAI_MODEL", "qwen-max", True),
+        ("OPENAI_MODEL", "gpt-of-another-program", False),
+        ("FLEXLLM_MODEL", "  ", False),
+    ],
+)
+@pytest.mark.parametrize("command", [("list",), ("set-model", "gpt-4")])
+def test_a_variable_that_chooses_another_model_than_the_default_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...], variable: str, value: str, is_told: bool,
+) -> None:  # fmt: skip
+    write(CONFIG)
+    for name in ("HOST", "QWEN_KEY"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv(variable, value)
+    said = f"{variable} is set, and goes before the default of the file." in Told(capsys, *command).err
+    assert said == is_told
+    asked = Told(capsys, "list", "--resolve", "--json").data["ask"]["settings"]["model"]
+    assert (asked["value"] == "qwen-max") == is_told
 
 
 def test_list_as_json_holds_everything_but_keys(capsys: pytest.CaptureFixture[str], home: Path) -> None:
@@ -387,9 +412,13 @@ def test_wide_letters_take_two_columns() -> None:
     assert table([]) == ""
 
 
+def test_numbers_stand_below_each_other_at_the_right() -> None:
+    assert table([("通", "1", "n"), ("ab", "10.5", "")], right=[1]) == "通     1  n\nab  10.5"
+
+
 def test_long_texts_are_cut_to_one_line() -> None:
-    assert one_line("a\n  b\tc") == "a b c"
-    assert one_line("x" * 61) == "x" * 59 + "…"
+    assert shortened("a\n  b\tc") == "a b c"
+    assert shortened("x" * 61) == "x" * 59 + "…"
 
 
 @pytest.mark.parametrize(

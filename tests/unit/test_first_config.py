@@ -217,6 +217,24 @@ def test_places_where_nothing_can_be_written_are_refused_before_anything_is_aske
     assert "its folder does not exist" in str(caught.value.strerror)
 
 
+def test_a_place_that_cannot_even_be_looked_at_is_told_as_one_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat_of = os.stat
+
+    def closed(path: Any, *args: Any, **kwargs: Any) -> os.stat_result:  # root may look everywhere
+        if str(path).startswith(f"{tmp_path}/folder/"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat_of(path, *args, **kwargs)
+
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setattr(first_config.os, "access", lambda path, how: path != tmp_path / "folder")
+    monkeypatch.setattr(first_config.os, "stat", closed)
+    with pytest.raises(PermissionError) as caught:
+        check_place(tmp_path / "folder" / "c.yaml", force=False)
+    assert str(caught.value.strerror).endswith("folder/c.yaml cannot be written: Permission denied")
+
+
 def test_a_folder_without_permission_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(first_config.os, "access", lambda path, how: path != tmp_path)  # root may write everywhere
     with pytest.raises(PermissionError) as caught:

@@ -97,6 +97,25 @@ def test_a_variable_is_not_offered_for_another_server_than_its_own() -> None:
     assert found.api_key == KEY
 
 
+@pytest.mark.parametrize(
+    ("set_here", "taken"),
+    [
+        (("GEMINI_API_KEY",), "GEMINI_API_KEY"),
+        (("GOOGLE_API_KEY",), "GOOGLE_API_KEY"),
+        (("GEMINI_API_KEY", "GOOGLE_API_KEY"), "GOOGLE_API_KEY"),  # as Google's own clients choose
+    ],
+)
+def test_of_two_variables_of_a_service_that_one_is_offered_which_its_own_clients_take(
+    set_here: Sequence[str], taken: str
+) -> None:
+    servers = FakeServers(["gemini-3.8-flash"])
+    environ = {name: KEY if name == taken else "of-nobody" for name in set_here}
+    found, person = run("gemini", "", "", "", servers=servers, environ=environ)
+    assert found.api_key == f"${{{taken}}}"
+    assert f"{taken} is set here." in person.text
+    assert [key for _, key, _ in servers.asked] == [KEY]
+
+
 @pytest.mark.parametrize("typed", ["$MY_KEY", "${MY_KEY}", "env:MY_KEY", " $MY_KEY "])
 def test_a_variable_can_be_named_instead_of_a_key(typed: str) -> None:
     servers = FakeServers(["m"])
@@ -237,6 +256,15 @@ def test_a_name_that_is_not_on_the_list_is_taken_if_that_is_meant() -> None:
     found, person = run("8", "", "", "mine", "", "99", "n", "mine", "y", servers=FakeServers(LONG))
     assert found.name == "mine"
     assert person.text.count("The server does not list it.") == 3
+
+
+def test_an_arrow_key_is_no_part_of_a_name() -> None:
+    found, person = run(
+        "9", "", "", "", "abc\x1b[D", "abd", servers=FakeServers(ConnectionFailed("nothing listens there"))
+    )
+    assert found.name == "abd"
+    assert "please type it again" in person.text
+    assert "\x1b" not in person.text
 
 
 def test_what_a_server_calls_its_models_cannot_write_on_the_terminal() -> None:

@@ -355,7 +355,7 @@ def test_what_is_written_is_synced_within_the_interval(path: Path, monkeypatch: 
     for line in (b"one\n", b"two\n"):
         recorder.called.clear()
         output.append(line)
-        assert recorder.called.wait(10.0)
+        assert recorder.called.wait(60.0)
     assert recorder.seen[-1] == b"one\ntwo\n"
     output.close()
 

@@ -10,6 +10,7 @@ import pytest
 from flexllm.cli.units import (
     amount,
     count,
+    counted,
     duration,
     number,
     positive,
@@ -104,6 +105,13 @@ def test_sizes(text: str, number: int) -> None:
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="is no size"):
         size(text)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0 models"), (1, "1 model"), (2, "2 models"), (12_345, "12,345 models")]
+)
+def test_of_one_thing_there_are_not_several(number: int, text: str) -> None:
+    assert counted(number, "model") == text
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 from ...cost import CostReport
 from ...errors import FlexLLMError
-from ..output import ERROR, talk
+from ..output import complain, talk
+from ..tables import shortened
+from ..units import counted
 from .saved import SavedFiles
 from .session import ChatSession
 
@@ -87,7 +89,7 @@ class Commands:
         try:
             return command.run(rest[0].strip() if rest else "")
         except FlexLLMError as error:
-            talk(f"flexllm: {error}", level=ERROR)
+            complain(error)
             return None
 
     def completions(self, line: str) -> list[str]:
@@ -141,7 +143,7 @@ class Commands:
             return
         conversation = self._session.conversation
         self._files.save(name, conversation.as_json(self._session.partner.name), overwrite=overwrite)
-        talk(f"Saved {_counted(len(conversation.messages))} to {name}.")
+        talk(f"Saved {counted(len(conversation.messages), 'message')} to {name}.")
 
     def _load(self, name: str) -> None:
         if not name:
@@ -151,7 +153,7 @@ class Commands:
         self._files.own(name)
         conversation = self._session.conversation
         open_end = "" if conversation.is_answered else " The last question has no answer; /retry asks it."
-        talk(f"Loaded {_counted(len(conversation.messages))} from {name}.{open_end}")
+        talk(f"Loaded {counted(len(conversation.messages), 'message')} from {name}.{open_end}")
 
     def _undo(self, _: str) -> None:
         content = self._session.conversation.undo()
@@ -188,9 +190,4 @@ def _paths(start: str) -> Iterable[str]:
 
 def _short(content: object) -> str:
     text = content if isinstance(content, str) else "a question with files"
-    text = " ".join(text.split())
-    return text if len(text) <= 60 else f"{text[:59]}…"
-
-
-def _counted(number: int) -> str:
-    return f"{number} message" if number == 1 else f"{number} messages"
+    return shortened(text)

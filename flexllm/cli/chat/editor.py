@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
-from ..output import is_terminal
+from ..output import is_terminal, whisper
 
 HISTORY_PATH = "~/.flexllm/chat_history"
 MOST_KEPT = 1000
@@ -160,19 +160,11 @@ class Editor:
             return _edited(self._readline, prompt)
         if is_terminal(sys.stdin, sys.stdout):
             return input(prompt)
-        _show_prompt(prompt)
+        whisper(prompt)  # standard output is for the answers alone
         line = sys.stdin.readline()
         if not line:
             raise EOFError
         return line.removesuffix("\n")
-
-
-def _show_prompt(prompt: str) -> None:
-    """Write a prompt to standard error: standard output is for the answers alone. It is nothing for a log file."""
-    if sys.stderr is not None:
-        with contextlib.suppress(OSError):
-            sys.stderr.write(prompt)
-            sys.stderr.flush()
 
 
 def _readline() -> Any:
@@ -199,6 +191,9 @@ def _set_up(readline: Any, completions: Callable[[str], list[str]], entries: Seq
     readline.parse_and_bind("bind ^I rl_complete" if is_libedit else "tab: complete")
     if not is_libedit:
         readline.parse_and_bind("set enable-bracketed-paste on")
+        # With LC_ALL=C, where Python reads UTF-8 all the same, these would be keys pressed with Alt.
+        for setting in ("input-meta on", "output-meta on", "convert-meta off"):
+            readline.parse_and_bind(f"set {setting}")
     readline.set_auto_history(False)  # an entry of several lines is one
     readline.clear_history()
     for one in entries:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import BinaryIO
 
-from ..output import talk
+from ..output import complain, talk
 from .commands import Commands
 from .editor import Entry
 from .session import ChatSession
@@ -48,6 +48,7 @@ def _entries(read_entry: Callable[[], Entry]) -> Iterator[Entry]:
     while True:
         try:
             entry = read_entry()
+            entry.text.encode()  # half a character is left of one that was deleted byte by byte
         except EOFError:
             talk("")
             return
@@ -56,8 +57,8 @@ def _entries(read_entry: Callable[[], Entry]) -> Iterator[Entry]:
                 talk("\n[Ctrl-D or /exit ends the chat.]" if was_cleared else "")
             was_cleared = True
             continue
-        except UnicodeDecodeError:
-            talk("flexllm: that line is not in the terminal's encoding; it is left out")
+        except UnicodeError:
+            complain("that line is not in the terminal's encoding; it is left out")
             continue
         was_cleared = False
         if entry.text:

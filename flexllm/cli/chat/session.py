@@ -10,7 +10,7 @@ from ...chat import ChatCompletionResult, Chunk
 from ...errors import FlexLLMError, InputError
 from ...messages import Message
 from ..answers import AnswerPrinter
-from ..output import ERROR, talk
+from ..output import complain, talk
 from .conversation import Conversation
 
 
@@ -109,7 +109,7 @@ class ChatSession:
         except KeyboardInterrupt:
             is_cut = True
         except FlexLLMError as error:
-            talk(f"flexllm: {error}", level=ERROR)
+            complain(error)
         if self._failed is not None:
             talk("[The question is taken back; /retry asks it again.]")
         elif is_cut:

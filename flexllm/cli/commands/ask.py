@@ -5,18 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 
-from ..answers import AnswerPrinter, print_answer_json, print_text, remark
+from ..answers import AnswerPrinter, add_printing_options, print_answer_json, print_text, remark
 from ..attachments import Attachments, piped_in
-from ..common import (
-    add_endpoint_options,
-    add_talk_options,
-    find_endpoint,
-    make_client,
-)
+from ..common import add_endpoint_options, add_talk_options, find_endpoint, make_client
 from ..fences import first_code_block
 from ..logs import set_up_logging
 from ..output import print_json, standard_output, talk
-from ..request_options import add_request_options, request_params
+from ..request_options import add_request_options, add_system_option, request_params
+from ..units import words
 
 TYPE_CHECKING = False  # see errors.py
 
@@ -44,10 +40,11 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "prompt",
         nargs="?",
+        type=words,
         metavar="PROMPT",
         help="the question, in quotes; without it, or as -, it is what is piped in",
     )
-    parser.add_argument("-s", "--system", metavar="TEXT", help="what the model should be or do (the system message)")
+    add_system_option(parser)
     parser.add_argument(
         "-f", "--file", action="append", default=[], metavar="FILE", dest="files",
         help="a file that goes along with the question: a text, picture, sound, video or PDF, also as the URL of one; - "
@@ -57,10 +54,7 @@ def add_parser(subparsers: Any) -> None:
         "-x", "--extract", action="store_true",
         help="print the first code block of the answer alone; without one, fail with exit code 1",
     )  # fmt: skip
-    parser.add_argument("--no-stream", action="store_true", help="print the answer only when it is complete")
-    parser.add_argument(
-        "--show-thinking", action="store_true", help="print what the model thinks to standard error, as far as it tells"
-    )
+    add_printing_options(parser, "the answer")
     add_request_options(parser)
     add_endpoint_options(parser)
     add_talk_options(parser)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from ..units import count, duration, shown_size, size
+from ..output import talk
+from ..tables import shortened
+from ..units import count, counted, duration, shown_size, size
 
 TYPE_CHECKING = False  # see errors.py
 
@@ -133,7 +135,7 @@ def _stats(args: argparse.Namespace) -> int:
 
 
 def _told(stats: CacheStats) -> Iterable[str]:
-    yield f"{stats.path}: {stats.entries:,} answers, {shown_size(stats.bytes)}"
+    yield f"{stats.path}: {counted(stats.entries, 'answer')}, {shown_size(stats.bytes)}"
     if stats.expired:
         yield f"  {stats.expired:,} of them too old to be used"
     if stats.oldest is not None and stats.newest is not None:
@@ -145,7 +147,7 @@ def _told(stats: CacheStats) -> Iterable[str]:
 def _show(args: argparse.Namespace) -> int:
     from itertools import islice
 
-    from ..output import print_data, print_json, talk
+    from ..output import print_data, print_json
 
     with _open(args) as cache:
         if args.key is not None:
@@ -161,7 +163,7 @@ def _show(args: argparse.Namespace) -> int:
     elif found:
         print_data("\n".join(map(_line, found)))
     else:
-        talk(f"There are no answers in {cache.config.path}.")
+        _tell_none(cache)
     return 0
 
 
@@ -187,7 +189,7 @@ def _find(cache: ResponseCache, key: str) -> CacheEntry:
 
 
 def _prune(args: argparse.Namespace) -> int:
-    from ..output import print_json, talk
+    from ..output import print_json
 
     with _open(args) as cache:
         removed = cache.prune(older_than=args.older_than, everything=args.all, max_bytes=args.max_size)
@@ -195,7 +197,9 @@ def _prune(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"removed": removed, **left.as_dict()})
     else:
-        talk(f"{removed:,} answers removed from {left.path}, {left.entries:,} left ({shown_size(left.bytes)}).")
+        talk(
+            f"{counted(removed, 'answer')} removed from {left.path}, {left.entries:,} left ({shown_size(left.bytes)})."
+        )
     return 0
 
 
@@ -204,12 +208,19 @@ def _export(args: argparse.Namespace) -> int:
 
     from ..output import print_data
 
+    entry = None
     with _open(args) as cache:
         for entry in cache.entries():
             # In ASCII: half a character, which models do send, stays what it is, and so it does in any locale.
             print_data(json.dumps(_fields(entry)), at_once=False)
     print_data("", end="")
+    if entry is None:
+        _tell_none(cache)
     return 0
+
+
+def _tell_none(cache: ResponseCache) -> None:
+    talk(f"There are no answers in {cache.config.path}.")
 
 
 def _fields(entry: CacheEntry) -> dict[str, Any]:
@@ -235,16 +246,9 @@ def _fields(entry: CacheEntry) -> dict[str, Any]:
 
 
 def _line(entry: CacheEntry) -> str:
-    text = " ".join(entry.result.content.split()) or "(no text)"
+    text = shortened(entry.result.content) or "(no text)"
     tokens = entry.result.usage["completion_tokens"] if entry.result.usage else 0
-    return f"{entry.key}  {_when(entry.at)}  {entry.result.model or '-'}  {tokens:,} tokens  {_shortened(text)}"
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _SHOWN_LETTERS else f"{text[: _SHOWN_LETTERS - 1]}…"
-
-
-_SHOWN_LETTERS = 60
+    return f"{entry.key}  {_when(entry.at)}  {entry.result.model or '-'}  {counted(tokens, 'token')}  {text}"
 
 
 def _whole(entry: CacheEntry) -> str:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 
+from ..answers import AnswerPrinter, add_printing_options, answer_fields
 from ..attachments import piped_in
-from ..common import (
-    add_endpoint_options,
-    add_talk_options,
-    find_endpoint,
-    make_client,
-)
+from ..common import add_endpoint_options, add_talk_options, find_endpoint, make_client
 from ..logs import set_up_logging
 from ..output import as_json, is_terminal, print_data, standard_output, talk
-from ..request_options import add_request_options, request_params
+from ..request_options import add_request_options, add_system_option, request_params
+from ..units import words
 
 TYPE_CHECKING = False  # see errors.py
 
@@ -42,12 +39,9 @@ def add_parser(subparsers: Any) -> None:
         ),
         epilog='Examples: flexllm chat; flexllm chat "Hello" -m gpt-4',
     )
-    parser.add_argument("prompt", nargs="?", metavar="MESSAGE", help="the first question")
-    parser.add_argument("-s", "--system", metavar="TEXT", help="what the model should be or do (the system message)")
-    parser.add_argument("--no-stream", action="store_true", help="print each answer only when it is complete")
-    parser.add_argument(
-        "--show-thinking", action="store_true", help="print what the model thinks to standard error, as far as it tells"
-    )
+    parser.add_argument("prompt", nargs="?", type=words, metavar="MESSAGE", help="the first question")
+    add_system_option(parser)
+    add_printing_options(parser, "each answer")
     parser.add_argument(
         "--no-history", action="store_true",
         help="neither read nor write ~/.flexllm/chat_history, where what you type is kept for the next chat",
@@ -63,7 +57,6 @@ def run(args: argparse.Namespace) -> int:
     from ...config import load_config
     from ...cost.options import CostTrackerConfig
     from ...cost.tracker import CostTracker
-    from ..answers import AnswerPrinter
     from ..chat.session import ChatSession
 
     set_up_logging(args)
@@ -203,6 +196,4 @@ class _Client:
 
 
 def _print_json_line(result: ChatCompletionResult) -> None:
-    from ..answers import answer_fields
-
     print_data(as_json(answer_fields(result)))

@@ -6,9 +6,10 @@ import argparse
 
 from ..balances import balance_data, balance_text
 from ..common import make_client
+from ..exits import common_code
 from ..logs import set_up_logging
-from ..output import ERROR, print_data, print_json, talk
-from ..servers import add_server_options, find_servers, worst_code
+from ..output import complain, print_data, print_json
+from ..servers import add_server_options, find_servers
 
 TYPE_CHECKING = False  # see errors.py
 
@@ -77,7 +78,7 @@ def _tell_all(args: argparse.Namespace, servers: list[ResolvedEndpoint]) -> int:
             balance = _ask(args, server)
         except FlexLLMError as error:
             errors.append(error)
-            talk(f"flexllm: {error}", level=ERROR)
+            complain(error)
             continue
         if args.json:
             told.append(balance_data(balance, server))
@@ -85,4 +86,4 @@ def _tell_all(args: argparse.Namespace, servers: list[ResolvedEndpoint]) -> int:
             print_data(f"{chr(10) if number else ''}{balance_text(balance, server)}")
     if args.json:
         print_json(told)
-    return worst_code(errors)
+    return common_code(errors)

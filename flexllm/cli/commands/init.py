@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     """Ask, where there is somebody to be asked, and write the file."""
     from ...config import config_path
     from ..first_config import EXAMPLE, check_place, config_text
+    from ..precedence import what_goes_before
 
     path = config_path(args.config)
     check_place(path, force=args.force)
@@ -53,19 +54,9 @@ def run(args: argparse.Namespace) -> int:
     else:
         _write(args, path, config_text(_ask(path)))
         talk(f'Try it with: {_command(args, "test")}; ask with: {_command(args, "ask")} "Hello"')
-    _warn_of_variables()
+    if (sentence := what_goes_before()) is not None:
+        talk(sentence)
     return 0
-
-
-def _warn_of_variables() -> None:
-    """Say which variables keep the new file from being heard."""
-    import os
-
-    from ...configfile.paths import variable
-
-    for name in ("FLEXLLM_BASE_URL", "OPENAI_BASE_URL", "FLEXLLM_MODEL"):
-        if variable(os.environ, name):
-            talk(f"{name} is set here, and goes before the file.")
 
 
 def _write(args: argparse.Namespace, path: Path, text: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..common import add_endpoint_options, add_talk_options
-from ..output import ERROR, print_data, print_json, talk
+from ..output import complain, print_data, print_json, talk
 
 TYPE_CHECKING = False  # see errors.py
 
@@ -95,7 +95,7 @@ def _print_resolved(args: argparse.Namespace, config: Config) -> int:
     if args.json:
         print_json(found)
     elif "problem" in found["ask"] and "problem" in found["batch"]:
-        talk(f"flexllm: {found['ask']['problem']}", level=ERROR)
+        complain(found["ask"]["problem"])
     else:
         print_data(told(found))
     return CONFIG if "problem" in found["ask"] and "problem" in found["batch"] else 0
@@ -132,14 +132,15 @@ def _endpoint_line(endpoint: BatchEndpoint) -> tuple[str, str, str]:
 
 def _tell_more(config: Config) -> None:
     """Say what the list does not show, and how to begin where there is none."""
-    import os
+    from ...config.environment import read_environment
+    from ..precedence import what_goes_before
 
-    named = [name for name in ("FLEXLLM_BASE_URL", "OPENAI_BASE_URL") if os.environ.get(name, "").strip()]
-    if named and config.models:
-        talk(f"{named[0]} is set: its server is asked unless -m names one of these. See flexllm list --resolve.")
-    elif named:
-        talk(f"There are no models in {config.file}; {named[0]} is set, and names the server that is asked.")
-    elif not config.models and not config.batch.endpoints:
+    if config.models:
+        if (sentence := what_goes_before(config)) is not None:
+            talk(sentence)
+    elif (named := read_environment().base_url) is not None:
+        talk(f"There are no models in {config.file}; {named.source} is set, and names the server that is asked.")
+    elif not config.batch.endpoints:
         talk(
             f"There are no models in {config.file} yet. To begin, run flexllm init, or set FLEXLLM_BASE_URL, "
             "FLEXLLM_API_KEY and FLEXLLM_MODEL."
@@ -153,7 +154,7 @@ def _default_id(config: Config) -> str | None:
     try:
         entry = config.default_entry()
     except ConfigError as error:
-        talk(f"flexllm: {error}", level=ERROR)
+        complain(error)
         return None
     return None if entry is None else entry.id
 

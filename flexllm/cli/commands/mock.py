@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..output import print_data, talk
+from ..units import count, number, positive, whole
 
 TYPE_CHECKING = False  # see errors.py
 
@@ -34,8 +35,10 @@ def add_parser(subparsers: Any) -> None:
 
 
 def _add_answer_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (127.0.0.1: this machine alone)")
-    parser.add_argument("-p", "--port", type=int, default=8000, help="the port; 0 takes a free one (8000)")
+    parser.add_argument(
+        "--host", type=_named, default="127.0.0.1", help="the address to listen on (127.0.0.1: this machine alone)"
+    )
+    parser.add_argument("-p", "--port", type=whole, default=8000, help="the port; 0 takes a free one (8000)")
     parser.add_argument(
         "--delay",
         type=_delay,
@@ -43,9 +46,13 @@ def _add_answer_options(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="before each answer; or a range such as 0.1-0.5 (0)",
     )
-    parser.add_argument("--token-delay", type=float, default=0.0, metavar="SECONDS", help="between streamed pieces (0)")
-    parser.add_argument("--model", default="mock-model", metavar="NAME", help="the model it offers (mock-model)")
-    parser.add_argument("--require-key", metavar="KEY", help="answer 401 to every other key")
+    parser.add_argument(
+        "--token-delay", type=number, default=0.0, metavar="SECONDS", help="between streamed pieces (0)"
+    )
+    parser.add_argument(
+        "--model", type=_named, default="mock-model", metavar="NAME", help="the model it offers (mock-model)"
+    )
+    parser.add_argument("--require-key", type=_named, metavar="KEY", help="answer 401 to every other key")
     parser.add_argument(
         "--openai-dialect",
         choices=("any", "openai"),
@@ -57,9 +64,11 @@ def _add_answer_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_failure_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--error-rate", type=float, default=0.0, metavar="SHARE", help="of requests that fail: 0 to 1 (0)"
+        "--error-rate", type=number, default=0.0, metavar="SHARE", help="of requests that fail: 0 to 1 (0)"
     )
-    parser.add_argument("--error-status", type=int, default=500, metavar="STATUS", help="with which HTTP status (500)")
+    parser.add_argument(
+        "--error-status", type=whole, default=500, metavar="STATUS", help="with which HTTP status (500)"
+    )
     parser.add_argument(
         "--faults",
         default="",
@@ -76,18 +85,21 @@ def _add_failure_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_limit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--rate-limit", type=float, metavar="N", help="requests a second; what comes faster gets a 429 with Retry-After"
+        "--rate-limit",
+        type=positive,
+        metavar="N",
+        help="requests a second; what comes faster gets a 429 with Retry-After",
     )
-    parser.add_argument("--rate-burst", type=int, default=1, metavar="N", help="requests that may come at once (1)")
+    parser.add_argument("--rate-burst", type=count, default=1, metavar="N", help="requests that may come at once (1)")
     parser.add_argument(
         "--token-rate-limit",
-        type=float,
+        type=positive,
         metavar="N",
         help="Allow so many tokens a minute, of prompts and answers together; what goes beyond gets a 429.",
     )
     parser.add_argument(
         "--concurrency-limit",
-        type=int,
+        type=count,
         metavar="N",
         help="Allow so many requests to be under way at once; one more gets a 429.",
     )
@@ -132,8 +144,9 @@ def run(args: argparse.Namespace) -> int:
             token_delay=args.token_delay,
             openai_dialect=args.openai_dialect,
         )
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    except ValueError as error:  # which begins with the name of the option that is wrong, if it is one
+        name, rest = str(error).split(" ", 1)
+        raise ConfigError(f"--{name.replace('_', '-')} {rest}" if hasattr(args, name) else str(error)) from None
     try:
         server.start()
     except OSError as error:
@@ -151,15 +164,24 @@ def run(args: argparse.Namespace) -> int:
 def _delay(text: str) -> float | tuple[float, float]:
     low, dash, high = text.partition("-")
     try:
-        return (float(low), float(high)) if dash and low else float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither seconds nor a range such as 0.1-0.5") from None
+        delays = (number(low), number(high or low))
+    except argparse.ArgumentTypeError:
+        delays = (1.0, 0.0)
+    if delays[0] > delays[1] or bool(dash) != bool(high):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither seconds nor a range such as 0.1-0.5")
+    return delays if dash else delays[0]
+
+
+def _named(text: str) -> str:
+    if not text.strip():  # an empty variable of a script; an empty host would be every address of the machine
+        raise argparse.ArgumentTypeError(f"{text!r} is empty; give a text, or leave the option out")
+    return text
 
 
 def _retry_after(text: str) -> float | None:
     if text.lower() == "none":
         return None
     try:
-        return float(text)
-    except ValueError:
+        return number(text)
+    except argparse.ArgumentTypeError:
         raise argparse.ArgumentTypeError(f"{text!r} is neither seconds nor none") from None

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 
 from ..common import make_client
+from ..exits import common_code
 from ..logs import set_up_logging
-from ..output import ERROR, print_data, print_json, talk
-from ..servers import add_server_options, find_servers, place_of, shown, worst_code
+from ..output import complain, print_data, print_json, talk
+from ..servers import add_server_options, find_servers, place_of, shown
+from ..units import counted, nearest_are
 
 TYPE_CHECKING = False  # see errors.py
 
@@ -57,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
                 raise
             errors.append(error)
             about.update(models=[], error=error_fields(error))
-            talk(f"flexllm: {error}", level=ERROR)
+            complain(error)
         told.append(about)
         if not args.json and "error" not in about:
             if len(servers) > 1 and not args.quiet:
@@ -65,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
             print_data("\n".join(shown(name) for name in about["models"]))
     if args.json:
         print_json(told)
-    return worst_code(errors)
+    return common_code(errors)
 
 
 def _offered(args: argparse.Namespace, server: ResolvedEndpoint) -> list[str]:
@@ -90,6 +92,7 @@ def _none_sentence(place: str, wanted: str, every: Sequence[str]) -> str:
     import difflib
 
     near = difflib.get_close_matches(wanted, every, n=3, cutoff=0.4)
-    number = "1 model" if len(every) == 1 else f"{len(every)} models"
-    hint = f"the nearest are {shown(', '.join(near))}" if near else f"{shown(every[0])} is one of them"
-    return f"none of the {number} of {place} has {wanted[:80]!r} in its id; {hint}"
+    if len(every) == 1:
+        return f"the only model of {place}, {shown(every[0])}, has no {wanted[:80]!r} in its id"
+    hint = shown(nearest_are(near)) if near else f"{shown(every[0])} is one of them"
+    return f"none of the {counted(len(every), 'model')} of {place} has {wanted[:80]!r} in its id; {hint}"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from ..common import add_config_option
+from ..units import nearest_are
+
 TYPE_CHECKING = False  # see errors.py
 
 if TYPE_CHECKING:
@@ -39,7 +42,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--update-url", metavar="URL", help="another address of that list, such as a mirror of your own, for --update"
     )
-    parser.add_argument("--config", metavar="FILE", help="the configuration file instead of ~/.flexllm/config.yaml")
+    add_config_option(parser)
     parser.add_argument("--json", action="store_true", help="print the prices as JSON")
     parser.set_defaults(run=run, verbose=False, quiet=False)
 
@@ -48,7 +51,6 @@ def run(args: argparse.Namespace) -> int:
     """Print prices, or fetch them."""
     from ...errors import ConfigError
     from ...prices import load_table
-    from ...wire import Target
     from ..logs import set_up_logging
     from ..output import talk
 
@@ -58,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     if args.base_url is not None and not args.models:
         raise ConfigError("--base-url says where a model is asked; name the model too")
     if args.base_url is not None:
-        Target(base_url=args.base_url)  # refuses what cannot be asked
+        _check_url(args.base_url, "--base-url")
     if args.update:
         told = _update(args.update_url)
         if not args.models:
@@ -76,6 +78,17 @@ def run(args: argparse.Namespace) -> int:
         dates = sorted({row.price.date for row in rows} - {""})
         talk(f"In US dollars per million tokens{', as of ' * bool(dates)}{', '.join(dates)}.")
     return 0
+
+
+def _check_url(url: str, option: str) -> None:
+    """Refuse what cannot be asked. Raises ConfigError."""
+    from ...errors import ConfigError
+    from ...wire import Target
+
+    try:
+        Target(base_url=url)
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("base_url", option)) from None
 
 
 def _own_rows(path: str | None) -> dict[str, PriceRow]:
@@ -118,7 +131,7 @@ def _unknown_sentence(table: PriceTable, unknown: Sequence[str], base_url: str |
     near = [name for name in near if table.find_rows(name, base_url)]
     plural = "s" if len(unknown) > 1 else ""
     at = f" at {base_url}" if base_url else ""
-    hint = f"the nearest names are {', '.join(near)}; " if near else ""
+    hint = f"{nearest_are(near)}; " if near else ""
     shown = ", ".join(repr(model[:80]) for model in unknown)
     return f"no price is known for model{plural} {shown}{at}; {hint}'flexllm pricing --update' fetches newer prices"
 
@@ -128,16 +141,10 @@ def _unknown_sentence(table: PriceTable, unknown: Sequence[str], base_url: str |
 
 def _print_rows(rows: Iterable[PriceRow]) -> None:
     from ..output import print_data
+    from ..tables import table
 
     lines = [("model", "provider", "input", "output", "cached", "batch", "")]
-    lines += [_line(row) for row in rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(6)]
-    text = []
-    for line in lines:
-        names = [line[column].ljust(widths[column]) for column in (0, 1)]
-        numbers = [line[column].rjust(widths[column]) for column in (2, 3, 4, 5)]
-        text.append("  ".join([*names, *numbers, line[6]]).rstrip())
-    print_data("\n".join(text))
+    print_data(table([*lines, *map(_line, rows)], right=range(2, 6)))
 
 
 def _line(row: PriceRow) -> tuple[str, str, str, str, str, str, str]:
@@ -201,14 +208,11 @@ def _update(url: str | None) -> PriceList:
 
 
 def _fetch(url: str) -> bytes:
-    from ...errors import ApiStatusError, ConfigError
+    from ...errors import ApiStatusError
     from ...transport import Transport, TransportOptions
-    from ...wire import HttpRequest, Target
+    from ...wire import HttpRequest
 
-    try:
-        Target(base_url=url)  # refuses what cannot be asked
-    except ConfigError as error:
-        raise ConfigError(str(error).replace("base_url", "--update-url")) from None
+    _check_url(url, "--update-url")
     transport = Transport(TransportOptions(timeout=FETCH_SECONDS))
     try:
         response = transport.send(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..common import add_config_option
+from ..units import words
 
 TYPE_CHECKING = False  # see errors.py
 
@@ -25,7 +26,7 @@ def add_parser(subparsers: Any) -> None:
         ),
         epilog="Example: flexllm set-model gpt-4",
     )
-    parser.add_argument("model", metavar="ID", help="the id of the model, as 'flexllm list' shows it")
+    parser.add_argument("model", type=words, metavar="ID", help="the id of the model, as 'flexllm list' shows it")
     add_config_option(parser)
     parser.add_argument("--json", action="store_true", help="print the old and the new default as JSON")
     parser.set_defaults(run=run, verbose=False, quiet=False)
@@ -37,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from ...configfile.edit import set_default
     from ..logs import set_up_logging
     from ..output import print_json, talk
+    from ..precedence import what_goes_before
 
     set_up_logging(args)
     config = load_config(args.config)
@@ -52,7 +54,8 @@ def run(args: argparse.Namespace) -> int:
         talk(f"The default model of {config.file} is now {model_id!r}.")
     else:
         talk(f"The default model of {config.file} is now {model_id!r}; it was {before!r}.")
-    _tell_what_goes_before()
+    if (sentence := what_goes_before(config)) is not None:
+        talk(sentence)
     return 0
 
 
@@ -73,15 +76,3 @@ def _id_of(config: Config, name: str) -> str:
     if entry is None:
         raise ConfigError(f"{config.file} has no model {name!r}; it has {ids_of(config.models, name)}")
     return entry.id
-
-
-def _tell_what_goes_before() -> None:
-    """Say so where the environment names another model, which would be asked all the same."""
-    import os
-
-    from ..output import talk
-
-    for name in ("FLEXLLM_BASE_URL", "OPENAI_BASE_URL", "FLEXLLM_MODEL"):
-        if os.environ.get(name, "").strip():
-            talk(f"{name} is set, and goes before the default of the file.")
-            return

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 
 from ..common import make_client, provider_of
+from ..exits import common_code
 from ..logs import set_up_logging
-from ..output import ERROR, print_data, print_json, talk
-from ..servers import add_server_options, find_servers, place_of, shown, worst_code
+from ..output import complain, print_data, print_json
+from ..servers import add_server_options, find_servers, place_of, shown
+from ..tables import shortened
+from ..units import counted, nearest_are
 
 TYPE_CHECKING = False  # see errors.py
 
@@ -57,8 +60,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json or args.quiet:
         for one in found:
             if one.error is not None:
-                talk(f"flexllm: {one.error}", level=ERROR)
-    return worst_code([one.error for one in found if one.error is not None])
+                complain(one.error)
+    return common_code([one.error for one in found if one.error is not None])
 
 
 def _narrated(args: argparse.Namespace, server: ResolvedEndpoint) -> Checkup:
@@ -81,7 +84,7 @@ def _narrated(args: argparse.Namespace, server: ResolvedEndpoint) -> Checkup:
     if found.error is None:
         print_data("\nEverything works.")
     else:
-        talk(f"flexllm: {found.error}", level=ERROR)
+        complain(found.error)
         _print_advice(found)
     return found
 
@@ -96,7 +99,7 @@ def _listed(args: argparse.Namespace, servers: Sequence[ResolvedEndpoint]) -> It
             print_data(_answer_sentence(found))
         else:
             print_data("failed.")
-            talk(f"flexllm: {found.error}", level=ERROR)
+            complain(found.error)
             _print_advice(found)
         yield found
     print_data(f"\n{working} of {len(servers)} endpoints work.")
@@ -206,13 +209,12 @@ def _list_sentence(found: Checkup) -> str:
         return f"it is empty ({found.list_seconds:.2f} s)."
     some = ", ".join(found.listed[:MOST_NAMED])
     more = f" and {len(found.listed) - MOST_NAMED} more" if len(found.listed) > MOST_NAMED else ""
-    number = "1 model" if len(found.listed) == 1 else f"{len(found.listed)} models"
-    told = shown(f"{number} in {found.list_seconds:.2f} s: {some}{more}")
+    told = shown(f"{counted(len(found.listed), 'model')} in {found.list_seconds:.2f} s: {some}{more}")
     if found.has_model is None:
         return f"{told}."
     if found.has_model:
         return shown(f"{told}. {found.model} is among them.")
-    near = f"; the nearest are {', '.join(found.nearest())}" if found.nearest() else ""
+    near = f"; {nearest_are(found.nearest())}" if found.nearest() else ""
     return shown(f"{told}. {found.model} is not among them{near}.")
 
 
@@ -230,8 +232,8 @@ def _answer_sentence(found: Checkup) -> str:
         from ...cost import dollars
 
         tokens = f"{tokens}, {dollars(result.cost)}"
-    said = " ".join(result.content.split())
-    said = f"It said: {said[:60]}{'...' if len(said) > 60 else ''}" if said else "It said nothing"
+    said = shortened(result.content)
+    said = f"It said: {said}" if said else "It said nothing"
     return shown(f"{times}{tokens}. {said}")
 
 
@@ -239,7 +241,7 @@ def _short(error: object) -> str:
     from ...errors import ApiStatusError
 
     text = f"HTTP {error.status}" if isinstance(error, ApiStatusError) and error.status else str(error)
-    return shown(text if len(text) <= 160 else f"{text[:157]}...")
+    return shown(shortened(text, 160))
 
 
 def _print_advice(found: Checkup) -> None:
