@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import stat
 from collections.abc import Iterable
+from hashlib import blake2b
 from pathlib import Path
 
 _BUFFER = 1 << 18
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_OLD = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a lock of some file systems asks for writing
 
 
 def replace_file(
@@ -38,7 +41,7 @@ def replace_file(
         mode = 0o666 if was is None else stat.S_IMODE(was.st_mode)
     temporary, descriptor = _create_beside(place, mode)
     try:
-        with open(descriptor, "wb", buffering=_BUFFER) as file:
+        with open(os.dup(descriptor), "wb", buffering=_BUFFER) as file:
             file.writelines(pieces)
             if was is not None:
                 _take_after(descriptor, was)
@@ -50,13 +53,29 @@ def replace_file(
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+    finally:
+        os.close(descriptor)  # until now its lock has told that the temporary file has a writer
 
 
 def check_replaceable(path: str | os.PathLike[str], *, follow: bool = True) -> None:
     """See whether `replace_file` could write, and leave no trace. Raises OSError if it could not."""
     temporary, descriptor = _create_beside(_place(path, follow), 0o600)
-    os.close(descriptor)
-    temporary.unlink()
+    try:
+        temporary.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def remove_leftovers(path: str | os.PathLike[str], *, follow: bool = True) -> None:
+    """Remove the temporary files that writers of this file left when they were killed.
+
+    Those of the living stay. What cannot be removed stays too: nothing is raised.
+    """
+    place = _place(path, follow)
+    with contextlib.suppress(OSError):
+        for found in place.parent.glob(f"{_start_of_name(place)}*{_END_OF_NAME}"):
+            with contextlib.suppress(OSError):
+                _remove_unless_held(found)
 
 
 def _place(path: str | os.PathLike[str], follow: bool) -> Path:
@@ -71,12 +90,36 @@ def _found(place: Path) -> os.stat_result | None:
 
 
 def _create_beside(place: Path, mode: int) -> tuple[Path, int]:
-    """Make a file that was not there, under a name that nobody can guess, and open it.
+    """Make a file that was not there, under a name that nobody can guess, open it and lock it.
 
     Not by `tempfile`, which keeps others from reading it: without a mode of its own it is to be as any new file is.
     """
-    temporary = place.with_name(f".flexllm-{os.urandom(8).hex()}.tmp")
-    return temporary, os.open(temporary, _NEW, mode)
+    while True:
+        temporary = place.with_name(f"{_start_of_name(place)}{os.urandom(8).hex()}{_END_OF_NAME}")
+        descriptor = os.open(temporary, _NEW, mode)
+        with contextlib.suppress(OSError):  # there are file systems without locks; on these nothing is removed
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.path.lexists(temporary):
+            return temporary, descriptor
+        os.close(descriptor)  # somebody took it for a leftover before it was locked
+
+
+def _start_of_name(place: Path) -> str:
+    """Return how the temporary files for a file begin: not with its name, which may be as long as names can be."""
+    return f".flexllm-{blake2b(os.fsencode(place.name), digest_size=6).hexdigest()}-"
+
+
+_END_OF_NAME = ".tmp"
+
+
+def _remove_unless_held(temporary: Path) -> None:
+    """Remove a temporary file whose writer is gone: the kernel has dropped his lock. Raises OSError if he is there."""
+    descriptor = os.open(temporary, _OLD)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        temporary.unlink()
+    finally:
+        os.close(descriptor)
 
 
 def _take_after(descriptor: int, was: os.stat_result) -> None:

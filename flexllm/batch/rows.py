@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import blake2b
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 from ..chat import ChatRequest
 from ..digest import digest_settings, digest_source
@@ -40,6 +40,7 @@ LINES_TRIED = 1_000
 """Lines looked at to find out the shape; a file whose first thousand rows are all bad is a wrong file."""
 
 _NO_FIELDS = Fields()
+T = TypeVar("T")
 _decode = json.JSONDecoder().raw_decode
 
 
@@ -223,11 +224,18 @@ class RowReader:
                 f"{self._name}: no row has {' and '.join(map(repr, wanted))} (the first: {first}); nothing was sent"
             )
 
-    def _first(self, tell: Callable[[Row], str | None]) -> tuple[str | None, str]:
-        """Return what the first row that tells something tells, else what is wrong with the first row."""
+    def first(self, tell: Callable[[Row], T | None]) -> T | None:
+        """Return what the first row that tells something tells, None if none of the first thousand does.
+
+        Nothing is lost by it: these lines are still to be walked over.
+        """
+        return self._first(tell)[0]
+
+    def _first(self, tell: Callable[[Row], T | None]) -> tuple[T | None, str]:
+        """Return what the first row that tells something tells, and what is wrong with the first row."""
         looked_at: list[bytes] = []
-        first_problem = ""
-        for line in self._lines:
+        told, first_problem = None, ""
+        while told is None and len(looked_at) < LINES_TRIED and (line := next(self._lines, None)) is not None:
             looked_at.append(line)
             try:
                 row = self.parse(line)
@@ -235,15 +243,11 @@ class RowReader:
                 first_problem = first_problem or str(error)
             else:
                 told = tell(row)
-                if told is not None:
-                    self._lines = chain(looked_at, self._lines)
-                    return told, ""
                 first_problem = first_problem or f"its fields are {names_of(row)}"
-            if len(looked_at) >= LINES_TRIED:
-                break
         if not looked_at:
             raise InputError(f"{self._name} holds no rows; nothing was sent")
-        return None, first_problem
+        self._lines = chain(looked_at, self._lines)
+        return told, first_problem
 
 
 def check_reading(shape: str, fields: Fields, template: UserTemplate | None) -> None:
@@ -312,72 +316,6 @@ class FileRows:
     def metadata_of(self, row: bytes) -> Row | None:
         """Return the metadata of a line that `read` refuses, None if it is no row."""
         return self._reader.metadata_of(row)
-
-
-class OwnSettingsRows(FileRows):
-    """Rows of the shape openai_batch: each may have a model and parameters of its own.
-
-    Args:
-        reader: Of that shape.
-        params: For rows that say nothing else.
-        flags: Parameters that go before those of the rows.
-        keeps_model: The rows' own models are not asked.
-    """
-
-    is_uniform = False
-
-    def __init__(
-        self,
-        reader: RowReader,
-        model: str,
-        params: Mapping[str, Any],
-        total: int | None = None,
-        *,
-        flags: Mapping[str, Any],
-        keeps_model: bool,
-    ) -> None:
-        super().__init__(reader, model, params, total)
-        self._flags = make_params(flags)
-        self._keeps_model = keeps_model
-        self._last: tuple[Row, Mapping[str, Any]] = ({}, _over(self._params, self._flags))
-
-    def source(self, row: bytes) -> int | None:
-        """Return None: what a line asks for depends on more than the settings that all rows have in common."""
-
-    def read(self, row: bytes) -> tuple[ChatRequest, Row]:
-        """Return the request and the metadata of a line.
-
-        Raises:
-            ConfigError: A parameter of its body is none.
-        """
-        parsed = self._reader.parse(row)
-        messages, metadata = self._reader.read_row(parsed)
-        body = parsed["body"]
-        own = {name: value for name, value in body.items() if name not in _NO_PARAMETERS}
-        model = body.get("model")
-        if self._keeps_model or model is None:
-            model = self._model
-        elif not isinstance(model, str) or not model:
-            raise InputError(f"'model' in 'body' must be a name, not {model!r:.40}")
-        last, params = self._last
-        if own != last:  # the same object for rows that are asked alike: it is digested once
-            params = _over(_over(self._params, make_params(own)), self._flags)
-            self._last = (own, params)
-        return ChatRequest(messages, model, params), metadata
-
-
-_NO_PARAMETERS = frozenset({"model", "messages", "stream", "stream_options"})
-"""What a body has besides parameters. How an answer travels is the engine's business."""
-
-
-_LIMITS = frozenset({"max_tokens", "max_completion_tokens"})
-
-
-def _over(params: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return parameters with others over them. A limit of the answer goes before one that has another name."""
-    if not _LIMITS.isdisjoint(given):
-        params = {name: params[name] for name in params if name not in _LIMITS}
-    return {**params, **given}
 
 
 def _without_blanks(lines: Iterable[bytes], name: str) -> Iterator[bytes]:

@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import CheckpointError
-from ..files import check_replaceable, replace_file
+from ..errors import CheckpointError, OutputLocked
+from ..files import remove_leftovers, replace_file
 from .lock import birth, is_alive
 from .tally import Tally
 
@@ -28,16 +28,17 @@ WRITE_SECONDS = 1.0
 MOST_BYTES = 1 << 20
 """A file that is larger is no status file."""
 
+_WRITER = ("pid", "host", "born")
+
 State = Literal["running", "done", "stopped", "interrupted", "failed"]
-"""`done`: every row is settled, be it by an error. `stopped`: the run ended itself before its input did, and says why in
-`stopped`. `interrupted`: a signal ended it. `failed`: an error did, which is in `error`."""
+"""`done`: every row that was to be asked is settled, be it by an error. `stopped`: the run ended itself before its input
+did, and says why in `stopped`. `interrupted`: a signal ended it. `failed`: an error did, which is in `error`."""
 
 
 class StatusFile:
     """Keeps the file up to date. Called by one thread; stands among a job's `Progress`.
 
-    A file that says of another process that it runs, which is true, stays as it is until the output file is ours: of two
-    runs that overlap, the one that is refused must not hide the other.
+    Two runs cannot share a file: each would hide the other. What a run that was killed left beside it is removed.
 
     Args:
         path: The file. A symbolic link is followed.
@@ -45,7 +46,8 @@ class StatusFile:
         clock: Unix time in seconds.
 
     Raises:
-        CheckpointError: It cannot be written; nothing was sent yet.
+        OutputLocked: Another run is writing it, as far as can be seen from here; the message says which.
+        CheckpointError: It cannot be written. Nothing was sent yet, as above.
     """
 
     def __init__(self, path: Path, facts: Mapping[str, Any], *, clock: Callable[[], float] = time.time) -> None:
@@ -57,15 +59,24 @@ class StatusFile:
         self._written = float("-inf")
         pid = os.getpid()
         self._facts = {"version": FORMAT, "pid": pid, "host": socket.gethostname(), "born": birth(pid), **facts}
+        self._is_ours = False
         there = read_status(self._real)
-        self._belongs_to_another = there is not None and there["state"] == "running" and is_running(there) is True
-        self._check(is_ours=there is not None)
+        self._refuse_to_share(there)
+        self._check(is_status=there is not None)
+        self._is_ours = True
 
     # --- as a job's progress
 
     def begin(self, tally: Tally) -> None:
-        """Take over: the output file is in our hands."""
-        self._belongs_to_another = False
+        """Write the first counts.
+
+        Raises:
+            OutputLocked: Another run has begun at the same time as this one, and has the file.
+        """
+        there = read_status(self._real)
+        self._is_ours = there is None or all(there.get(name) == self._facts[name] for name in _WRITER)
+        self._refuse_to_share(None if self._is_ours else there)
+        self._is_ours = True
         self._tally = tally
         self._began = self._clock()
         self._write("running")
@@ -90,8 +101,7 @@ class StatusFile:
         Args:
             error: Why it failed, as a sentence.
         """
-        if not self._belongs_to_another:
-            self._write(self._state(exit_code, error), exit_code, error)
+        self._write(self._state(exit_code, error), exit_code, error)
 
     def _state(self, exit_code: int, error: str | None) -> State:
         tally = self._tally
@@ -101,31 +111,38 @@ class StatusFile:
             return "failed"
         return "done" if not exit_code or (tally is not None and tally.is_complete) else "stopped"
 
-    def _check(self, *, is_ours: bool) -> None:
-        """Write the first state, or see whether it could be written; never over what is no status file."""
+    def _refuse_to_share(self, there: Mapping[str, Any] | None) -> None:
+        """Raise OutputLocked if the run that a status file tells of goes on."""
+        if there is not None and there["state"] == "running" and is_running(there) is True:
+            raise OutputLocked(
+                f"the status file {self._path} is being written by process {there['pid']} on {there.get('host')} since "
+                f"{there.get('started')}; wait for it, or name another status file"
+            )
+
+    def _check(self, *, is_status: bool) -> None:
+        """Write the first state; never over what is no status file."""
         try:
             found = os.stat(self._real) if self._real.exists() else None
             if found is not None and not stat.S_ISREG(found.st_mode):
                 raise CheckpointError(f"the status file {self._path} is there already and is no file; name another one")
-            if found is not None and found.st_size and not is_ours:
+            if found is not None and found.st_size and not is_status:
                 raise CheckpointError(
                     f"the status file {self._path} is there already and holds something else; nothing was changed: name "
                     "another one, or move this one away"
                 )
-            if self._belongs_to_another:
-                check_replaceable(self._real, follow=False)
-            else:
-                self._replace(self._content("running", None, None))
+            self._replace(self._content("running", None, None))
         except OSError as error:
             reason = error.strerror or str(error)
             raise CheckpointError(
                 f"the status file {self._path} cannot be written: {reason}; name another one"
             ) from error
+        remove_leftovers(self._real, follow=False)
 
     def _write(self, state: State, exit_code: int | None = None, error: str | None = None) -> None:
         self._written = self._clock()
-        with contextlib.suppress(OSError):  # a full disk, say; the next try may do better
-            self._replace(self._content(state, exit_code, error), sync=exit_code is not None)
+        if self._is_ours:
+            with contextlib.suppress(OSError):  # a full disk, say; the next try may do better
+                self._replace(self._content(state, exit_code, error), sync=exit_code is not None)
 
     def _replace(self, content: bytes, *, sync: bool = False) -> None:
         replace_file(self._real, (content,), sync=sync, follow=False)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
-from ..files import check_replaceable, replace_file
+from ..files import check_replaceable, remove_leftovers, replace_file
 from .lines import is_answer, is_failed
 
 OWN_COLUMNS = ("output", "status", "error", "model", "prompt_tokens", "completion_tokens", "cost")
@@ -146,6 +146,8 @@ def _has_failed(line: bytes) -> bool:
 def check_view(path: Path, made_from: Path | None = None) -> None:
     """Refuse a name under which no view can be written, or where something else is, before anything is sent.
 
+    What earlier runs left beside it when they were killed is removed.
+
     Args:
         made_from: The output file of a view that shows all rows; None for one of failed rows.
 
@@ -160,6 +162,7 @@ def check_view(path: Path, made_from: Path | None = None) -> None:
         if is_there and not real.is_file():
             raise CheckpointError(f"{path} is there already and is no regular file; name another one")
         check_replaceable(real)
+        remove_leftovers(real)
         if is_there and made_from is not None and not made_from.exists():
             raise CheckpointError(
                 f"{path} is there already, and {made_from.name}, from which it would be made, is not; nothing was changed: "

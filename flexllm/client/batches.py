@@ -160,7 +160,7 @@ class BatchClient(BaseClient):
         """
         if call.budget is not None and call.budget.budget_limit is not None:
             for name, price in model_prices(self._attempts, call.model or self.model or ""):
-                if price is None:
+                if name and price is None:  # without one, rows have their own
                     raise price_unknown(name)
         cache = None if call.skip_cache or self._cache is None or not self._cache.exists else self._cache
         pace = pace_of([one.gate.limit for one in self._endpoints], self._workers(), self._pool)

@@ -200,6 +200,79 @@ def test_lines_of_openais_batch_api_keep_their_own_settings(
     assert sum(body["model"] == "mine" for body in bodies(server)) == 1
 
 
+NO_MODEL = "says whom to ask, but not for which model; give -m NAME or set FLEXLLM_MODEL"
+
+
+@pytest.mark.parametrize("by_flag", [False, True])
+def test_rows_that_name_their_model_need_no_other(
+    capsys: pytest.CaptureFixture[str], server: MockServer, monkeypatch: pytest.MonkeyPatch, by_flag: bool
+) -> None:
+    monkeypatch.delenv("FLEXLLM_MODEL")
+    monkeypatch.setenv("FLEXLLM_API_KEY", "sk-1")
+    whom = ()
+    if by_flag:
+        monkeypatch.delenv("FLEXLLM_BASE_URL")
+        whom = ("--base-url", server.base_url, "--api-key", "sk-1")
+    name = write_rows(Path("in.jsonl"), body_row(0, model="small"), body_row(1), body_row(2, model="large"))
+    assert batch(capsys, name, *whom).code == FAILED
+    assert [body["model"] for body in bodies(server)] == ["small", "large"]
+    [error] = [row["error"] for row in rows_of("out.jsonl") if row["status"] == "error"]
+    assert "no 'model' in the 'body' of this row" in error["message"]
+    assert batch(capsys, name, "--dry-run", *whom).code == DONE
+    assert batch(capsys, name, *whom, "-n", "1") == Done(DONE, "", "")
+    assert len(bodies(server)) == 2
+
+
+def test_a_price_of_the_rows_own_models_is_no_question_of_another(
+    capsys: pytest.CaptureFixture[str], server: MockServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FLEXLLM_MODEL")
+    name = write_rows(Path("in.jsonl"), body_row(0, model="gpt-4o-mini"))
+    assert batch(capsys, name, "--max-cost", "1", "--dry-run").code == DONE
+    assert batch(capsys, name, "--max-cost", "1").code == DONE
+    assert rows_of("out.jsonl")[0]["cost"] > 0
+
+
+@pytest.mark.parametrize(
+    ("row", "arguments", "sentence"),
+    [
+        (body_row(0), (), "in.jsonl: the first row names no model, and nothing else does; set FLEXLLM_MODEL for such"),
+        (body_row(0), ("--dry-run",), "in.jsonl: the first row names no model, and nothing else does"),
+        ({"q": "a", "model": "small"}, (), NO_MODEL),
+        ({"q": "a"}, ("--format", "simple"), NO_MODEL),
+        ({**body_row(0, model="small"), "q": "a"}, ("--user-field", "q"), NO_MODEL),
+        ({**body_row(0, model="small"), "q": "a"}, ("--user-template", "About {q}"), NO_MODEL),
+    ],
+)
+def test_where_nothing_names_a_model_nothing_is_sent(
+    capsys: pytest.CaptureFixture[str],
+    server: MockServer,
+    monkeypatch: pytest.MonkeyPatch,
+    row: dict[str, Any],
+    arguments: tuple[str, ...],
+    sentence: str,
+) -> None:
+    monkeypatch.delenv("FLEXLLM_MODEL")
+    write_rows(Path("in.jsonl"), row, body_row(1, model="small"))
+    done = batch(capsys, "in.jsonl", *arguments)
+    assert done.code == CONFIG
+    assert sentence in done.sentence
+    assert not server.requests
+    assert sorted(one.name for one in Path().iterdir()) == ["in.jsonl"]
+
+
+def test_a_key_whose_server_the_model_tells_waits_for_no_row(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("FLEXLLM_BASE_URL", "FLEXLLM_MODEL"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("FLEXLLM_API_KEY", "sk-1")
+    name = write_rows(Path("in.jsonl"), body_row(0, model="claude-sonnet-5-5"))
+    done = batch(capsys, name)
+    assert done.code == CONFIG
+    assert NO_MODEL in done.sentence
+
+
 # --- mistakes
 
 

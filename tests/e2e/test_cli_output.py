@@ -9,12 +9,13 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import PATIENCE, PROGRAM, at, in_process, in_shell, rows_of, run, write_questions, write_rows
+from command_line import PATIENCE, PROGRAM, ROOT, at, in_process, in_shell, rows_of, run, write_questions, write_rows
 from fakes import eventually
 
 from flexllm.mock import MockServer, Reply
@@ -89,7 +90,7 @@ def test_what_ends_in_gz_is_compressed(here: MockServer, capsys: pytest.CaptureF
 
 def test_an_interrupted_run_leaves_a_table_of_what_was_answered_and_the_next_finishes_it(folder: Path) -> None:
     write_questions(folder / "in.jsonl", 40)
-    with MockServer(delay=0.1) as server:
+    with MockServer(delay=0.5) as server:
         arguments = ("batch", "in.jsonl", "-o", "out.csv", "-c", "4", "--errors", "bad.jsonl")
         process = subprocess.Popen(
             [*PROGRAM, *arguments], env={**os.environ, **at(server)}, stdin=subprocess.DEVNULL,
@@ -105,6 +106,7 @@ def test_an_interrupted_run_leaves_a_table_of_what_was_answered_and_the_next_fin
         assert [row["id"] for row in table("out.csv")] == sorted(kept, key=int)
         assert (folder / "bad.jsonl").read_bytes() == b""
 
+        server.change(delay=0.0)
         assert run(*arguments, "-q", env=at(server)).code == DONE
         assert received(server) == 40
     assert [row["id"] for row in table("out.csv")] == [str(number) for number in range(40)]
@@ -112,7 +114,7 @@ def test_an_interrupted_run_leaves_a_table_of_what_was_answered_and_the_next_fin
 
 def test_a_killed_run_has_no_table_and_the_next_makes_it_without_asking_again(folder: Path) -> None:
     write_questions(folder / "in.jsonl", 12)
-    with MockServer(delay=0.1) as server:
+    with MockServer(delay=0.5) as server:
         arguments = ("batch", "in.jsonl", "-o", "out.csv", "-c", "2", "-q")
         process = subprocess.Popen([*PROGRAM, *arguments], env={**os.environ, **at(server)}, stdin=subprocess.DEVNULL)
         output = folder / "out.csv.jsonl"
@@ -121,13 +123,44 @@ def test_a_killed_run_has_no_table_and_the_next_makes_it_without_asking_again(fo
         process.wait(PATIENCE)
         assert not (folder / "out.csv").exists()
         kept = output.read_bytes().count(b"\n")
+        assert eventually(lambda: server.stats()["open_connections"] == 0)  # all that was sent has come
         asked = received(server)
+        server.change(delay=0.0)
         assert run(*arguments, env=at(server)).code == DONE
         assert received(server) - asked == 12 - kept
     assert len(table("out.csv")) == 12
 
 
 # --- standard output
+
+
+@pytest.mark.parametrize("dies_over", ["out.csv", "bad.jsonl", "status.json"])
+def test_what_a_run_leaves_that_is_killed_while_it_replaces_a_file_is_gone_after_the_next(
+    server: MockServer, folder: Path, dies_over: str
+) -> None:
+    write_questions(folder / "in.jsonl", 3)
+    (folder / "out.csv.jsonl").touch()  # so that there is something to make a table from
+    (folder / "out.csv").touch()
+    command = ("batch", "in.jsonl", "-o", "out.csv", "--errors", "bad.jsonl", "--status-file", "status.json", "-q")
+    code = (
+        "import os, signal, sys\n"
+        "rename = os.replace\n"
+        "def killed(source, target, *more, **options):\n"
+        "    if os.path.basename(target) == sys.argv[1]:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    rename(source, target, *more, **options)\n"
+        "os.replace = killed\n"
+        "from flexllm.cli.main import main\n"
+        "sys.exit(main(sys.argv[2:]))\n"
+    )
+    program = (sys.executable, "-c", code, dies_over)
+    assert run(*command, env={**at(server), "PYTHONPATH": str(ROOT)}, program=program).code == -signal.SIGKILL
+    assert [one.name for one in folder.glob(".*")] != []
+    assert run(*command, env=at(server)).code == DONE
+    assert sorted(one.name for one in folder.iterdir()) == [
+        "bad.jsonl", "in.jsonl", "out.csv", "out.csv.jsonl", "status.json",
+    ]  # fmt: skip
+    assert len(table("out.csv")) == received(server) == 3
 
 
 def test_rows_go_to_standard_output_as_they_finish(here: MockServer, folder: Path) -> None:
@@ -142,7 +175,7 @@ def test_rows_go_to_standard_output_as_they_finish(here: MockServer, folder: Pat
 
 
 def test_a_reader_that_has_seen_enough_ends_the_run_quietly(folder: Path) -> None:
-    write_questions(folder / "in.jsonl", 200)
+    write_questions(folder / "in.jsonl", 2_000)
     with MockServer(delay=0.02) as server:
         script = '"$@" 2>err | head -n 1; exit "${PIPESTATUS[0]}"'
         done = run(
@@ -156,7 +189,7 @@ def test_a_reader_that_has_seen_enough_ends_the_run_quietly(folder: Path) -> Non
             env=at(server),
             program=("bash", "-c", script, "sh", *PROGRAM),
         )
-        assert received(server) < 100
+        assert received(server) < 1_000
     assert (done.code, len(done.out.splitlines())) == (FAILED, 1)
     assert Path("err").read_text() == ""
 
@@ -173,7 +206,7 @@ def test_standard_output_that_is_full_or_closed_is_told(server: MockServer, fold
 
 
 def test_what_is_under_way_at_ctrl_c_still_reaches_standard_output(folder: Path) -> None:
-    write_questions(folder / "in.jsonl", 50)
+    write_questions(folder / "in.jsonl", 500)
     with MockServer(delay=0.3) as server:
         process = subprocess.Popen(
             [*PROGRAM, "batch", "in.jsonl", "-o", "-", "-c", "5"], env={**os.environ, **at(server)},

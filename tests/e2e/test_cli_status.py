@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ import pytest
 from command_line import PROGRAM, at, rows_of, run, write_questions
 from fakes import eventually
 
+from flexllm.batch.lock import birth
+from flexllm.batch.status import StatusFile
+from flexllm.batch.tally import Tally
 from flexllm.cli.main import main
 from flexllm.mock import MockServer
 
@@ -68,15 +72,15 @@ def under_way(server: MockServer, rows: int) -> Iterator[subprocess.Popen[bytes]
 
 
 def test_a_run_is_watched_while_it_goes_on_and_its_death_is_noticed(folder: Path, ask: Any) -> None:
-    write_questions(folder / "in.jsonl", 60)
+    write_questions(folder / "in.jsonl", 600)
     with MockServer(delay=0.1) as server, under_way(server, 6) as process:
         told, of_file, again = ask("out.jsonl", "--json"), ask("status.json", "--json"), ask("out.jsonl")
         for one in (told, of_file):
             assert one.code == 1
-            assert (one.data["state"], one.data["total"], one.data["complete"]) == ("running", 60, False)
+            assert (one.data["state"], one.data["total"], one.data["complete"]) == ("running", 600, False)
             assert (one.data["holder"]["pid"], one.data["holder"]["alive"]) == (process.pid, True)
             assert one.data["failed"] == 0
-        assert told.data["success"] + told.data["missing"] == 60
+        assert told.data["success"] + told.data["missing"] == 600
         assert told.data["success"] >= 6
         assert told.data["requests_per_second"] > 0
         assert told.data["eta_seconds"] > 0
@@ -89,11 +93,49 @@ def test_a_run_is_watched_while_it_goes_on_and_its_death_is_noticed(folder: Path
 
     for name in ("out.jsonl", "status.json"):
         dead = ask(name, "--json")
-        assert (dead.code, dead.data["state"], dead.data["total"]) == (1, "died", 60)
+        assert (dead.code, dead.data["state"], dead.data["total"]) == (1, "died", 600)
         text = ask(name).out
         assert "the last run was killed before its end" in text
         assert "run the same command again" in text
     assert Path("out.jsonl.lock").exists()
+
+
+def test_a_second_run_with_the_same_status_file_is_refused_before_it_starts(folder: Path, ask: Any) -> None:
+    write_questions(folder / "in.jsonl", 600)
+    other = ("batch", "in.jsonl", "-o", "other.jsonl", "--status-file", "./status.json")
+    with MockServer(delay=0.1) as server, MockServer() as idle, under_way(server, 2) as process:
+        refused = run(*other, "--log-file", "run.log", env=at(idle))
+        assert refused.code == 5
+        assert refused.sentence.startswith(
+            f"flexllm: the status file status.json is being written by process {process.pid}"
+        )
+        assert refused.sentence.endswith("; wait for it, or name another status file")
+        assert not idle.requests
+        assert "ends with exit code 5" in Path("run.log").read_text()
+        assert not list(folder.glob("other*"))
+        assert ask("status.json", "--json").data["holder"]["pid"] == process.pid
+        process.kill()
+        process.wait()
+        assert run(*other, "-q", env=at(idle)).code == 0  # a dead one holds nothing
+    assert ask("status.json").out.startswith(f"{folder}/other.jsonl: the run is done, exit code 0")
+
+
+def test_a_run_that_finds_its_status_file_taken_at_its_first_row_sends_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_questions(folder / "in.jsonl", 20)
+    begin, parent = StatusFile.begin, os.getppid()
+
+    def too_late(self: StatusFile, tally: Tally) -> None:
+        write_status(pid=parent, host=socket.gethostname(), born=birth(parent))
+        begin(self, tally)
+
+    monkeypatch.setattr(StatusFile, "begin", too_late)
+    with MockServer() as server:
+        assert main([*BATCH, "--base-url", server.base_url, "-m", "mock-model"]) == 5
+        assert not server.requests
+    assert f"the status file status.json is being written by process {parent} on" in capsys.readouterr().err
+    assert json.loads(Path("status.json").read_text())["pid"] == parent
 
 
 def test_a_run_that_is_through_has_no_more_to_tell_than_its_rows(folder: Path, ask: Any) -> None:

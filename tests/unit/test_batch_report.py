@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from flexllm.cli.batch.report import how_to_go_on
+from flexllm.batch.tally import Tally
+from flexllm.cli.batch.report import how_to_go_on, sentence
 
 
 def command(*words: str) -> str:
@@ -35,3 +37,28 @@ def command(*words: str) -> str:
 )
 def test_the_command_that_goes_on_shows_no_secret_and_all_else(words: list[str], shown: str) -> None:
     assert command(*words) == shown
+
+
+@pytest.mark.parametrize(
+    ("total", "retries", "told"),
+    [(1, 1, "1 of 1 row answered, 1 retry, 0.5 s; see o"), (3, 2, "1 of 3 rows answered, 2 retries, 0.5 s; see o")],
+)
+def test_one_is_no_plural(total: int, retries: int, told: str) -> None:
+    assert said(total=total, success=1, retries=retries) == told
+
+
+def test_rows_that_failed_in_an_earlier_run_and_are_left_alone_were_not_answered_by_it() -> None:
+    assert said(total=5, success=4, failed=1, resumed=3) == (
+        "4 of 5 rows answered, 2 of them by earlier runs, 1 failed, 0.5 s; see o"
+    )
+    assert said(total=5, success=2, failed=3, resumed=3, errors_by_class={"BadRequest": 2}) == (
+        "2 of 5 rows answered, 2 of them by earlier runs, 3 failed (2 BadRequest), 0.5 s; see o"
+    )
+    assert said(total=1, failed=1, resumed=1) == "0 of 1 row answered, 1 failed, 0.5 s; see o"
+
+
+def said(**counts: Any) -> str:
+    """Return the last sentence of a run."""
+    names = ("total", "success", "resumed", "cached", "shared", "failed", "retries", "total_tokens", "errors_by_class")
+    summary = {**{name: getattr(Tally(), name) for name in names}, "elapsed": 0.5, "endpoints": [], **counts}
+    return sentence(summary, "o", tokens=True, cost=False)

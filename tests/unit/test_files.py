@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flexllm.files import check_replaceable, replace_file
+from flexllm.files import check_replaceable, remove_leftovers, replace_file
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -30,6 +36,28 @@ def file(tmp_path: Path) -> Path:
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
+
+
+def names_while_written(file: Path) -> list[str]:
+    """Return the names of what lies beside a file while it is replaced by the same content."""
+    found: list[str] = []
+
+    def pieces() -> Iterator[bytes]:
+        found.extend(one.name for one in file.parent.iterdir() if one.name.startswith("."))
+        yield b"old"
+
+    replace_file(file, pieces())
+    return found
+
+
+def killed_while_writing(file: Path) -> None:
+    """Have another process replace a file, which is killed meanwhile."""
+    code = (
+        "import os, signal, sys\n"
+        "from flexllm.files import replace_file\n"
+        "replace_file(sys.argv[1], (os.kill(os.getpid(), signal.SIGKILL) for _ in (1,)))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(file)], cwd=ROOT, check=False).returncode == -9
 
 
 def names(folder: Path) -> list[str]:
@@ -141,7 +169,8 @@ def test_a_name_that_somebody_has_taken_before_us_is_not_written_to(
     monkeypatch.setattr(os, "urandom", bytes)  # as if the name could be guessed
     precious = file.with_name("precious")
     precious.write_text("precious")
-    file.with_name(f".flexllm-{'00' * 8}.tmp").symlink_to(precious)
+    [temporary] = names_while_written(file)
+    file.with_name(temporary).symlink_to(precious)
     with pytest.raises(FileExistsError):
         replace_file(file, [b"new"])
     with pytest.raises(FileExistsError):
@@ -155,3 +184,82 @@ def test_to_see_whether_a_file_could_be_written_leaves_no_trace(tmp_path: Path, 
     assert (file.read_text(), names(tmp_path)) == ("old", ["file"])
     with pytest.raises(FileNotFoundError):
         check_replaceable(tmp_path / "none" / "new")
+
+
+# --- what those who were killed leave
+
+
+@pytest.mark.slow
+def test_what_a_killed_writer_left_is_removed_and_no_more(tmp_path: Path, file: Path) -> None:
+    other = tmp_path / ("x" * 255)  # as long as a name can be
+    for one in (file, other):
+        killed_while_writing(one)
+    assert (file.read_text(), len(names(tmp_path))) == ("old", 3)
+    remove_leftovers(other)
+    assert len(names(tmp_path)) == 2
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "link").symlink_to(file)
+    remove_leftovers(tmp_path / "links" / "link", follow=False)
+    assert len(names(tmp_path)) == 3
+    remove_leftovers(tmp_path / "links" / "link")
+    assert names(tmp_path) == ["file", "links"]
+
+
+def test_the_temporary_file_of_a_writer_who_lives_stays(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rename = os.replace
+
+    def pieces() -> Iterator[bytes]:
+        yield b"n"
+        remove_leftovers(file)
+        yield b"ew"
+
+    def late(*names: Any) -> None:
+        remove_leftovers(file)
+        rename(*names)
+
+    monkeypatch.setattr(os, "replace", late)
+    replace_file(file, pieces())
+    assert (file.read_text(), names(file.parent)) == ("new", ["file"])
+
+
+def test_a_writer_whose_file_was_taken_for_a_leftover_begins_anew(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flock = fcntl.flock
+    taken: list[Path] = []
+
+    def late(descriptor: int, how: int) -> None:
+        if not taken:
+            taken.extend(file.parent.glob(".*"))
+            taken[0].unlink()
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    replace_file(file, [b"new"])
+    assert (len(taken), file.read_text(), names(file.parent)) == (1, "new", ["file"])
+
+
+def test_where_nobody_can_lock_files_are_written_and_nothing_is_removed(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [temporary] = names_while_written(file)
+    file.with_name(temporary).touch()
+
+    def without(descriptor: int, how: int) -> None:
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", without)
+        replace_file(file, [b"new"])
+        remove_leftovers(file)
+        assert (file.read_text(), names(file.parent)) == ("new", [temporary, "file"])
+    remove_leftovers(file)
+    assert names(file.parent) == ["file"]
+
+
+def test_of_what_is_no_file_nothing_is_removed_or_waited_for(tmp_path: Path, file: Path) -> None:
+    [temporary] = names_while_written(file)
+    os.mkfifo(tmp_path / temporary)
+    (tmp_path / temporary.replace(".tmp", "-2.tmp")).mkdir()
+    (tmp_path / temporary.replace(".tmp", "-3.tmp")).symlink_to(file)
+    remove_leftovers(file)
+    remove_leftovers(tmp_path / "none" / "file")
+    assert (len(names(tmp_path)), file.read_text()) == (4, "old")

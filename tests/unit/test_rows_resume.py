@@ -16,9 +16,10 @@ from fakes import FakeEngine
 
 from flexllm.batch.inputs import Input
 from flexllm.batch.job import BatchJob
+from flexllm.batch.openai_rows import OwnSettingsRows
 from flexllm.batch.options import BatchOptions
 from flexllm.batch.progress import ProgressOptions
-from flexllm.batch.rows import FileRows, OwnSettingsRows, RowReader
+from flexllm.batch.rows import FileRows, RowReader
 from flexllm.batch.shapes import Fields
 from flexllm.cancel import CancelToken
 from flexllm.templates import UserTemplate

@@ -13,9 +13,10 @@ import pytest
 from fakes import FakeClock
 
 from flexllm.batch import status
+from flexllm.batch.lock import birth
 from flexllm.batch.status import StatusFile, read_status
 from flexllm.batch.tally import Tally
-from flexllm.errors import CheckpointError, RateLimited
+from flexllm.errors import CheckpointError, OutputLocked, RateLimited
 
 FACTS = {"input": "/data/in.jsonl", "output": "/data/out.jsonl", "model": "m"}
 
@@ -120,15 +121,43 @@ def test_an_error_before_the_first_row_is_told_too(path: Path, clock: FakeClock)
     assert (told(path)["state"], told(path)["exit_code"]) == ("failed", 5)
 
 
-def test_a_run_that_is_refused_leaves_the_file_of_the_one_that_goes_on_alone(path: Path, clock: FakeClock) -> None:
-    first = StatusFile(path, FACTS, clock=clock)
-    first.begin(Tally(total=3))
+def test_two_runs_cannot_share_a_file(path: Path, clock: FakeClock) -> None:
+    StatusFile(path, FACTS, clock=clock).begin(Tally(total=3))
     before = path.read_bytes()
-    second = StatusFile(path, FACTS, clock=clock)
-    assert path.read_bytes() == before
-    second.end(5, "out.jsonl is being written")
+    with pytest.raises(
+        OutputLocked, match=rf"status\.json is being written by process {os.getpid()} on .* since 2027-"
+    ):
+        StatusFile(path, {**FACTS, "output": "/data/other.jsonl"}, clock=clock)
     assert path.read_bytes() == before
     assert [one.name for one in path.parent.iterdir()] == ["status.json"]
+
+
+def test_of_two_runs_that_begin_at_once_the_last_to_write_has_the_file(path: Path, clock: FakeClock) -> None:
+    first = StatusFile(path, FACTS, clock=clock)
+    parent = os.getppid()
+    path.write_text(json.dumps({**told(path), "pid": parent, "born": birth(parent)}))
+    others = path.read_bytes()
+    with pytest.raises(OutputLocked, match=f"by process {parent} on"):
+        first.begin(Tally(total=3))
+    clock.advance(5.0)
+    first.update(Tally(total=3))
+    first.close()
+    first.end(5, "the status file is being written")
+    assert path.read_bytes() == others
+
+
+@pytest.mark.parametrize("fields", [{"state": "done"}, {"pid": 2**30}, {"host": "elsewhere"}, {"born": 7}, None])
+def test_a_file_that_nobody_writes_any_more_is_taken_over_at_the_first_row(
+    path: Path, clock: FakeClock, fields: dict[str, Any] | None
+) -> None:
+    file = StatusFile(path, FACTS, clock=clock)
+    if fields is None:
+        path.unlink()
+    else:
+        path.write_text(json.dumps({**told(path), **fields}))
+    file.begin(Tally(total=3))
+    file.end(0, None)
+    assert (told(path)["pid"], told(path)["born"], told(path)["state"]) == (os.getpid(), birth(os.getpid()), "done")
 
 
 def test_the_file_of_a_process_that_died_is_taken_over(path: Path, clock: FakeClock) -> None:
@@ -136,6 +165,22 @@ def test_the_file_of_a_process_that_died_is_taken_over(path: Path, clock: FakeCl
     path.write_text(json.dumps({**told(path), "pid": 2**30, "success": 5}))
     StatusFile(path, FACTS, clock=clock).end(3, "no model")
     assert (told(path)["pid"], told(path)["success"], told(path)["state"]) == (os.getpid(), 0, "failed")
+
+
+def test_what_a_run_that_was_killed_left_beside_it_is_removed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary: list[Path] = []
+    rename = os.replace
+
+    def seen(*names: Any) -> None:
+        temporary.append(names[0])
+        rename(*names)
+
+    monkeypatch.setattr(os, "replace", seen)
+    StatusFile(path, FACTS).end(0, None)
+    for one in temporary:
+        one.write_text("half of")
+    StatusFile(path, FACTS)
+    assert [one.name for one in path.parent.iterdir()] == ["status.json"]
 
 
 def test_a_full_disk_ends_no_run(path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:

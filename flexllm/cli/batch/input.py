@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from ..units import count
+from ..units import count, words
 
 TYPE_CHECKING = False  # see errors.py
 
@@ -41,12 +41,13 @@ def add_input_options(parser: argparse.ArgumentParser) -> None:
         "--input-type", choices=("jsonl", "csv", "tsv"),
         help="what the input is written in, where its name does not say it, as that of a pipe (jsonl)",
     )  # fmt: skip
-    group.add_argument("--system", metavar="TEXT", help="a system message for rows that have none")
+    group.add_argument("--system", type=words, metavar="TEXT", help="a system message for rows that have none")
     group.add_argument(
-        "--user-field", metavar="NAME", help="the field that holds the question, whatever the shape of the rows"
-    )
+        "--user-field", type=words, metavar="NAME",
+        help="the field that holds the question, whatever the shape of the rows",
+    )  # fmt: skip
     group.add_argument(
-        "--system-field", metavar="NAME", help="the field that holds the system message of its row (system)"
+        "--system-field", type=words, metavar="NAME", help="the field that holds the system message of its row (system)"
     )
     group.add_argument(
         "--user-template", metavar="TEXT",
@@ -116,10 +117,12 @@ class BatchInput:
 
         Raises:
             InputError: It cannot be read or understood; nothing was sent.
-            ConfigError: The endpoint's template does not go together with the options.
+            ConfigError: The endpoint's template does not go together with the options; or neither `model` nor the first row
+                of those that may do so names one.
         """
-        from ...batch.rows import FileRows, OwnSettingsRows, RowReader, UnfitRows
-        from ...errors import InputError
+        from ...batch.openai_rows import OwnSettingsRows, names_model
+        from ...batch.rows import FileRows, RowReader, UnfitRows
+        from ...errors import ConfigError, InputError
         from ..request_options import request_params
 
         args = self._args
@@ -141,6 +144,11 @@ class BatchInput:
         if reader.shape != "openai_batch":
             return FileRows(reader, model, params, total)
         keeps_model = args.model is not None or endpoint is None  # a pool's endpoints have their own names for it
+        if not model and not keeps_model and reader.first(names_model) is False:
+            raise ConfigError(
+                f"{self.name}: the first row names no model, and nothing else does; set FLEXLLM_MODEL for such rows, "
+                "or give -m NAME to ask all rows of one"
+            )
         flags = request_params(args, {})
         return OwnSettingsRows(reader, model, params, total, flags=flags, keeps_model=keeps_model)
 
@@ -221,7 +229,7 @@ def read_template(text: str) -> UserTemplate | None:
             raise InputError(f"the template {name} is not UTF-8; convert it with iconv") from None
         if not text:
             raise ConfigError(f"the template {name} is empty")
-    return UserTemplate(text) if text else None
+    return UserTemplate(words(text)) if text else None
 
 
 def _is_device(path: str | os.PathLike[str]) -> bool:

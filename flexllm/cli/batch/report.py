@@ -62,15 +62,16 @@ def sentence(summary: dict[str, Any], output: str, *, tokens: bool, cost: bool) 
     """Return the summary of a run for people, with or without the tokens that it took and what it cost."""
     from ...batch.progress import describe_cost, short_number
 
-    parts = [f"{summary['success']:,} of {summary['total']:,} rows answered"]
-    if summary["resumed"]:
-        parts.append(f"{summary['resumed']:,} of them by earlier runs")
+    rows = "row" if summary["total"] == 1 else "rows"
+    parts = [f"{summary['success']:,} of {summary['total']:,} {rows} answered"]
+    if before := answered_before(summary):
+        parts.append(f"{before:,} of them by earlier runs")
     parts += [f"{summary[name]:,} {what}" for name, what in _SPARED if summary[name]]
     if summary["failed"]:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in summary["errors_by_class"].items())
         parts.append(f"{summary['failed']:,} failed{f' ({kinds})' if kinds else ''}")
     if summary["retries"]:
-        parts.append(f"{summary['retries']:,} retries")
+        parts.append(f"{summary['retries']:,} {'retry' if summary['retries'] == 1 else 'retries'}")
     parts.append(f"{summary['elapsed']:.1f} s")
     if tokens and summary["total_tokens"]:
         parts.append(f"{short_number(summary['total_tokens'])} tokens")
@@ -82,6 +83,12 @@ def sentence(summary: dict[str, Any], output: str, *, tokens: bool, cost: bool) 
         if endpoint["state"] in ("cooling", "probing"):
             parts.append(f"{endpoint['place']} was left alone at the end ({endpoint['last_error']})")
     return ", ".join(parts) if output == "-" else f"{', '.join(parts)}; see {output}"
+
+
+def answered_before(summary: Mapping[str, Any]) -> int:
+    """Return how many rows earlier runs answered: `resumed` counts also those that failed then and are left alone."""
+    left_alone = summary["failed"] - sum(summary["errors_by_class"].values())
+    return int(summary["resumed"] - left_alone)
 
 
 _SPARED = (("cached", "from the cache"), ("shared", "like another row"))

@@ -18,7 +18,7 @@ from ..batch.options import (
     first,
 )
 from ..batch.output import BatchOutput, add_output_options, why_no_stream
-from ..batch.report import exit_code_of, how_to_go_on, report, tell_trouble
+from ..batch.report import answered_before, exit_code_of, how_to_go_on, report, tell_trouble
 from ..batch.watch import begin_watching, check_files
 from ..common import (
     add_endpoint_options,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ...batch.options import BatchOptions
     from ...batch.rows import FileRows
     from ...client import BatchCall, LLMClient
-    from ...config import BatchSettings, ResolvedEndpoint
+    from ...config import Config, ResolvedEndpoint
 
 SWITCH_INTERVAL = 0.1
 """Seconds that a thread may keep the interpreter. In a process of our own, hundreds of workers that mostly wait do better
@@ -94,18 +94,27 @@ def run(args: argparse.Namespace) -> int:
     output = BatchOutput(args)
     config = load_config(args.config)
     settings = config.batch
-    endpoint = None if asks_pool(args, config) else find_endpoint(args, config)[1]
+    endpoint = None if asks_pool(args, config) else _find_endpoint(args, config)
     source = BatchInput(args, keeps_fields=output.is_table)
     if args.sample is not None:
         _check_sample(args, source)
     options = batch_options(args, settings, output.file, watchers)
     output.check(source)
     with batch_client(args, endpoint, config) as client:
-        batch = _Batch(args, client, endpoint, settings, source, output)
+        batch = _Batch(args, client, endpoint, config, source, output)
         _own_the_process()
         if args.dry_run:
             return batch.foretell(options)
         return batch.run(options) if args.sample is None else batch.run_sampled(options)
+
+
+def _find_endpoint(args: argparse.Namespace, config: Config) -> ResolvedEndpoint:
+    """Return whom to ask; without a model where rows may name their own, which the input tells."""
+    endpoint = find_endpoint(args, config, needs_model=False)[1]
+    is_known = endpoint.base_url is not None or endpoint.provider != "auto"
+    # Without either the model's name tells whose server gets the key.
+    may_be_named_by_rows = is_known and args.format in ("auto", "openai_batch") and args.user_field is None
+    return endpoint if endpoint.model or may_be_named_by_rows else find_endpoint(args, config)[1]
 
 
 def _own_the_process() -> None:
@@ -142,13 +151,14 @@ class _Batch:
         args: argparse.Namespace,
         client: LLMClient,
         endpoint: ResolvedEndpoint | None,
-        settings: BatchSettings,
+        config: Config,
         source: BatchInput,
         output: BatchOutput,
     ) -> None:
         self._args = args
         self._client = client
-        self._settings = settings
+        self._config = config
+        self._settings = config.batch
         self._endpoint = endpoint
         self._source = source
         self._output = output
@@ -156,7 +166,10 @@ class _Batch:
 
     def _rows(self) -> FileRows:
         """Return the rows of the input, anew at each call."""
-        return self._source.rows(self._endpoint, self._client.model or "", self._params)
+        rows = self._source.rows(self._endpoint, self._client.model or "", self._params)
+        if rows.is_uniform and self._endpoint is not None and not self._endpoint.model:
+            find_endpoint(self._args, self._config)  # says what is missing
+        return rows
 
     def foretell(self, options: BatchOptions) -> int:
         """Tell what a run would take."""
@@ -185,7 +198,7 @@ class _Batch:
             return self._end(job, signal)
         if not args.quiet and not args.json:
             report(args, job, options)
-        sampled = job.tally.success - job.tally.resumed
+        sampled = job.tally.success - answered_before(job.summary())
         forecast = self._client.batch_forecast(self._rows(), options, self._call(), sampled=sampled)
         if not wants_the_rest(args, forecast):
             if args.json:

@@ -45,16 +45,16 @@ def run(args: argparse.Namespace) -> int:
     from ...batch.beside import find_checkpoint
     from ...batch.standing import standing_of
     from ...batch.status import read_status
-    from ..status_report import of_output, of_status_file, text_of
+    from ...batch.status_report import report_of_output, report_of_status
 
-    path = Path(os.path.expanduser(args.file))
+    path, now = Path(os.path.expanduser(args.file)), time.time()
     status = read_status(path)
-    now = time.time()
-    report = (
-        of_output(standing_of(find_checkpoint(path)), args.file, now) if status is None else of_status_file(status, now)
-    )
-    if args.json:
-        print_json(report)
+    if status is None:
+        report = report_of_output(standing_of(find_checkpoint(path)), args.file, now)
     else:
-        print_data(text_of(report))
-    return FAILED if report["complete"] is False else DONE
+        report = report_of_status(status, now)
+    if args.json:
+        print_json(report.as_dict())
+    else:
+        print_data(str(report))
+    return FAILED if report.complete is False else DONE

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from flexllm.batch.rows import OwnSettingsRows, RowReader
+from flexllm.batch.openai_rows import OwnSettingsRows, names_model
+from flexllm.batch.rows import RowReader
 from flexllm.batch.shapes import Fields
 from flexllm.chat import ChatRequest
 from flexllm.errors import ConfigError, FlexLLMError, InputError
@@ -87,6 +88,24 @@ def test_a_rows_own_model_is_asked_unless_the_caller_names_one() -> None:
     rows = (row(), row(model=None), row(model="other"))
     assert [request.model for request in requests(*rows)] == ["gpt-6-luna", "default-model", "other"]
     assert [request.model for request in requests(*rows, keeps_model=True)] == ["default-model"] * 3
+
+
+def test_a_row_without_any_model_costs_itself_alone() -> None:
+    source = make(row(), row(model=None), model="")
+    named, unnamed = source
+    assert source.read(named)[0].model == "gpt-6-luna"
+    with pytest.raises(InputError, match="no 'model' in the 'body' of this row, and none is set"):
+        source.read(unnamed)
+
+
+def test_whether_the_first_row_names_its_model_is_asked_without_losing_a_line() -> None:
+    rows = [{"custom_id": "no body"}, row(model=None), row()]
+    lines = [b"no JSON", *(json.dumps(one).encode() for one in rows)]
+    reader = RowReader(lines, "in.jsonl", shape="openai_batch")
+    assert reader.first(names_model) is False
+    assert list(reader) == lines
+    assert RowReader(lines[:2], "in.jsonl", shape="openai_batch").first(names_model) is None
+    assert RowReader(lines[3:], "in.jsonl").first(names_model) is True
 
 
 def test_how_an_answer_travels_is_no_parameter() -> None:
