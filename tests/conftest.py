@@ -14,8 +14,10 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
 
+from generated import examples
+
 # Generated tests give the same answer every time. `.hypothesis` holds its character tables alone.
-hypothesis.settings.register_profile("house", derandomize=True, database=None, deadline=None, max_examples=60)
+hypothesis.settings.register_profile("house", derandomize=True, database=None, deadline=None, max_examples=examples(60))
 hypothesis.settings.load_profile("house")
 
 # What a shell or nohup starts in the background ignores these, and so do its children; here they are to be felt as in a
@@ -31,21 +33,34 @@ _LEAKING = re.compile(
 )
 
 
-_number = itertools.count()
+class _Homes:
+    """Empty folders: the same one again as long as nobody puts anything into it, for making thousands takes a while."""
+
+    def __init__(self, folder: Path) -> None:
+        self._numbered = (folder / str(number) for number in itertools.count())
+        self._new()
+
+    def _new(self) -> None:
+        self._last = next(self._numbered)
+        self._last.mkdir()
+
+    def empty(self) -> Path:
+        if not self._last.is_dir() or os.listdir(self._last):
+            self._new()
+        return self._last
 
 
 @pytest.fixture(scope="session")
-def _homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("homes")
+def _homes(tmp_path_factory: pytest.TempPathFactory) -> _Homes:
+    return _Homes(tmp_path_factory.mktemp("homes"))
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch, _homes: Path) -> Path:
+def clean_environment(monkeypatch: pytest.MonkeyPatch, _homes: _Homes) -> Path:
     """No key, proxy or certificate of the machine reaches a test, and none of its files: HOME is an empty folder."""
     for name in [name for name in os.environ if _LEAKING.fullmatch(name)]:
         monkeypatch.delenv(name)
-    home = _homes / str(next(_number))
-    home.mkdir()
+    home = _homes.empty()
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / ".cache"))

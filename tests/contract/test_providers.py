@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from generated import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -352,7 +353,7 @@ def spoils(body: Any) -> st.SearchStrategy[Any]:
 REPLIES = [one for one in payloads("response") if not isinstance(one.values[1]["response"]["body"], str)]
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.sampled_from(REPLIES).flatmap(lambda one: st.tuples(st.just(one), spoils(one.values[1]["response"]["body"]))))
 def test_whatever_stands_in_a_reply_it_is_read_or_an_error_of_ours(given: tuple[Any, Any]) -> None:
     (folder, payload), body = given[0].values, given[1]
@@ -460,7 +461,7 @@ def test_a_stream_cut_in_two_at_every_byte_is_the_same_stream(folder: str, paylo
         assert Collected(provider_of(folder), [stream[:at], stream[at:]]).same() == whole, at
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.sampled_from(STREAMS), st.lists(st.floats(0, 1), max_size=8))
 def test_a_stream_cut_anywhere_is_the_same_stream(one: Any, places: list[float]) -> None:
     folder, payload = one.values
@@ -485,7 +486,7 @@ def test_a_stream_that_ends_at_any_byte_is_an_error_or_had_its_finish(folder: st
         check_early_end(folder, payload, length)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.sampled_from(STREAMS), st.floats(0, 1, exclude_max=True))
 def test_a_stream_that_ends_anywhere_is_an_error_or_had_its_finish(one: Any, place: float) -> None:
     folder, payload = one.values
@@ -502,7 +503,7 @@ def stream_bodies(text: str) -> list[Any]:
     return bodies
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(
     st.sampled_from(STREAMS).flatmap(
         lambda one: st.tuples(st.just(one), spoils(stream_bodies(one.values[1]["stream"])))

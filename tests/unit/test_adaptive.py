@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Iterator
 
 import pytest
+from generated import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -429,7 +430,7 @@ EVENTS = st.lists(
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(EVENTS)
 def test_after_any_history_the_rate_is_a_sane_number_and_episodes_count_once(events):
     rate, now = AdaptiveRate(), 1000.0

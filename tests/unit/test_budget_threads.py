@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from fakes import LONGEST_WAIT, eventually
+from generated import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -58,7 +59,7 @@ class Watch:
 
 
 @pytest.mark.slow
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.integers(0, 10**9), st.integers(1, 16), st.integers(1, 20), st.integers(0, 300))
 def test_rows_of_many_threads_never_spend_more_than_the_limit_and_stop_within_one_row_of_it(
     seed: int, threads: int, worst: int, limit: int
@@ -90,7 +91,7 @@ def test_rows_of_many_threads_never_spend_more_than_the_limit_and_stop_within_on
 
 
 @pytest.mark.slow
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(st.integers(0, 10**9), st.integers(1, 12), st.integers(1, 100))
 def test_the_number_of_requests_is_met_exactly(seed: int, threads: int, limit: int) -> None:
     budget = Budget(Limits(requests=limit))
@@ -130,7 +131,7 @@ def troubled(budget: Budget, seed: int) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(st.integers(0, 10**9), st.integers(2, 10), st.sampled_from([0.05, 0.2, 5.0]), st.none() | st.integers(5, 60))
 def test_nobody_waits_for_ever_among_threads_that_come_stop_and_fail(
     seed: int, threads: int, limit: float, requests: int | None

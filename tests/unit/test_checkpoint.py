@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from fakes import Cut, FakeEngine
+from generated import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -747,7 +748,7 @@ damages = st.one_of(
 
 
 @given(st.lists(damages, min_size=1, max_size=4))
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_whatever_happens_to_a_file_the_whole_lines_are_resumed(
     tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, int, bytes]]
 ) -> None:

@@ -8,6 +8,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from generated import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -358,7 +359,7 @@ def texts_in(value: Any) -> Counter[str]:
 
 
 @pytest.mark.slow
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(CONVERSATIONS)
 def test_a_conversation_in_order_is_sent_by_the_rules_and_whole(messages: list[dict[str, Any]]) -> None:
     try:
@@ -377,7 +378,7 @@ def test_a_conversation_in_order_is_sent_by_the_rules_and_whole(messages: list[d
 
 
 @pytest.mark.slow
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(DISORDER)
 def test_a_conversation_in_disorder_is_sent_by_the_rules_or_refused(messages: list[dict[str, Any]]) -> None:
     try:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from generated import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -110,7 +111,7 @@ REASONS = ["end_turn", "tool_use", "max_tokens", "stop_sequence", "pause_turn", 
 
 
 @pytest.mark.slow
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.lists(BLOCKS, max_size=5), st.sampled_from(REASONS), st.lists(st.integers(1, 9), min_size=1, max_size=5))
 def test_a_stream_adds_up_to_the_whole_reply(blocks: list[Any], reason: str, sizes: list[int]) -> None:
     whole = message(*blocks, stop_reason=reason)

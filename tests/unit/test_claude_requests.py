@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from generated import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -510,7 +511,7 @@ def spoilt(value: Any, place: tuple[Any, ...], junk: Any) -> Any:
 
 
 @pytest.mark.slow
-@settings(max_examples=1000)
+@settings(max_examples=examples(1000))
 @given(
     st.sampled_from(ASKED).flatmap(lambda one: st.tuples(st.just(one), st.sampled_from(places(one)[1:]))),
     st.sampled_from(JUNK),

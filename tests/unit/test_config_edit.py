@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from generated import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -168,7 +169,7 @@ MODEL_LIST = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(
     st.tuples(
         st.permutations([0, 1, 2]), SECTION, DEFAULT, MODEL_LIST, st.tuples(COMMENT, COMMENT, COMMENT, COMMENT),

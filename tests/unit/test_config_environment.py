@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from generated import examples
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -307,7 +308,7 @@ def allowed_keys(
 
 
 @pytest.mark.slow
-@settings(max_examples=600)
+@settings(max_examples=examples(600))
 @example(config=FILE, flags={"model": "claude"}, environ=dict(O_KEY))
 @example(config=FILE, flags={"model": "bare", "provider": "claude"}, environ=dict(O_KEY))
 @given(config=ANY_CONFIG, flags=ANY_FLAGS, environ=ANY_ENVIRON)
@@ -331,7 +332,7 @@ def test_a_key_never_goes_to_a_url_of_another_source(
 
 
 @pytest.mark.slow
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(config=ANY_CONFIG, flags=ANY_FLAGS, environ=ANY_ENVIRON)
 def test_flags_go_before_the_environment_and_that_before_the_file(
     config: Config, flags: dict[str, str], environ: dict[str, str]

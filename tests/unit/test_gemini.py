@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from generated import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -321,7 +322,7 @@ def responses(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(CONVERSATIONS, st.sampled_from([NEWEST, "gemini-2.5-pro", "llama-4"]), st.data())
 def test_any_conversation_is_one_that_gemini_takes_or_is_refused(
     messages: list[dict[str, Any]], model: str, data: st.DataObject
@@ -343,7 +344,7 @@ def test_any_conversation_is_one_that_gemini_takes_or_is_refused(
 
 
 @pytest.mark.slow
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(st.lists(st.tuples(st.sampled_from(["a", "b"]), steps()), min_size=1, max_size=4))
 def test_a_conversation_without_empty_turns_is_taken(turns: list[tuple[str, list[dict[str, Any]]]]) -> None:
     messages: list[dict[str, Any]] = []
@@ -570,7 +571,7 @@ def joined(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(PARTS, st.sampled_from(["STOP", "MAX_TOKENS", "SAFETY", "NEW"]), st.sampled_from(["r-1", None]), st.data())
 def test_a_stream_adds_up_to_the_whole_answer(
     parts: list[dict[str, Any]], finish: str, response_id: str | None, data: st.DataObject
@@ -596,7 +597,7 @@ def test_a_stream_adds_up_to_the_whole_answer(
 
 
 @pytest.mark.slow
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(PARTS.filter(len))
 def test_the_turn_that_was_given_is_sent_back_as_it_was(parts: list[dict[str, Any]]) -> None:
     result = parsed({"candidates": [{"content": {"parts": parts}, "finishReason": "STOP"}]})
@@ -691,7 +692,7 @@ PIECES = st.lists(
 
 
 @pytest.mark.slow
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.lists(PIECES, min_size=1, max_size=3))
 def test_arguments_in_pieces_are_an_object_whatever_their_paths_say(pieces: list[Any]) -> None:
     bodies = [

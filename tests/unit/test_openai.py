@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from generated import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -483,7 +484,7 @@ def check_messages(who: str, asked: list[dict[str, Any]], body: dict[str, Any]) 
 
 
 @pytest.mark.slow
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(st.sampled_from(sorted(URLS)), TURNS)
 def test_any_conversation_is_sent_by_the_servers_rules_or_refused(who: str, messages: list[dict[str, Any]]) -> None:
     before = copy.deepcopy(messages)
@@ -519,7 +520,7 @@ MODEL = st.sampled_from(["gpt-5", "gpt-6-luna", "gpt-4o", "deepseek-flash", "qwe
 
 
 @pytest.mark.slow
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(st.sampled_from(sorted(URLS)), MODEL, PARAMS, st.booleans())
 def test_any_parameters_are_sent_as_the_server_knows_them_or_refused(
     who: str, model: str, params: dict[str, Any], stream: bool
@@ -682,7 +683,7 @@ def stream_of(answer: dict[str, Any]) -> Iterator[ServerSentEvent]:
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(ANSWERS)
 def test_a_stream_adds_up_to_the_whole_answer(answer: dict[str, Any]) -> None:
     if any(answer["reasoning"]):
@@ -753,7 +754,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 @pytest.mark.slow
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=examples(1000), deadline=None)
 @given(
     st.sampled_from(sorted(URLS)),
     st.sampled_from(["gpt-6-luna", "o3", "some-model"]),

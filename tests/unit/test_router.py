@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from fakes import FakeClock
+from generated import examples
 from hypothesis import assume, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -825,4 +826,4 @@ class Pool(RuleBasedStateMachine):
 
 
 TestAnyOrderOfEvents = pytest.mark.slow(Pool.TestCase)
-TestAnyOrderOfEvents.settings = settings(max_examples=80, stateful_step_count=40)
+TestAnyOrderOfEvents.settings = settings(max_examples=examples(80), stateful_step_count=40)

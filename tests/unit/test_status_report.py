@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from generated import examples
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -123,7 +124,7 @@ NAMES = st.sampled_from([
 ])  # fmt: skip
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.dictionaries(NAMES, ANYTHING, max_size=8))
 @example({"total_tokens": 10**400, "pid": 10**400, "success": -(10**400)})
 @example({"updated_unix": 10**400, "eta_seconds": float("inf"), "cost": float("nan")})

@@ -18,6 +18,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from generated import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -318,7 +319,7 @@ LETTERS = "abZ1'., _-/\n\t\r你。，é\u0301"
 
 
 @pytest.mark.parametrize("name", sorted(VOCABULARIES))
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(text=st.text(st.sampled_from(LETTERS), min_size=2, max_size=12))
 def test_a_text_that_is_cut_at_a_seam_has_as_many_tokens_as_the_whole(name: str, text: str) -> None:
     pytest.importorskip("tiktoken")
