@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from fakes import eventually
 
-from flexllm.mock import MockServer
+from flexllm.mock import MockServer, Reply
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = (sys.executable, str(ROOT / "bin" / "flexllm"))
@@ -300,6 +300,16 @@ def test_a_sample_of_more_than_there_is_is_the_whole(server: MockServer) -> None
     assert "Go on?" not in done.stderr
     assert sent(server) == 3
     assert [row["index"] for row in rows()] == [0, 1, 2]
+
+
+def test_rows_that_failed_before_and_are_left_alone_take_nothing_from_a_sample(server: MockServer) -> None:
+    ask_rows(40)
+    server.set_script([Reply(status=400)] * 3)
+    assert batch(server, "-n", "3").returncode == 1
+    done = batch(server, "--sample", "4", "--yes", "--no-retry-failed", *PRICE)
+
+    assert "4 sampled answers" in done.stderr
+    assert "37 of 40 rows answered, 4 of them by earlier runs, 3 failed" in done.stderr
 
 
 def test_where_nothing_is_left_to_buy_nobody_is_asked(server: MockServer) -> None:
