@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import ConfigError
+from .language import _
 from .messages import Message
 
 
@@ -97,7 +98,7 @@ class ChatRequest:
 
     def __post_init__(self) -> None:
         if not self.model:
-            raise ConfigError("no model is named: give model=... to the client or to this call")
+            raise ConfigError(_("no model is named: give model=... to the client or to this call"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from hashlib import blake2b
 from typing import Any
 
 from .errors import InputError
+from .language import _
 
 MESSAGES_BYTES = 16
 SETTINGS_BYTES = 8
@@ -24,11 +25,11 @@ def canonical_json(value: Any) -> bytes:
     try:
         return _canonical(value).encode()
     except UnicodeEncodeError:
-        raise InputError("a text holds half a character (a lone surrogate); repair the input") from None
+        raise InputError(_("a text holds half a character (a lone surrogate); repair the input")) from None
     except RecursionError:
-        raise InputError("the request cannot be written as JSON: it is nested too deeply") from None
+        raise InputError(_("the request cannot be written as JSON: it is nested too deeply")) from None
     except (TypeError, ValueError) as error:
-        raise InputError(f"the request cannot be written as JSON: {error}") from None
+        raise InputError(_("the request cannot be written as JSON: {error}", error=error)) from None
 
 
 def digest_messages(messages: Sequence[Mapping[str, Any]]) -> int:

@@ -10,6 +10,8 @@ import re
 import zlib
 from collections.abc import Callable, Iterator
 
+from .language import _
+
 Receive = Callable[[], bytes]
 """Returns the next bytes as they arrive, b"" at the end of the connection."""
 
@@ -55,21 +57,21 @@ class Reply:
             raise NothingReceived
         while (end := buffer.find(b"\r\n\r\n")) < 0:
             if len(buffer) > MAX_HEAD:
-                raise BrokenReply(f"its head is longer than {MAX_HEAD} bytes")
+                raise BrokenReply(_("its head is longer than {max_head} bytes", max_head=MAX_HEAD))
             if not _looks_like_http(buffer):
-                raise BrokenReply(f"it does not speak HTTP/1.1: its reply starts with {buffer[:40]!r}")
+                raise BrokenReply(_("it does not speak HTTP/1.1: its reply starts with {buffer!r}", buffer=buffer[:40]))
             more = self._receive()
             if not more:
-                raise BrokenReply("the connection was closed in the middle of the head")
+                raise BrokenReply(_("the connection was closed in the middle of the head"))
             buffer += more
         lines = buffer[:end].decode("latin-1").split("\r\n")
         matched = _STATUS_LINE.match(lines[0])
         if matched is None:
-            raise BrokenReply(f"it does not speak HTTP/1.1: its reply starts with {buffer[:40]!r}")
+            raise BrokenReply(_("it does not speak HTTP/1.1: its reply starts with {buffer!r}", buffer=buffer[:40]))
         self.status = int(matched[2])
         headers: dict[str, str] = {}
         for line in lines[1:]:
-            name, _, value = line.partition(":")
+            name, _colon, value = line.partition(":")
             name = name.lower()
             headers[name] = f"{headers[name]}, {value.strip()}" if name in headers else value.strip()
         self.headers = headers
@@ -111,7 +113,7 @@ class Reply:
         elif encoding in ("gzip", "x-gzip", "deflate"):
             yield from _inflated(framed)
         else:
-            raise BrokenReply(f"its body is compressed with {encoding!r}, which was not asked for")
+            raise BrokenReply(_("its body is compressed with {encoding!r}, which was not asked for", encoding=encoding))
 
     def _framed(self) -> Iterator[bytes]:
         """Yield the body's bytes without their framing, and find out whether the connection can be used again."""
@@ -121,7 +123,9 @@ class Reply:
             self.reusable = self._keep_alive and self.status != 101 and not self._buffer
         elif transfer:
             if transfer != "chunked":
-                raise BrokenReply(f"its body has the transfer encoding {transfer!r}, which was not asked for")
+                raise BrokenReply(
+                    _("its body has the transfer encoding {transfer!r}, which was not asked for", transfer=transfer)
+                )
             yield from self._chunks()
         elif length is not None:
             yield from self._counted(length)
@@ -135,7 +139,7 @@ class Reply:
         counts = set(length.replace(" ", "").split(","))  # a repeated header with the same number is allowed
         text = counts.pop()
         if counts or not text.isdecimal() or len(text) > _MAX_DIGITS:
-            raise BrokenReply(f"its Content-Length is {length!r}")
+            raise BrokenReply(_("its Content-Length is {length!r}", length=length))
         missing = total = int(text)
         piece = self._buffer
         while True:
@@ -149,7 +153,13 @@ class Reply:
                 break
             piece = self._receive()
             if not piece:
-                raise BrokenReply(f"the connection was closed after {total - missing} of {total} bytes of the body")
+                raise BrokenReply(
+                    _(
+                        "the connection was closed after {total} of {total_2} bytes of the body",
+                        total=total - missing,
+                        total_2=total,
+                    )
+                )
         self.reusable = self._keep_alive
 
     def _chunks(self) -> Iterator[bytes]:
@@ -158,19 +168,19 @@ class Reply:
             try:
                 missing = int(line, 16)
             except ValueError:
-                raise BrokenReply(f"a chunk of its body has the size {line[:20]!r}") from None
+                raise BrokenReply(_("a chunk of its body has the size {line!r}", line=line[:20])) from None
             if missing <= 0:
                 if missing < 0:
-                    raise BrokenReply(f"a chunk of its body has the size {line[:20]!r}")
+                    raise BrokenReply(_("a chunk of its body has the size {line!r}", line=line[:20]))
                 break
             while missing:
                 if not self._buffer:
-                    self._buffer = self._more("in the middle of a chunk")
+                    self._buffer = self._more(_("in the middle of a chunk"))
                 piece, self._buffer = self._buffer[:missing], self._buffer[missing:]
                 missing -= len(piece)
                 yield piece
             if self._line():
-                raise BrokenReply("a chunk of its body is longer than announced")
+                raise BrokenReply(_("a chunk of its body is longer than announced"))
         while self._line():  # trailers
             pass
         self.reusable = self._keep_alive and not self._buffer
@@ -178,15 +188,15 @@ class Reply:
     def _line(self) -> bytes:
         while (end := self._buffer.find(b"\n")) < 0:
             if len(self._buffer) > MAX_HEAD:
-                raise BrokenReply("a line of its chunked body does not end")
-            self._buffer += self._more("between two chunks")
+                raise BrokenReply(_("a line of its chunked body does not end"))
+            self._buffer += self._more(_("between two chunks"))
         line, self._buffer = self._buffer[:end], self._buffer[end + 1 :]
         return line.rstrip(b"\r")
 
     def _more(self, where: str) -> bytes:
         piece = self._receive()
         if not piece:
-            raise BrokenReply(f"the connection was closed {where}, before the end of the body")
+            raise BrokenReply(_("the connection was closed {where}, before the end of the body", where=where))
         return piece
 
 
@@ -207,9 +217,9 @@ def _inflated(pieces: Iterator[bytes]) -> Iterator[bytes]:
             try:
                 decoded = decoder.decompress(piece)
             except zlib.error as error:
-                raise BrokenReply(f"its compressed body cannot be decoded ({error})") from error
+                raise BrokenReply(_("its compressed body cannot be decoded ({error})", error=error)) from error
             if decoded:
                 yield decoded
             piece = decoder.unused_data
     if decoder is not None and not decoder.eof:
-        raise BrokenReply("its compressed body ends early")
+        raise BrokenReply(_("its compressed body ends early"))

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .errors import InputError
+from .language import _
 
 Message = dict[str, Any]
 Messages = str | Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -35,9 +36,11 @@ def normalise_messages(messages: Messages, system: str | None = None) -> list[Me
     elif isinstance(messages, (list, tuple)):
         conversation = list(messages)
     else:
-        raise InputError(f"messages must be a text, a message or a list of messages, not {_kind(messages)}")
+        raise InputError(
+            _("messages must be a text, a message or a list of messages, not {kind}", kind=_kind(messages))
+        )
     if not conversation:
-        raise InputError("messages are empty: at least one message is needed")
+        raise InputError(_("messages are empty: at least one message is needed"))
     has_system = False
     for position, message in enumerate(conversation):
         # The common case costs one type check and two look-ups; everything else explains itself in _check.
@@ -57,22 +60,44 @@ def normalise_messages(messages: Messages, system: str | None = None) -> list[Me
 def _check(message: Any, position: int) -> Message:
     where = f"message {position}"
     if not isinstance(message, Mapping):
-        raise InputError(f"{where} must be an object with 'role' and 'content', not {_kind(message)}")
+        raise InputError(
+            _("{where} must be an object with 'role' and 'content', not {kind}", where=where, kind=_kind(message))
+        )
     role = message.get("role")
     if not isinstance(role, str) or role not in ROLES:
-        raise InputError(f"{where} has the role {role!r}; known are {', '.join(sorted(ROLES))}")
+        raise InputError(
+            _(
+                "{where} has the role {role!r}; known are {roles}",
+                where=where,
+                role=role,
+                roles=", ".join(sorted(ROLES)),
+            )
+        )
     content = message.get("content")
     if content is None:
         if role != "assistant":
-            raise InputError(f"{where} (role {role!r}) has no content")
+            raise InputError(_("{where} (role {role!r}) has no content", where=where, role=role))
     elif isinstance(content, (list, tuple)):
         for part_position, part in enumerate(content):
             if not isinstance(part, (Mapping, str)):
-                raise InputError(f"{where}, part {part_position} must be an object or a text, not {_kind(part)}")
+                raise InputError(
+                    _(
+                        "{where}, part {part_position} must be an object or a text, not {kind}",
+                        where=where,
+                        part_position=part_position,
+                        kind=_kind(part),
+                    )
+                )
     elif not isinstance(content, str):
-        raise InputError(f"{where} has content of type {_kind(content)}; a text or a list of parts is needed")
+        raise InputError(
+            _(
+                "{where} has content of type {kind}; a text or a list of parts is needed",
+                where=where,
+                kind=_kind(content),
+            )
+        )
     return dict(message)
 
 
 def _kind(thing: object) -> str:
-    return "nothing (null)" if thing is None else type(thing).__name__
+    return _("nothing (null)") if thing is None else type(thing).__name__

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from .errors import ConfigError
+from .language import _
 from .limits import RateLimit
 from .media.options import MediaOptions
 from .prices import PriceLike, PriceOptions, parse_price
@@ -79,12 +80,12 @@ class EndpointConfig:
 
     def __post_init__(self) -> None:
         if self.model is not None and not isinstance(self.model, str):
-            raise ConfigError(f"model={self.model!r} of an endpoint must be the name of a model")
+            raise ConfigError(_("model={model!r} of an endpoint must be the name of a model", model=self.model))
         is_weight = isinstance(self.weight, (int, float)) and not isinstance(self.weight, bool)
         if not is_weight or not 0 <= self.weight < float("inf"):
-            raise ConfigError(f"weight={self.weight!r} of an endpoint must be a number of at least 0")
+            raise ConfigError(_("weight={weight!r} of an endpoint must be a number of at least 0", weight=self.weight))
         if self.headers is not None and not isinstance(self.headers, Mapping):
-            raise ConfigError("headers of an endpoint must be a mapping of names to values")
+            raise ConfigError(_("headers of an endpoint must be a mapping of names to values"))
         if self.price is not None:
             parse_price(self.price)
 
@@ -131,14 +132,26 @@ def as_endpoint_config(given: Any, where: str) -> EndpointConfig:
     if isinstance(given, EndpointConfig):
         return given
     if not isinstance(given, Mapping):
-        raise ConfigError(f"{where} must be an EndpointConfig or a dictionary, not of type {type(given).__name__}")
+        raise ConfigError(
+            _(
+                "{where} must be an EndpointConfig or a dictionary, not of type {kind}",
+                where=where,
+                kind=type(given).__name__,
+            )
+        )
     known = [one.name for one in fields(EndpointConfig)]
     for name in given:
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1)
-            raise ConfigError(f"{where} has no option {name!r}{f'; did you mean {near[0]!r}?' if near else ''}")
+            if near:
+                raise ConfigError(
+                    _("{where} has no option {name!r}; did you mean {near!r}?", where=where, name=name, near=near[0])
+                )
+            raise ConfigError(_("{where} has no option {name!r}", where=where, name=name))
     if not given.get("base_url") and given.get("provider") in (None, "auto"):
-        raise ConfigError(f"{where} has no base_url: give the server to ask, or the provider whose own it is")
+        raise ConfigError(
+            _("{where} has no base_url: give the server to ask, or the provider whose own it is", where=where)
+        )
     try:
         return EndpointConfig(**{"base_url": None, **given})
     except ConfigError as error:

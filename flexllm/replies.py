@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from .errors import ConfigError
+from .language import _
 
 OnReply = Literal["keep", "error", "retry"]
 
@@ -37,4 +38,11 @@ class ReplyPolicy:
         for name in ("on_truncated", "on_invalid"):
             value, allowed = getattr(self, name), get_args(OnReply)
             if value not in allowed:
-                raise ConfigError(f"{name}={value!r} must be one of {', '.join(map(repr, allowed))}")
+                raise ConfigError(
+                    _(
+                        "{name}={value!r} must be one of {map}",
+                        name=name,
+                        value=value,
+                        map=", ".join(map(repr, allowed)),
+                    )
+                )

@@ -8,6 +8,7 @@ from typing import Any
 
 from .chat import ChatRequest
 from .errors import ConfigError
+from .language import _, mark
 from .media.parts import as_messages
 from .messages import Messages, normalise_messages
 from .schema import as_response_format
@@ -35,8 +36,11 @@ class RequestDefaults:
         if self.user_template is not None and self.user_template.needs_fields:
             others = ", ".join(f"{{{name}}}" for name in self.user_template.names if name != CONTENT)
             raise ConfigError(
-                f"user_template has {others}, which only the fields of rows can fill (flexllm batch); here {{content}} "
-                "alone can be used"
+                _(
+                    "user_template has {others}, which only the fields of rows can fill (flexllm batch); here {{content}} "
+                    "alone can be used",
+                    others=others,
+                )
             )
 
 
@@ -51,9 +55,11 @@ def request_defaults(
     if system is None and user_template is None and not params:
         return None
     if system is not None and not isinstance(system, str):
-        raise ConfigError(f"system must be a text, not of type {type(system).__name__}")
+        raise ConfigError(_("system must be a text, not of type {kind}", kind=type(system).__name__))
     if params is not None and not isinstance(params, Mapping):
-        raise ConfigError(f"params must be a mapping of request parameters, not of type {type(params).__name__}")
+        raise ConfigError(
+            _("params must be a mapping of request parameters, not of type {kind}", kind=type(params).__name__)
+        )
     template = None if user_template is None else UserTemplate(user_template)
     return RequestDefaults(system=system, user_template=template, params=make_params(params or {}))
 
@@ -95,25 +101,25 @@ def make_params(params: Mapping[str, Any]) -> Mapping[str, Any]:
     made = dict(params)
     for name, instead in _NO_PARAMETERS.items():
         if made.pop(name, None) is not None:
-            raise ConfigError(f"{name} is no parameter of a request: {instead}")
+            raise ConfigError(_("{name} is no parameter of a request: {instead}", name=name, instead=instead))
     made.pop("skip_cache", None)
     body = made.pop("extra_body", None)
     if body is not None and not isinstance(body, Mapping):
-        raise ConfigError(f"extra_body must be an object, not {type(body).__name__}")
+        raise ConfigError(_("extra_body must be an object, not {kind}", kind=type(body).__name__))
     made.update(body or {})
     wanted, repair = made.pop("response_format", None), bool(made.pop("repair", False))
     if wanted is not None:
         made["response_format"] = as_response_format(wanted, repair)
     elif repair:
-        raise ConfigError("repair=True mends replies that do not match a response_format; give one, or leave it out")
+        raise ConfigError(_("repair=True mends replies that do not match a response_format; give one, or leave it out"))
     return made
 
 
-_TO_THE_CLIENT = "give it to the client, or to the command line as an option of its own"
-_OF_A_BATCH = (
+_TO_THE_CLIENT = mark("give it to the client, or to the command line as an option of its own")
+_OF_A_BATCH = mark(
     "it is for a whole batch: give it to chat_completions_batch, or to the command line as an option of its own"
 )
-_OF_OTHER_CALLS = "this call does not take it"
+_OF_OTHER_CALLS = mark("this call does not take it")
 _NO_PARAMETERS = {
     **dict.fromkeys(
         ("api_key", "base_url", "provider", "timeout", "connect_timeout", "stream_timeout", "total_timeout",
@@ -124,8 +130,8 @@ _NO_PARAMETERS = {
     **dict.fromkeys(
         ("fail_over", "max_time", "max_cost", "max_requests", "max_total_tokens", "share", "order", "sample"), _OF_A_BATCH
     ),
-    "extra_headers": "give headers to the client",
-    "extra_query": "nothing can be put behind the URL",
+    "extra_headers": mark("give headers to the client"),
+    "extra_query": mark("nothing can be put behind the URL"),
     **dict.fromkeys(
         ("return_raw", "return_usage", "return_summary", "return_cost_report", "output_file", "output_jsonl",
          "show_progress", "metadata_list", "params_list"),

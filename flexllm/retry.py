@@ -26,6 +26,7 @@ from .errors import (
     RequestError,
     TlsFailed,
 )
+from .language import _
 
 RETRYABLE_STATUSES = frozenset({408, 409, 429})
 """And every 5xx. Source: the official SDKs of OpenAI and Anthropic, which agree."""
@@ -58,12 +59,18 @@ class RetryPolicy:
 
     def __post_init__(self) -> None:
         if not isinstance(self.retry_times, int) or self.retry_times < 0:
-            raise ConfigError(f"retry_times={self.retry_times!r} must be a whole number of at least 0")
+            raise ConfigError(
+                _("retry_times={retry_times!r} must be a whole number of at least 0", retry_times=self.retry_times)
+            )
         if not (isinstance(self.retry_delay, (int, float)) and 0 <= self.retry_delay < math.inf):
-            raise ConfigError(f"retry_delay={self.retry_delay!r} must be a number of seconds, 0 or more")
+            raise ConfigError(
+                _("retry_delay={retry_delay!r} must be a number of seconds, 0 or more", retry_delay=self.retry_delay)
+            )
         total = self.total_timeout
         if total is not None and not (isinstance(total, (int, float)) and total > 0):
-            raise ConfigError(f"total_timeout={total!r} must be a number of seconds above 0, or None for no limit")
+            raise ConfigError(
+                _("total_timeout={total!r} must be a number of seconds above 0, or None for no limit", total=total)
+            )
 
     def delay(self, error: RequestError, attempt: int, rng: random.Random) -> float | None:
         """Return the pause before the next attempt, or None if there should be none.

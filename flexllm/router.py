@@ -28,6 +28,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from .errors import ConfigError
 from .fork import forget_in_child
 from .health import State
+from .language import _
 from .wire import NO_KEY, Target, mask_key
 
 STRATEGIES = ("round_robin", "weighted", "random", "fallback", "least_busy")
@@ -69,13 +70,13 @@ class ProviderConfig:
 
     def __post_init__(self) -> None:
         if not isinstance(self.api_key, str):
-            raise ConfigError("api_key must be a text; leave it out where the server asks for none")
+            raise ConfigError(_("api_key must be a text; leave it out where the server asks for none"))
         Target(base_url=self.base_url, api_key=self.api_key)  # refuses what cannot be asked
         _check_amount("weight", self.weight)
         if self.model is not None and not (isinstance(self.model, str) and self.model):
-            raise ConfigError(f"model={self.model!r} must be the name of a model, or None")
+            raise ConfigError(_("model={model!r} must be the name of a model, or None", model=self.model))
         if not isinstance(self.enabled, bool):
-            raise ConfigError(f"enabled={self.enabled!r} must be True or False")
+            raise ConfigError(_("enabled={enabled!r} must be True or False", enabled=self.enabled))
 
     def __repr__(self) -> str:
         return (
@@ -151,7 +152,7 @@ class ProviderRouter(Generic[P]):
     ) -> None:
         _check_options(strategy, failure_threshold, recovery_time)
         if strategy == "least_busy" and load is None:
-            raise ConfigError("strategy='least_busy' needs load, a function that tells how busy a provider is")
+            raise ConfigError(_("strategy='least_busy' needs load, a function that tells how busy a provider is"))
         self._strategy = strategy
         self._failure_threshold = failure_threshold
         self._recovery_time = float(recovery_time)
@@ -299,7 +300,10 @@ class ProviderRouter(Generic[P]):
             return self._by_id[id(provider)]
         except KeyError:
             raise ConfigError(
-                f"this router does not hold that {type(provider).__name__}; give the very object that it was made with"
+                _(
+                    "this router does not hold that {kind}; give the very object that it was made with",
+                    kind=type(provider).__name__,
+                )
             ) from None
 
     def _among(self, among: Callable[[P], bool] | None) -> Sequence[_Member[P]]:
@@ -361,7 +365,7 @@ def create_router_from_urls(
         ConfigError: A URL, the key or the strategy is wrong, or there is no URL.
     """
     if isinstance(urls, (str, bytes)) or not isinstance(urls, Iterable):
-        raise ConfigError("urls must be a list of base URLs, also where it is only one")
+        raise ConfigError(_("urls must be a list of base URLs, also where it is only one"))
     return ProviderRouter([ProviderConfig(url, api_key) for url in urls], strategy)
 
 
@@ -369,14 +373,20 @@ def _members(providers: Iterable[P]) -> list[_Member[P]]:
     enabled = []
     for position, provider in enumerate(providers or ()):
         if not hasattr(provider, "weight"):
-            raise ConfigError(f"providers[{position}] is a {type(provider).__name__}; a router holds ProviderConfig")
+            raise ConfigError(
+                _(
+                    "providers[{position}] is a {kind}; a router holds ProviderConfig",
+                    position=position,
+                    kind=type(provider).__name__,
+                )
+            )
         _check_amount(f"providers[{position}].weight", provider.weight)
         if getattr(provider, "enabled", True):
             enabled.append(provider)
     if not enabled:
-        raise ConfigError("providers holds none that is enabled; give at least one")
+        raise ConfigError(_("providers holds none that is enabled; give at least one"))
     if len({id(one) for one in enabled}) < len(enabled):
-        raise ConfigError("providers holds the same object twice; give it a larger weight, or make another one")
+        raise ConfigError(_("providers holds the same object twice; give it a larger weight, or make another one"))
     # As shares of the largest, no sum of weights overflows.
     largest = max(one.weight for one in enabled) or 1.0
     return [_Member(one, one.weight / largest) for one in enabled]
@@ -384,15 +394,26 @@ def _members(providers: Iterable[P]) -> list[_Member[P]]:
 
 def _check_options(strategy: object, failure_threshold: object, recovery_time: object) -> None:
     if strategy not in STRATEGIES:
-        raise ConfigError(f"strategy={strategy!r} is not known; it can be {', '.join(STRATEGIES)}")
+        raise ConfigError(
+            _(
+                "strategy={strategy!r} is not known; it can be {strategies}",
+                strategy=strategy,
+                strategies=", ".join(STRATEGIES),
+            )
+        )
     if not (_is_amount(failure_threshold) and isinstance(failure_threshold, int) and failure_threshold >= 1):
-        raise ConfigError(f"failure_threshold={failure_threshold!r} must be a whole number of at least 1")
+        raise ConfigError(
+            _(
+                "failure_threshold={failure_threshold!r} must be a whole number of at least 1",
+                failure_threshold=failure_threshold,
+            )
+        )
     _check_amount("recovery_time", recovery_time)
 
 
 def _check_amount(name: str, value: object) -> None:
     if not _is_amount(value):
-        raise ConfigError(f"{name}={value!r} must be a number of at least 0")
+        raise ConfigError(_("{name}={value!r} must be a number of at least 0", name=name, value=value))
 
 
 def _is_amount(value: object) -> bool:

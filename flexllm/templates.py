@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import ConfigError, InputError
+from .language import _
 from .messages import Message
 
 CONTENT = "content"
@@ -36,10 +37,10 @@ class UserTemplate:
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str):
-            raise ConfigError(f"user_template must be a text, not of type {type(self.text).__name__}")
+            raise ConfigError(_("user_template must be a text, not of type {kind}", kind=type(self.text).__name__))
         if not self.names:
             raise ConfigError(
-                "user_template has no place for what is asked: write {content}, or {name} for a field of the rows"
+                _("user_template has no place for what is asked: write {content}, or {name} for a field of the rows")
             )
 
     @property
@@ -65,7 +66,7 @@ class UserTemplate:
             if kept:
                 return f"{{{kept}}}"
             if name not in values:
-                raise InputError(f"the template has a place {{{name}}}, and there is no such field")
+                raise InputError(_("the template has a place {{{name}}}, and there is no such field", name=name))
             return _as_text(values[name])
 
         return _PLACE.sub(value, self.text)

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, NoReturn, Protocol
 
 from .errors import AuthenticationFailed, ConfigError, ConnectionFailed, RequestError, TlsFailed
 from .fork import forget_in_child
+from .language import _
 from .wire import Headers
 
 log = logging.getLogger(__name__)
@@ -64,8 +65,8 @@ def vertex_base_url(project: str | None, location: str, version: str = "v1") -> 
     _check("version", version, _VERSION, "'v1' or 'v1beta1'")
     if project is None:
         return f"https://aiplatform.googleapis.com/{version}/publishers/google"
-    _check("project_id", project, _PROJECT, "a project's id or number, such as 'my-project-123'")
-    _check("location", location, _LOCATION, "a region such as 'us-central1', or 'us', 'eu' or 'global'")
+    _check("project_id", project, _PROJECT, _("a project's id or number, such as 'my-project-123'"))
+    _check("location", location, _LOCATION, _("a region such as 'us-central1', or 'us', 'eu' or 'global'"))
     if location == "global":
         host = "aiplatform.googleapis.com"
     elif location in MULTI_REGIONS:
@@ -77,7 +78,7 @@ def vertex_base_url(project: str | None, location: str, version: str = "v1") -> 
 
 def _check(name: str, value: object, allowed: re.Pattern[str], description: str) -> None:
     if not isinstance(value, str) or not allowed.fullmatch(value):
-        raise ConfigError(f"{name}={value!r} must be {description}")
+        raise ConfigError(_("{name}={value!r} must be {description}", name=name, value=value, description=description))
 
 
 def google_credentials(
@@ -96,7 +97,7 @@ def google_credentials(
         ConfigError: google-auth is not installed, or the credentials cannot be used.
     """
     if project_id is not None and not isinstance(project_id, str):
-        raise ConfigError(f"project_id={project_id!r} must be a text or None")
+        raise ConfigError(_("project_id={project_id!r} must be a text or None", project_id=project_id))
     _google()
     found = None if credentials is None else _found(credentials)
     return GoogleCredentials(found, project_id=project_id, clock=clock)
@@ -154,7 +155,7 @@ class GoogleCredentials:
         self._renewal = None  # its thread is not here
 
     def __repr__(self) -> str:
-        kind = "application default" if self._found is None else type(self._found.credentials).__name__
+        kind = _("application default") if self._found is None else type(self._found.credentials).__name__
         return f"GoogleCredentials({kind}, project_id={self._project_id!r})"
 
     @property
@@ -175,8 +176,10 @@ class GoogleCredentials:
             _fail(error)
         if not project:
             raise ConfigError(
-                "Vertex AI must be told whose project pays: give project_id=, or set GOOGLE_CLOUD_PROJECT; these "
-                "credentials name none"
+                _(
+                    "Vertex AI must be told whose project pays: give project_id=, or set GOOGLE_CLOUD_PROJECT; these "
+                    "credentials name none"
+                )
             )
         return project
 
@@ -269,8 +272,11 @@ def _found(credentials: object) -> _Found:
         return _from_content(dict(credentials), "credentials")
     if isinstance(credentials, type) or not callable(getattr(credentials, "refresh", None)):
         raise ConfigError(
-            f"credentials= must be a google-auth credentials object, a path, a mapping or None, not a value of type "
-            f"{type(credentials).__name__}"
+            _(
+                "credentials= must be a google-auth credentials object, a path, a mapping or None, not a value of type "
+                "{kind}",
+                kind=type(credentials).__name__,
+            )
         )
     project = getattr(credentials, "project_id", None)
     scoped = _google().auth.credentials.with_scopes_if_required(credentials, [SCOPE])
@@ -282,14 +288,18 @@ def _read(path: str | os.PathLike[Any]) -> tuple[object, str]:
     place = os.fsdecode(path)
     if place.lstrip().startswith(_SECRET_STARTS):
         raise ConfigError(
-            "credentials= holds a secret where a path is expected; give a key file's path, or its content as a mapping"
+            _(
+                "credentials= holds a secret where a path is expected; give a key file's path, or its content as a mapping"
+            )
         )
     try:
         with open(os.path.expanduser(place), encoding="utf-8-sig") as file:
-            return json.load(file), f"the credentials file {place!r}"
+            return json.load(file), _("the credentials file {place!r}", place=place)
     except (OSError, ValueError) as error:  # a path with a null byte is a ValueError, as is what is no JSON or no UTF-8
-        reason = error.strerror if isinstance(error, OSError) else "it is not a JSON file"
-        raise ConfigError(f"the credentials file {place!r} cannot be read: {reason}") from error
+        reason = error.strerror if isinstance(error, OSError) else _("it is not a JSON file")
+        raise ConfigError(
+            _("the credentials file {place!r} cannot be read: {reason}", place=place, reason=reason)
+        ) from error
 
 
 def _from_content(content: object, place: str) -> _Found:
@@ -297,8 +307,12 @@ def _from_content(content: object, place: str) -> _Found:
     if not isinstance(content, dict) or kind not in ("service_account", "authorized_user"):
         # Other kinds may name programs to run and hosts to ask: google-auth warns of taking them from anywhere.
         raise ConfigError(
-            f"{place} must be a JSON object of type 'service_account' or 'authorized_user', not {kind!r}; for other "
-            "types set GOOGLE_APPLICATION_CREDENTIALS and leave credentials= out"
+            _(
+                "{place} must be a JSON object of type 'service_account' or 'authorized_user', not {kind!r}; for other "
+                "types set GOOGLE_APPLICATION_CREDENTIALS and leave credentials= out",
+                place=place,
+                kind=kind,
+            )
         )
     oauth2 = _google().oauth2
     try:
@@ -308,7 +322,7 @@ def _from_content(content: object, place: str) -> _Found:
             identity = oauth2.credentials.Credentials.from_authorized_user_info(content)
         identity = identity.with_quota_project_from_environment()
     except Exception as error:  # google-auth and cryptography raise many kinds for what can stand in such a file
-        raise ConfigError(f"{place} is not valid: {_short(error)}") from error
+        raise ConfigError(_("{place} is not valid: {short}", place=place, short=_short(error))) from error
     project = content.get("project_id")
     return _Found(identity, project if isinstance(project, str) else None)
 
@@ -321,8 +335,11 @@ def _default_credentials() -> _Found:
         raise  # from workload identity, which asks for its project
     except Exception as error:  # of many kinds, for what can stand in a file
         raise ConfigError(
-            f"no Google credentials can be used ({_short(error)}); run `gcloud auth application-default login`, set "
-            "GOOGLE_APPLICATION_CREDENTIALS to a key file, or give credentials="
+            _(
+                "no Google credentials can be used ({short}); run `gcloud auth application-default login`, set "
+                "GOOGLE_APPLICATION_CREDENTIALS to a key file, or give credentials=",
+                short=_short(error),
+            )
         ) from error
     finally:
         request.session.close()
@@ -338,8 +355,11 @@ def _google() -> Any:
         import google.oauth2.service_account
     except ImportError as error:
         raise ConfigError(
-            f'Vertex AI needs the package google-auth ({error}); run: pip install "flexllm[vertex]", or give api_key= '
-            "alone for express mode"
+            _(
+                'Vertex AI needs the package google-auth ({error}); run: pip install "flexllm[vertex]", or give api_key= '
+                "alone for express mode",
+                error=error,
+            )
         ) from error
     return google
 
@@ -363,7 +383,7 @@ def _headers(credentials: _Foreign) -> Headers:
     token = credentials.token
     text = token.decode("ascii", "replace") if isinstance(token, bytes) else token
     if not isinstance(text, str) or not _TOKEN.fullmatch(text):
-        raise ValueError("it gave no token that a header can carry")
+        raise ValueError(_("it gave no token that a header can carry"))
     headers = (("Authorization", f"Bearer {text}"),)
     quota_project = getattr(credentials, "quota_project_id", None)
     return (*headers, ("x-goog-user-project", quota_project)) if isinstance(quota_project, str) else headers
@@ -380,15 +400,23 @@ def _as_request_error(error: Exception) -> RequestError:
         causes.append(cause)
     if certificate := next((one for one in causes if isinstance(one, ssl.SSLCertVerificationError)), None):
         return TlsFailed(
-            f"the certificate of Google's token server was not accepted ({certificate}); if a company's own CA signed "
-            "it, name its bundle in REQUESTS_CA_BUNDLE"
+            _(
+                "the certificate of Google's token server was not accepted ({certificate}); if a company's own CA signed "
+                "it, name its bundle in REQUESTS_CA_BUNDLE",
+                certificate=certificate,
+            )
         )
     unreached = isinstance(error, (_google().auth.exceptions.TransportError, ConnectionError, TimeoutError))
     if unreached or getattr(error, "retryable", False) is True:
-        return ConnectionFailed(f"Google's token server gave no access token for Vertex AI: {_short(error)}")
+        return ConnectionFailed(
+            _("Google's token server gave no access token for Vertex AI: {short}", short=_short(error))
+        )
     return AuthenticationFailed(
-        f"Google gives no access token for these credentials ({_short(error)}); run `gcloud auth application-default "
-        "login` again, or check the service account's key and this machine's clock"
+        _(
+            "Google gives no access token for these credentials ({short}); run `gcloud auth application-default "
+            "login` again, or check the service account's key and this machine's clock",
+            short=_short(error),
+        )
     )
 
 

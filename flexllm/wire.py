@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urlsplit
 
 from .errors import ConfigError
+from .language import _
 
 Headers = tuple[tuple[str, str], ...]
 """Request headers in order. A tuple, so that the transport can remember the bytes of a head it has seen before."""
@@ -49,19 +50,24 @@ class Target:
         if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
             shown = re.sub(r"//[^/]*@", "//...@", repr(self.base_url))
             raise ConfigError(
-                f"base_url={shown} is not a URL that can be asked: it must start with http:// or https:// and name a "
-                "host, such as 'https://api.openai.com/v1', without blanks and letters beyond ASCII"
+                _(
+                    "base_url={shown} is not a URL that can be asked: it must start with http:// or https:// and name a "
+                    "host, such as 'https://api.openai.com/v1', without blanks and letters beyond ASCII",
+                    shown=shown,
+                )
             )
         if parts.username or parts.password:
-            raise ConfigError("base_url holds a user name or password; give the key as api_key instead")
+            raise ConfigError(_("base_url holds a user name or password; give the key as api_key instead"))
         if "?" in self.base_url or "#" in self.base_url:  # paths are put behind it; what it holds may be a key
             raise ConfigError(
-                "base_url holds a query or a fragment ('?' or '#'), behind which no path can stand: cut it off"
+                _("base_url holds a query or a fragment ('?' or '#'), behind which no path can stand: cut it off")
             )
         if not isinstance(self.api_key, str) or not _PRINTABLE.fullmatch(self.api_key):
             raise ConfigError(
-                "api_key holds a character that an HTTP header cannot carry (a blank, a line end or a letter beyond "
-                "ASCII); check how it was copied"
+                _(
+                    "api_key holds a character that an HTTP header cannot carry (a blank, a line end or a letter beyond "
+                    "ASCII); check how it was copied"
+                )
             )
         object.__setattr__(self, "base_url", self.base_url.rstrip("/"))
 

@@ -28,7 +28,7 @@ for _number_of_signal, _handler in ((signal.SIGINT, signal.default_int_handler),
 
 _LEAKING = re.compile(
     r"FLEXLLM_.*|OPENAI_.*|ANTHROPIC_.*|GOOGLE_.*|GCLOUD_.*|CLOUDSDK_.*|.*_API_KEY|.*_PROXY|REQUESTS_CA_BUNDLE"
-    r"|CURL_CA_BUNDLE|SSL_CERT_(FILE|DIR)|NETRC|PYTHONUNBUFFERED",
+    r"|CURL_CA_BUNDLE|SSL_CERT_(FILE|DIR)|NETRC|PYTHONUNBUFFERED|LANG|LANGUAGE|LC_.*",
     re.IGNORECASE,
 )
 
@@ -57,7 +57,7 @@ def _homes(tmp_path_factory: pytest.TempPathFactory) -> _Homes:
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, _homes: _Homes) -> Path:
-    """No key, proxy or certificate of the machine reaches a test, and none of its files: HOME is an empty folder."""
+    """No key, proxy, certificate or language of the machine reaches a test, and none of its files: HOME is empty."""
     for name in [name for name in os.environ if _LEAKING.fullmatch(name)]:
         monkeypatch.delenv(name)
     home = _homes.empty()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..cost.tracker import CostTracker
 from ..errors import ConfigError
+from ..language import _
 from ..limits import shared_gate
 from ..media.load import MediaStore
 from ..options import EndpointOptions
@@ -142,6 +143,9 @@ def _check_key(provider: Provider, target: Target) -> None:
     has_key = target.api_key not in ("", NO_KEY) or any(name.lower() in KEY_HEADERS for name, _ in target.headers)
     if provider.needs_key and not has_key:
         raise ConfigError(
-            f"api_key is missing: {provider.name} cannot be asked without one; give api_key=..., or on the command line "
-            "--api-key"
+            _(
+                "api_key is missing: {name} cannot be asked without one; give api_key=..., or on the command line "
+                "--api-key",
+                name=provider.name,
+            )
         )

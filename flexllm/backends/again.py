@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 
 from ..chat import ChatCompletionResult, ChatRequest, Usage
 from ..errors import SchemaMismatch
+from ..language import _
 from ..messages import Message
 
 _LIMITS = ("max_tokens", "max_completion_tokens", "maxOutputTokens", "max_output_tokens")
@@ -34,10 +35,13 @@ def why_cut(result: ChatCompletionResult, *, tokens: int | None = None) -> str:
     """
     after = f" after {tokens} tokens" if tokens else ""
     if result.native_finish_reason in _CONTEXT_FULL:
-        return f"the answer was cut where the model's context ends{after}; shorten the messages"
+        return _("the answer was cut where the model's context ends{after}; shorten the messages", after=after)
     if _has_thought(result) and not _says_anything(result):
-        return f"thinking reached the token limit{after}, before any answer; raise max_tokens, or let it think less"
-    return f"the answer was cut at the token limit{after}; raise max_tokens"
+        return _(
+            "thinking reached the token limit{after}, before any answer; raise max_tokens, or let it think less",
+            after=after,
+        )
+    return _("the answer was cut at the token limit{after}; raise max_tokens", after=after)
 
 
 def tokens_of(result: ChatCompletionResult) -> int | None:
@@ -71,7 +75,10 @@ def with_complaint(request: ChatRequest, result: ChatCompletionResult, mismatch:
     """Return the conversation with the reply and what is wrong with it."""
     complaint: Message = {
         "role": "user",
-        "content": f"That cannot be used: {mismatch}. Reply with the corrected JSON alone, without any other text.",
+        "content": _(
+            "That cannot be used: {mismatch}. Reply with the corrected JSON alone, without any other text.",
+            mismatch=mismatch,
+        ),
     }
     return replace(request, messages=[*request.messages, result.assistant_message, complaint])
 

@@ -22,6 +22,7 @@ from ..errors import (
     release_frames,
 )
 from ..health import EndpointHealth
+from ..language import _
 from ..limits import GateClosed, is_refusal
 from ..retry import RetryPolicy, blame
 from .base import Leave
@@ -168,7 +169,7 @@ class Attempts:
         while page not in pages and len(pages) < MOST_PAGES:
             pages.add(page)
             row = _Row(self, None, cancel, only=endpoint)
-            for _ in row:
+            for _reply in row:
                 with row:
                     found, page = endpoint.models(row, page)
             ids += found
@@ -229,13 +230,13 @@ class _Row(Turn):
         self.requests += 1
         self._endpoint.count_hedged()
         if hedged is None:
-            self._note_lost(second.endpoint, second.ended or RequestCancelled("broken off, with the first"))
+            self._note_lost(second.endpoint, second.ended or RequestCancelled(_("broken off, with the first")))
             return
         loser = second.endpoint
         if hedged.winner == "second":
             loser = self._endpoint
             # An endpoint whose request was cut off has proved nothing, one that failed has.
-            self._lost = hedged.failed or RequestCancelled("cut off, for the second was quicker", attempts=0)
+            self._lost = hedged.failed or RequestCancelled(_("cut off, for the second was quicker"), attempts=0)
         if hedged.failed is not None:
             self._note_lost(loser, hedged.failed)
         elif self._request is not None:
@@ -317,7 +318,9 @@ class _Row(Turn):
         if isinstance(ended, RequestError):
             self._endpoint.mask(ended)  # before anybody notes it down
         if isinstance(ended, (NotFound, PermissionDenied)) and not self._attempts.is_own_model(self._model):
-            ended = RequestCancelled("the caller's model is not there", attempts=0)  # which is no fault of the endpoint
+            ended = RequestCancelled(
+                _("the caller's model is not there"), attempts=0
+            )  # which is no fault of the endpoint
         self._attempts.choice.give(self._endpoint, ended)
 
     def _judge(self, error: RequestError) -> FlexLLMError | None:
@@ -342,7 +345,7 @@ class _Row(Turn):
         if self.until is not None and self._attempts.clock() + pause >= self.until:
             return self._out_of_time()
         if self._leave is not None and not self._leave.again(self._spent - self._noted):
-            error.args = (f"{error}; the budget allows no further attempt",)
+            error.args = (_("{error}; the budget allows no further attempt", error=error),)
             return self._verdict()
         self._noted = self._spent
         log.info(
@@ -369,7 +372,9 @@ class _Row(Turn):
 
     def _out_of_time(self) -> FlexLLMError:
         last, total = self._errors[-1], self._attempts.retry.total_timeout
-        last.args = (f"{last}; no time is left of the {total:g} s for all attempts (total_timeout)",)
+        last.args = (
+            _("{last}; no time is left of the {total:g} s for all attempts (total_timeout)", last=last, total=total),
+        )
         return self._verdict()
 
     def _patience(self) -> float | None:
@@ -383,13 +388,15 @@ class _Row(Turn):
             self._attempts.sleep(pause)
         elif self.cancel.wait(pause):
             raise self._endpoint.told(
-                RequestCancelled(f"stopped before attempt {self.number + 1}"), self._model, self.requests
+                RequestCancelled(_("stopped before attempt {number}", number=self.number + 1)),
+                self._model,
+                self.requests,
             ) from self._errors[-1]
 
     def _broken(self, error: RequestError) -> StreamBroken:
         arrived = self.arrived()
         broken = StreamBroken(
-            f"the stream ended early, after {len(arrived.content)} characters: {error}",
+            _("the stream ended early, after {count} characters: {error}", count=len(arrived.content), error=error),
             partial=arrived.content,
             result=arrived,
             request_id=error.request_id or arrived.request_id,

@@ -17,6 +17,7 @@ from ..cancel import CancelToken
 from ..errors import AllEndpointsFailed, FlexLLMError, RequestCancelled, RequestError
 from ..fork import forget_in_child
 from ..health import EndpointHealth
+from ..language import _
 from ..limits import Gate, RateLimit, is_refusal
 from ..limits.line import Line, Turn
 from ..retry import blame
@@ -132,7 +133,7 @@ class Balancer:
                 self._settle()
 
     def _give_back(self, endpoint: Endpoint) -> None:
-        self.give(endpoint, RequestCancelled("not sent", attempts=0))
+        self.give(endpoint, RequestCancelled(_("not sent"), attempts=0))
 
     def give(self, endpoint: Endpoint, error: BaseException | None) -> None:
         """Take note of how an attempt ended, and let in who waits for a place."""
@@ -194,7 +195,13 @@ class Balancer:
         said = [f"{one.place}: {short_reason(error, one.place)}" for one, error in latest.items()]
         said += [self._absence(one) for one in self.endpoints if one not in latest and self._returns_in(one)]
         which = "all" if len(latest) == len(self.endpoints) else f"{len(latest)} of"
-        why = f"{which} {len(self.endpoints)} endpoints failed, after {attempts} attempts: {'; '.join(said)}"
+        why = _(
+            "{which} {count} endpoints failed, after {attempts} attempts: {said}",
+            which=which,
+            count=len(self.endpoints),
+            attempts=attempts,
+            said="; ".join(said),
+        )
         return AllEndpointsFailed(why, errors=errors, attempts=attempts)
 
     def health(self) -> tuple[EndpointHealth, ...]:
@@ -226,7 +233,7 @@ class Balancer:
                     # Those that were on their way when it began to cool meet the same, and tell nothing new.
                     level = logging.DEBUG if was == "cooling" else logging.WARNING
                     seconds = shown_seconds(router.returns_in(endpoint))
-                    log.log(level, "%s is left alone for %s s: %s", endpoint.place, seconds, error)
+                    log.log(level, _("%s is left alone for %s s: %s"), endpoint.place, seconds, error)
 
     def _is_refused(self, endpoint: Endpoint) -> bool:
         error = self._errors.get(endpoint) if self._errors else None
@@ -363,7 +370,7 @@ class Balancer:
         """Return what somebody gave this turn; else say how long it is to sleep, and return None."""
         with self._lock:
             if wish.given is None and turn.is_over:
-                raise RequestCancelled("stopped while waiting for its turn; it was not sent", attempts=0)
+                raise RequestCancelled(_("stopped while waiting for its turn; it was not sent"), attempts=0)
             is_first = wish.given is None and self._line.first is turn
             if is_first:
                 self._serve()
@@ -381,7 +388,7 @@ class Balancer:
     def _out_of_service(self, patience: float) -> AllEndpointsFailed:
         told = "; ".join(self._absence(one) for one in self.endpoints)
         return AllEndpointsFailed(
-            f"no endpoint can be asked within {max(0.0, patience):.0f} s: {told}",
+            _("no endpoint can be asked within {max:.0f} s: {told}", max=max(0.0, patience), told=told),
             errors=list(self._errors.values()),
             attempts=0,
         )

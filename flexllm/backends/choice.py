@@ -9,6 +9,7 @@ from typing import Protocol
 from ..cancel import CancelToken
 from ..errors import ConfigError, FlexLLMError, RequestError
 from ..health import EndpointHealth
+from ..language import _
 from ..router import STRATEGIES
 from .endpoint import Endpoint
 
@@ -35,14 +36,22 @@ class PoolOptions:
 
     def __post_init__(self) -> None:
         if self.load_balance not in STRATEGIES:
-            raise ConfigError(f"load_balance={self.load_balance!r} is not known; it can be {', '.join(STRATEGIES)}")
+            raise ConfigError(
+                _(
+                    "load_balance={load_balance!r} is not known; it can be {strategies}",
+                    load_balance=self.load_balance,
+                    strategies=", ".join(STRATEGIES),
+                )
+            )
         if not isinstance(self.fallback, bool):
-            raise ConfigError(f"fallback={self.fallback!r} must be True or False")
+            raise ConfigError(_("fallback={fallback!r} must be True or False", fallback=self.fallback))
         total, rate = self.total_concurrency_limit, self.total_max_qps
         if total is not None and not (isinstance(total, int) and not isinstance(total, bool) and total >= 1):
-            raise ConfigError(f"total_concurrency_limit={total!r} must be a whole number of at least 1, or None")
+            raise ConfigError(
+                _("total_concurrency_limit={total!r} must be a whole number of at least 1, or None", total=total)
+            )
         if rate is not None and not (isinstance(rate, (int, float)) and not isinstance(rate, bool) and rate > 0):
-            raise ConfigError(f"total_max_qps={rate!r} must be above 0, or None for no limit")
+            raise ConfigError(_("total_max_qps={rate!r} must be above 0, or None for no limit", rate=rate))
 
 
 class Choice(Protocol):

@@ -17,6 +17,7 @@ from ..chat import ChatCompletionResult, ChatRequest, Chunk, Usage, as_chunk, se
 from ..cost.bill import bill, lost
 from ..errors import ApiStatusError, ConnectionFailed, MalformedResponse, RequestCancelled, RequestError
 from ..health import EndpointHealth, State
+from ..language import _
 from ..limits import Cost, Gate, Passages, Permit
 from ..media.inline import has_parts, inline_messages
 from ..media.load import MediaStore
@@ -126,7 +127,7 @@ class Endpoint:
         http_request = self._provider.build(request, self._target_now(), stream=True)
         with self._permit(turn, request) as permit:
             if turn.cancel is not None and turn.cancel.stopped:
-                raise RequestCancelled("stopped before it was sent", attempts=0)
+                raise RequestCancelled(_("stopped before it was sent"), attempts=0)
             collector = turn.begin_stream()
             seconds = turn.seconds_to_first_piece(self._transport.timeout)
             with self._transport.stream(http_request, turn.cancel, seconds, permit.departure) as reply:
@@ -265,7 +266,7 @@ class Endpoint:
         """Send, and return a reply that calls itself a success."""
         cancel = turn.cancel
         if cancel is not None and cancel.stopped:
-            raise RequestCancelled("stopped before it was sent", attempts=0)
+            raise RequestCancelled(_("stopped before it was sent"), attempts=0)
         response = self._transport.send(http_request, cancel, turn.seconds_left(), permit.departure)
         permit.hear(response.headers, response.status)
         if response.status != 200:
@@ -357,9 +358,14 @@ def _events(pieces: Iterator[bytes], start: bytes, reply: HttpStream) -> Iterato
         yield event
     if not began and start.strip() and not _LINE_OF_A_STREAM.match(start):
         raise MalformedResponse(
-            f"the server answered {reply.status} with something that is not a stream of events "
-            f"({reply.headers.get('content-type', 'no content type')}): {start[:80].decode('utf-8', 'replace')!r}; check "
-            "base_url (with its version path, such as /v1)"
+            _(
+                "the server answered {status} with something that is not a stream of events "
+                "({get}): {decode!r}; check "
+                "base_url (with its version path, such as /v1)",
+                status=reply.status,
+                get=reply.headers.get("content-type", "no content type"),
+                decode=start[:80].decode("utf-8", "replace"),
+            )
         )
 
 

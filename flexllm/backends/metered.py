@@ -16,6 +16,7 @@ from ..cost.spend import Spend
 from ..cost.tracker import CostTracker
 from ..errors import AllEndpointsFailed, FlexLLMError, RequestCancelled, RequestError
 from ..health import EndpointHealth
+from ..language import _
 from ..prices import ModelPrice, price_unknown
 from ..tokens import BYTES_PER_TOKEN
 from .base import Leave, RepeatingBackend
@@ -206,7 +207,7 @@ class _Passage:
 
     def _interrupted(self, arrived: ChatCompletionResult | None) -> RequestCancelled:
         """Return the error that stands for Ctrl-C, or for a defect: the request was probably on the wire."""
-        error = RequestCancelled("interrupted before it was answered", model=self._request.model)
+        error = RequestCancelled(_("interrupted before it was answered"), model=self._request.model)
         error.cost = lost(self._request, arrived, self._price(), self._backend.clock())
         return error
 

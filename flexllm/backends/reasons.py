@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..errors import ApiStatusError, RequestError
+from ..language import _
 from ..retry import MAX_RETRY_AFTER
 
 LONG_COOLING = 3600.0
@@ -22,7 +23,7 @@ def absence(place: str, seconds: float, error: RequestError | None) -> str:
         seconds: Until it can be; 0.0 if all its places are taken.
         error: Its last failure.
     """
-    when = f"is left alone for {shown_seconds(seconds)} s" if seconds else "is busy"
+    when = _("is left alone for {shown_seconds} s", shown_seconds=shown_seconds(seconds)) if seconds else _("is busy")
     return f"{place} {when}{f' ({short_reason(error, place)})' if error is not None else ''}"
 
 

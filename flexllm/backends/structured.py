@@ -26,6 +26,7 @@ from ..errors import (
     SchemaMismatch,
 )
 from ..health import EndpointHealth
+from ..language import _
 from ..replies import ReplyPolicy
 from ..schema import ResponseFormat, check_format, parse_reply
 from .again import added, better, tokens_of, was_cut, why_cut, with_complaint, with_more_tokens
@@ -87,7 +88,7 @@ class StructuredBackend:
             if self._policy.on_invalid == "retry" and not is_second:
                 return self._retried(request, result, mismatch, cancel)
             if is_second:
-                mismatch.args = (f"{mismatch} (after one retry)",)
+                mismatch.args = (_("{mismatch} (after one retry)", mismatch=mismatch),)
             return self._invalid(mismatch, request, result)
         finally:
             del mismatch  # its traceback holds this frame, and all that is in it
@@ -106,7 +107,7 @@ class StructuredBackend:
             return self._stream(request, None, cancel)
         if isinstance(wanted, ResponseFormat) and wanted.repair:
             raise ConfigError(
-                "repair=True cannot be used with a stream: its text is handed on before it can be checked"
+                _("repair=True cannot be used with a stream: its text is handed on before it can be checked")
             )
         return self._stream(request, wanted, cancel)
 
@@ -170,7 +171,7 @@ class StructuredBackend:
             error.cost += first.cost or 0.0
             error.attempts += first.attempts
             raise
-        return self._settled(request, first, second, mismatch, "round of repair")
+        return self._settled(request, first, second, mismatch, _("round of repair"))
 
     def _retried(
         self, request: ChatRequest, first: ChatCompletionResult, mismatch: SchemaMismatch, cancel: CancelToken | None
@@ -200,7 +201,7 @@ class StructuredBackend:
         try:
             return _parsed(both, request.params["response_format"])
         except SchemaMismatch as error:
-            error.args = (f"{error} (after one {name})",)
+            error.args = (_("{error} (after one {name})", error=error, name=name),)
             return self._invalid(error, request, both, mismatch)
 
     def _try(self, request: ChatRequest, cancel: CancelToken | None) -> ChatCompletionResult | FlexLLMError:
@@ -264,5 +265,11 @@ def _parsed(result: ChatCompletionResult, wanted: Mapping[str, Any]) -> ChatComp
         if was_cut(result):
             error.args = (f"{why_cut(result)} ({error})",)
         elif result.finish_reason == "error":
-            error.args = (f"the answer broke off: {result.native_finish_reason or 'error'} ({error})",)
+            error.args = (
+                _(
+                    "the answer broke off: {native_finish_reason} ({error})",
+                    native_finish_reason=result.native_finish_reason or "error",
+                    error=error,
+                ),
+            )
         raise

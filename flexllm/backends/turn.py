@@ -9,6 +9,7 @@ from typing import Any
 from ..cancel import CancelToken
 from ..chat import ChatCompletionResult, ChunkCollector
 from ..errors import RequestTimeout
+from ..language import _
 from ..messages import Message
 
 
@@ -63,7 +64,7 @@ class Turn:
             else:
                 left = self.until - now
                 if left <= 0.0:
-                    raise RequestTimeout("its time was over before it was sent", attempts=0)
+                    raise RequestTimeout(_("its time was over before it was sent"), attempts=0)
         if self.on_sent is not None:
             self.on_sent()
         return left

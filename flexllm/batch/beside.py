@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 from ..errors import CheckpointError
+from ..language import _
 
 _LINES = ".jsonl"
 _ASIDE = ".aside.jsonl"
@@ -45,15 +46,19 @@ def find_checkpoint(path: Path) -> Path:
         CheckpointError: There is none; the message says what `path` is instead.
     """
     if path.is_dir():
-        raise CheckpointError(f"{path} is a folder; name the output file of a batch in it")
+        raise CheckpointError(_("{path} is a folder; name the output file of a batch in it", path=path))
     named = path.with_name(path.name.removesuffix(_LOCK))
     if named.name.endswith(_ASIDE):
         main = named.with_name(f"{named.name.removesuffix(_ASIDE)}{_LINES}")
-        raise CheckpointError(f"{path} is the file beside an output file; ask for that one: flexllm status {main}")
+        raise CheckpointError(
+            _("{path} is the file beside an output file; ask for that one: flexllm status {main}", path=path, main=main)
+        )
     checkpoint = checkpoint_of(named)
     if checkpoint.exists():
         return checkpoint
     if path.exists():
-        reason = "it is neither a status file nor JSON lines, and no checkpoint lies beside it"
-        raise CheckpointError(f"{path} is no output file of a batch: {reason} ({checkpoint.name})")
-    raise CheckpointError(f"{path} does not exist; name the output file of a batch, or its status file")
+        reason = _("it is neither a status file nor JSON lines, and no checkpoint lies beside it")
+        raise CheckpointError(
+            _("{path} is no output file of a batch: {reason} ({name})", path=path, reason=reason, name=checkpoint.name)
+        )
+    raise CheckpointError(_("{path} does not exist; name the output file of a batch, or its status file", path=path))

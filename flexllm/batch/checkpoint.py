@@ -16,6 +16,7 @@ from typing import Any
 
 from ..digest import digest_messages
 from ..errors import CheckpointError, InputError
+from ..language import _
 from ..messages import normalise_messages
 from .beside import aside_of
 from .items import BatchItem
@@ -102,12 +103,22 @@ class Checkpoint:
             self._check_ours(good, line)
         if line and not line.endswith(b"\n"):
             self._mend_last(line, offset)
-        for number, _ in self._damaged:
-            self._say(f"{self.path}, line {number} is damaged; it is kept aside and its row is asked again")
+        for number, _text in self._damaged:
+            self._say(
+                _(
+                    "{path}, line {number} is damaged; it is kept aside and its row is asked again",
+                    path=self.path,
+                    number=number,
+                )
+            )
         if self._by_index:
             self._say(
-                f"{self.path}: {len(self._by_index)} rows hold neither key nor input; they are taken by their index, "
-                "which is right only if the input is the same and in the same order"
+                _(
+                    "{path}: {count} rows hold neither key nor input; they are taken by their index, "
+                    "which is right only if the input is the same and in the same order",
+                    path=self.path,
+                    count=len(self._by_index),
+                )
             )
         if self.aside_path.exists():
             self._load_aside()
@@ -120,7 +131,9 @@ class Checkpoint:
                     self._take_in(line, offset * 2 + 1)
                     offset += len(line)
         except OSError as error:
-            raise CheckpointError(f"{self.aside_path} cannot be read: {error.strerror}") from error
+            raise CheckpointError(
+                _("{aside_path} cannot be read: {strerror}", aside_path=self.aside_path, strerror=error.strerror)
+            ) from error
 
     def _take_in(self, line: bytes, place: int) -> bool:
         """Remember what a line answers. Return False if it is no line of an output file."""
@@ -156,7 +169,7 @@ class Checkpoint:
 
     def _take_in_older(self, row: dict[str, Any], index: int, place: int, success: bool) -> None:
         if type(index) is not int:
-            raise TypeError(f"index is {index!r}")
+            raise TypeError(_("index is {index!r}", index=index))
         messages = row.get("input")
         if isinstance(messages, (list, str)) and messages:
             try:
@@ -174,8 +187,12 @@ class Checkpoint:
         torn_alone = len(self._damaged) == 1 and not last.endswith(b"\n") and b'{"index": '.startswith(last[:10])
         if not good and not torn_alone and not last.strip(b"\0") == b"":
             raise CheckpointError(
-                f"{self.path} is there already and is no output file of a batch (line {self._damaged[0][0]} has no "
-                "index and output); nothing was changed: name another output file, or move this one away"
+                _(
+                    "{path} is there already and is no output file of a batch (line {damaged} has no "
+                    "index and output); nothing was changed: name another output file, or move this one away",
+                    path=self.path,
+                    damaged=self._damaged[0][0],
+                )
             )
 
     def _mend_last(self, line: bytes, end: int) -> None:
@@ -185,7 +202,7 @@ class Checkpoint:
             self._damaged.pop()
             self._lines -= 1
             self._output.truncate(start)
-            self._say(f"{self.path}: the last line was torn and is cut off; its row is asked again")
+            self._say(_("{path}: the last line was torn and is cut off; its row is asked again", path=self.path))
         else:
             self._output.append(b"\n")
 
@@ -245,15 +262,20 @@ class Checkpoint:
         on_change = self._options.on_change
         if self.changed == 1:
             was = self.read(self._known.place(claim.changed)).get("model")
-            found = (
-                f"{self.path} holds answers to the same messages with another model or other parameters (model {was!r})"
+            found = _(
+                "{path} holds answers to the same messages with another model or other parameters (model {was!r})",
+                path=self.path,
+                was=was,
             )
             if on_change == "fail":
                 raise CheckpointError(
-                    f"{found}; they are as they were. Choose what to do with them: on_change=rerun or keep (on the "
-                    "command line --on-change)"
+                    _(
+                        "{found}; they are as they were. Choose what to do with them: on_change=rerun or keep (on the "
+                        "command line --on-change)",
+                        found=found,
+                    )
                 )
-            aside = f"such rows are asked again, and what was there goes to {self.aside_path.name}"
+            aside = _("such rows are asked again, and what was there goes to {name}", name=self.aside_path.name)
             self._say(f"{found}; {'they are kept' if on_change == 'keep' else aside}")
         return self._known.keep(claim.changed) if on_change == "keep" else Claim(claim.occurrence, NOWHERE, False)
 
@@ -298,7 +320,9 @@ class Checkpoint:
         except ValueError:
             row = None
         if not isinstance(row, dict):
-            raise CheckpointError(f"{self.path} was changed by someone else while it was in use; nothing is lost")
+            raise CheckpointError(
+                _("{path} was changed by someone else while it was in use; nothing is lost", path=self.path)
+            )
         return row
 
     def _line(self, place: int) -> bytes:
@@ -325,7 +349,13 @@ class Checkpoint:
                 append_beside(self.aside_path, (spent,))
             put_aside = self._set_aside()
             if put_aside:
-                self._say(f"{put_aside} lines that this input does not ask for were kept in {self.aside_path.name}")
+                self._say(
+                    _(
+                        "{put_aside} lines that this input does not ask for were kept in {name}",
+                        put_aside=put_aside,
+                        name=self.aside_path.name,
+                    )
+                )
             self._output.replace(self._rows())
         self._is_finished = True
 
@@ -352,8 +382,12 @@ class Checkpoint:
                 yield with_index(self._line(place), index)
             except ValueError as error:
                 raise CheckpointError(
-                    f"{self.path} was changed by someone else while it was in use (row {index} is not where it was); it "
-                    "was left as it is"
+                    _(
+                        "{path} was changed by someone else while it was in use (row {index} is not where it was); it "
+                        "was left as it is",
+                        path=self.path,
+                        index=index,
+                    )
                 ) from error
 
     def _first_rows_then_the_rest(self) -> Iterator[bytes]:

@@ -10,6 +10,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
+from ..language import _
 from ..prices import ModelPrice, Price
 from .checkpoint import Checkpoint
 from .items import RowSource
@@ -93,9 +94,9 @@ class _Reckoning:
         completion = self._completion()
         cost, cost_reason = self._cost(prices, factor, completion, now)
         seconds, seconds_reason = self._time(pace, prompt.expected, completion.expected)
-        corrected = f", corrected by {self._answers}" if self._seen.corrects_prompts else ""
+        corrected = _(", corrected by {answers}", answers=self._answers) if self._seen.corrects_prompts else ""
         rests_on = {
-            "prompt_tokens": f"estimated from the texts{corrected}",
+            "prompt_tokens": _("estimated from the texts{corrected}", corrected=corrected),
             "completion_tokens": self._completion_reason(),
             "cost": cost_reason,
             "seconds": seconds_reason,
@@ -117,9 +118,9 @@ class _Reckoning:
 
     def _completion_reason(self) -> str:
         if len(self._survey.limits) == 1 and None not in self._survey.limits:
-            worst = f"; at worst {next(iter(self._survey.limits)):,} each"
+            worst = _("; at worst {next:,} each", next=next(iter(self._survey.limits)))
         else:
-            worst = "" if None in self._survey.limits else "; at worst what max_tokens allows"
+            worst = "" if None in self._survey.limits else _("; at worst what max_tokens allows")
         return f"{self._answers or 'no answers seen yet: a guess'}{worst}"
 
     def _cost(self, prices: Prices, factor: Range, completion: Range, now: float) -> tuple[Range | None, str]:
@@ -132,20 +133,20 @@ class _Reckoning:
             if cost is None:
                 return None, f"{told}: {model}" if len(models) > 1 else told
             total = total.plus(cost)
-        return total, f"at the prices of {len(models)} models" if len(models) > 1 else told
+        return total, _("at the prices of {count} models", count=len(models)) if len(models) > 1 else told
 
     def _cost_of(
         self, prices: Sequence[ModelPrice | None], now: float, estimates: array[int], factor: Range, completion: Range
     ) -> tuple[Range | None, str]:
         known = [one for one in prices if one is not None]
         if not known or len(known) < len(prices):
-            return None, "the price is unknown" if not known else "the price of an endpoint is unknown"
+            return None, _("the price is unknown") if not known else _("the price of an endpoint is unknown")
         costs = [self._cost_at(one, now, estimates, factor, completion) for one in known]
         expected = sum(one.expected for one in costs) / len(costs)
         cost = Range(min(one.low for one in costs), expected, max(one.worst for one in costs))
         if len(set(known)) == 1:
             return cost, _price_sentence(known[0], now)
-        return cost, f"between the prices of {len(known)} endpoints"
+        return cost, _("between the prices of {count} endpoints", count=len(known))
 
     def _cost_at(self, model: ModelPrice, now: float, estimates: array[int], factor: Range, completion: Range) -> Range:
         price = model.at(now)
@@ -159,21 +160,28 @@ class _Reckoning:
         ways: list[tuple[float, str]] = []
         if latency is not None:
             workers = min(pace.concurrency, count) or 1
-            ways.append((count * latency / workers, f"{workers:,} at a time, {latency:.1f} s each"))
+            ways.append(
+                (
+                    count * latency / workers,
+                    _("{workers:,} at a time, {latency:.1f} s each", workers=workers, latency=latency),
+                )
+            )
         for amount, rate, what in (
             (float(count), pace.requests, "requests"),
             (prompt + completion, pace.tokens, "tokens"),
-            (prompt, pace.input_tokens, "tokens of prompts"),
-            (completion, pace.output_tokens, "tokens of answers"),
+            (prompt, pace.input_tokens, _("tokens of prompts")),
+            (completion, pace.output_tokens, _("tokens of answers")),
         ):
             if rate is not None:
                 ways.append((amount / rate, f"{60 * rate:,.6g} {what} a minute"))
         if not count:
             return 0.0, ""
         if not ways:
-            return None, "no rate is set, and no answers seen yet"
+            return None, _("no rate is set, and no answers seen yet")
         seconds, reason = max(ways)
-        return seconds, reason if latency is not None else f"{reason}; how long an answer takes is not known yet"
+        return seconds, reason if latency is not None else _(
+            "{reason}; how long an answer takes is not known yet", reason=reason
+        )
 
 
 def _dollars(price: Price, estimates: array[int], factor: float, completion: float) -> float:
@@ -201,15 +209,24 @@ def _answers_sentence(survey: Survey, where: str, sampled: int) -> str:
         read = f"{MOST_LINES:,} of " if survey.answers > MOST_LINES else ""
         is_sample = sampled >= survey.answers
         parts.append(
-            f"{read}{survey.answers:,} sampled answers" if is_sample else f"{read}{survey.answers:,} answers {where}"
+            _("{read}{answers:,} sampled answers", read=read, answers=survey.answers)
+            if is_sample
+            else f"{read}{survey.answers:,} answers {where}"
         )
     if survey.from_cache:
-        parts.append(f"{survey.from_cache:,} answers in the cache")
+        parts.append(_("{from_cache:,} answers in the cache", from_cache=survey.from_cache))
     return " and ".join(parts)
 
 
 def _price_sentence(price: ModelPrice, now: float) -> str:
     at = price.at(now)
-    date = f", {price.date}" if price.date else ", as given"
-    doubt = ", not confirmed" if price.uncertain else ""
-    return f"{price.model or 'own price'}: ${at.input:g} in, ${at.output:g} out per million{date}{doubt}"
+    date = f", {price.date}" if price.date else _(", as given")
+    doubt = _(", not confirmed") if price.uncertain else ""
+    return _(
+        "{model}: ${input:g} in, ${output:g} out per million{date}{doubt}",
+        model=price.model or "own price",
+        input=at.input,
+        output=at.output,
+        date=date,
+        doubt=doubt,
+    )

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import IO, BinaryIO, cast
 
 from ..errors import InputError
+from ..language import _, mark
 from .rows import parse_json
 from .shapes import Row
 from .tables import TableRow, parse_table, table_lines, table_rows
@@ -27,12 +28,12 @@ BLOCK = 1 << 18
 _BOM = b"\xef\xbb\xbf"
 _GZIP = b"\x1f\x8b"
 _OTHERS = {
-    b"PK\x03\x04": "a workbook or a zip archive; save the sheet as CSV (UTF-8), or unpack it",
-    b"\xd0\xcf\x11\xe0": "an old workbook; save the sheet as CSV (UTF-8)",
-    b"PAR1": "a Parquet file; convert it to JSON lines",
-    b"\x28\xb5\x2f\xfd": "compressed by zstd; unpack it (zstd -d), or pipe it in",
-    b"\xfd7zXZ": "compressed by xz; unpack it (xz -d), or pipe it in",
-    b"BZh": "compressed by bzip2; unpack it (bzip2 -d), or pipe it in",
+    b"PK\x03\x04": mark("a workbook or a zip archive; save the sheet as CSV (UTF-8), or unpack it"),
+    b"\xd0\xcf\x11\xe0": mark("an old workbook; save the sheet as CSV (UTF-8)"),
+    b"PAR1": mark("a Parquet file; convert it to JSON lines"),
+    b"\x28\xb5\x2f\xfd": mark("compressed by zstd; unpack it (zstd -d), or pipe it in"),
+    b"\xfd7zXZ": mark("compressed by xz; unpack it (xz -d), or pipe it in"),
+    b"BZh": mark("compressed by bzip2; unpack it (bzip2 -d), or pipe it in"),
 }
 """First bytes of files that people have at hand, and what they are. Source: file(1)'s list of them."""
 
@@ -111,7 +112,7 @@ class Input:
             start = self._start()
         for magic, what in _OTHERS.items():
             if start.startswith(magic):
-                raise InputError(f"{self._name} is {what}; nothing was sent")
+                raise InputError(_("{name} is {what}; nothing was sent", name=self._name, what=what))
         if self.kind == "jsonl" and start.removeprefix(_BOM).lstrip().startswith(b"["):
             self.kind = "json"
 
@@ -126,11 +127,15 @@ class Input:
         try:
             yield
         except EOFError:
-            raise InputError(f"{self._name} ends too early: the compressed file is not whole") from None
+            raise InputError(_("{name} ends too early: the compressed file is not whole", name=self._name)) from None
         except (gzip.BadGzipFile, zlib.error) as error:
-            raise InputError(f"{self._name} is damaged and cannot be decompressed ({error})") from error
+            raise InputError(
+                _("{name} is damaged and cannot be decompressed ({error})", name=self._name, error=error)
+            ) from error
         except OSError as error:
-            raise InputError(f"{self._name} cannot be read: {error.strerror or error}") from error
+            raise InputError(
+                _("{name} cannot be read: {strerror}", name=self._name, strerror=error.strerror or error)
+            ) from error
 
     def _lines(self) -> Iterator[bytes]:
         if self.kind == "jsonl":
@@ -146,18 +151,28 @@ class Input:
         try:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise InputError(f"{self._name} is not UTF-8 at byte {error.start + 1}; nothing was sent") from None
+            raise InputError(
+                _("{name} is not UTF-8 at byte {start}; nothing was sent", name=self._name, start=error.start + 1)
+            ) from None
         try:
             yield from [text[start:end].encode() for start, end in _spans(text)]
         except json.JSONDecodeError as error:
             raise InputError(
-                f"{self._name} begins like a JSON array, and is none: {error.msg} in line {error.lineno}, column "
-                f"{error.colno}; nothing was sent"
+                _(
+                    "{name} begins like a JSON array, and is none: {msg} in line {lineno}, column "
+                    "{colno}; nothing was sent",
+                    name=self._name,
+                    msg=error.msg,
+                    lineno=error.lineno,
+                    colno=error.colno,
+                )
             ) from None
         except RecursionError:
-            raise InputError(f"{self._name} is nested too deeply; nothing was sent") from None
+            raise InputError(_("{name} is nested too deeply; nothing was sent", name=self._name)) from None
         except ValueError:
-            raise InputError(f"{self._name} holds a number of thousands of digits; nothing was sent") from None
+            raise InputError(
+                _("{name} holds a number of thousands of digits; nothing was sent", name=self._name)
+            ) from None
 
 
 def _spans(text: str) -> Iterator[tuple[int, int]]:
@@ -175,7 +190,7 @@ def _spans(text: str) -> Iterator[tuple[int, int]]:
             raise json.JSONDecodeError("Expecting ',' delimiter", text, position)
     end = _behind_blanks(text, position + 1)
     if end != len(text):
-        raise json.JSONDecodeError("Extra data", text, end)
+        raise json.JSONDecodeError(_("Extra data"), text, end)
 
 
 def _behind_blanks(text: str, position: int) -> int:

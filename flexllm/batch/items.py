@@ -13,6 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from ..chat import ChatCompletionResult, ChatRequest, Usage
 from ..errors import BatchFailed, FlexLLMError
+from ..language import _
 
 Outcome = ChatCompletionResult | FlexLLMError
 
@@ -174,7 +175,14 @@ class BatchResult(list[T], Generic[T]):
         if errors:
             index, error = next(iter(errors.items()))
             raise BatchFailed(
-                f"{len(errors)} of {len(self.items)} rows failed; the first is row {index}: {error}", errors=errors
+                _(
+                    "{count} of {count_2} rows failed; the first is row {index}: {error}",
+                    count=len(errors),
+                    count_2=len(self.items),
+                    index=index,
+                    error=error,
+                ),
+                errors=errors,
             ) from error
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -188,12 +196,16 @@ class BatchResult(list[T], Generic[T]):
     def _repr_html_(self) -> str:
         """Return a table of the first rows, for notebooks; it takes the page's own colours."""
         rows = "".join(
-            f"<tr><td>{item.index}</td><td>{item.status}</td>"
-            f"<td style='text-align:left'>{html.escape(_preview(item))}</td></tr>"
+            _(
+                "<tr><td>{index}</td><td>{status}</td><td style='text-align:left'>{preview}</td></tr>",
+                index=item.index,
+                status=item.status,
+                preview=html.escape(_preview(item)),
+            )
             for item in self.items[:_ROWS_SHOWN]
         )
         more = len(self.items) - _ROWS_SHOWN
-        foot = f"<p>and {more:,} more rows</p>" if more > 0 else ""
+        foot = _("<p>and {more:,} more rows</p>", more=more) if more > 0 else ""
         return (
             f"<p><b>{html.escape(repr(self))}</b></p><table><thead><tr><th>index</th><th>status</th><th>output</th></tr>"
             f"</thead><tbody>{rows}</tbody></table>{foot}"

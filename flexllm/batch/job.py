@@ -22,6 +22,7 @@ from ..errors import (
     CheckpointError,
     FlexLLMError,
 )
+from ..language import _
 from .checkpoint import Checkpoint
 from .items import BatchItem, BatchResultItem, Engine, Outcome, RowSource, missing_items, result_item
 from .lines import read_item
@@ -300,7 +301,9 @@ class BatchJob:
                 checkpoint.write(self._unwritten[:1])
             except CheckpointError as error:
                 paid = sum(isinstance(item.outcome, ChatCompletionResult) for item in self._unwritten)
-                raise CheckpointError(f"{error}; {paid} answers could not be saved") from error
+                raise CheckpointError(
+                    _("{error}; {paid} answers could not be saved", error=error, paid=paid)
+                ) from error
             del self._unwritten[0]
 
     def _answered(self, item: BatchItem) -> BatchResultItem:
@@ -344,7 +347,9 @@ class BatchJob:
     def _count_failed(self, error: FlexLLMError, item: BatchItem) -> None:
         tally = self.tally
         if tally.count_error(error, item.index):
-            self._progress.say(f"first {type(error).__name__}, in row {item.index}: {error}")
+            self._progress.say(
+                _("first {kind}, in row {index}: {error}", kind=type(error).__name__, index=item.index, error=error)
+            )
         log.debug("row %d failed (request %s): %s", item.index, getattr(error, "request_id", None), error)
         was_asked = item.request is not None and not item.shared
         verdict = self._rules.failed(error, tally, was_asked=was_asked, is_new=was_asked and not item.failed_before)
@@ -372,7 +377,7 @@ class BatchJob:
             self._checkpoint.finish(limited=reader.is_limited or not reader.has_read_all)
         asks_failed_alone = self._options.checkpoint.retry_failed == ONLY
         if asks_failed_alone and reader.has_read_all and not reader.retried and not tally.failed:
-            self._progress.say("no row of the input failed in an earlier run; nothing was asked")
+            self._progress.say(_("no row of the input failed in an earlier run; nothing was asked"))
         if verdict is not None and not self.is_complete:
             self.stopped = verdict.as_error(tally, self._options.output)
             tally.stopped = str(self.stopped)

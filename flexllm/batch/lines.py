@@ -23,6 +23,7 @@ from typing import Any
 
 from ..chat import ChatCompletionResult, ToolCall, Usage
 from ..errors import error_fields, error_from_fields
+from ..language import _
 from .items import BatchItem, BatchResultItem, result_item
 
 SAVE_INPUT = (True, "last", False)
@@ -45,10 +46,10 @@ def make_key(digest: int, settings: int, occurrence: int) -> str:
 def read_key(key: str) -> tuple[int, int, int]:
     """Return the digest, the settings and the occurrence number of a key. Raises ValueError if it is none."""
     if key[32:33] != "-" or key[49:50] != "-":
-        raise ValueError(f"key is {key!r}")
+        raise ValueError(_("key is {key!r}", key=key))
     digest, settings = int(key[:32], 16), int(key[33:49], 16)
     if digest < 0 or settings < 0:
-        raise ValueError(f"key is {key!r}")
+        raise ValueError(_("key is {key!r}", key=key))
     return digest, settings, int(key[50:])
 
 
@@ -56,7 +57,7 @@ def read_source(source: str) -> int:
     """Return the digest of an input line. Raises ValueError if it is none."""
     digest = int(source, 16)
     if digest >> 128:  # too long, or negative
-        raise ValueError(f"source is {source!r}")
+        raise ValueError(_("source is {source!r}", source=source))
     return digest
 
 

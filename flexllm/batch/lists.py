@@ -8,6 +8,7 @@ from typing import Any
 
 from ..chat import ChatRequest
 from ..errors import ConfigError
+from ..language import _
 from ..messages import Messages
 from ..request import RequestDefaults, make_params, make_request
 
@@ -39,7 +40,7 @@ class ListRows:
         defaults: RequestDefaults | None = None,
     ) -> None:
         if isinstance(conversations, (str, Mapping)):
-            raise ConfigError("messages_list must be a list of conversations, not one conversation")
+            raise ConfigError(_("messages_list must be a list of conversations, not one conversation"))
         self.total = len(conversations) if isinstance(conversations, Sized) else None
         self.is_uniform = params_list is None
         self.never_waits = isinstance(conversations, (list, tuple))
@@ -56,14 +57,29 @@ class ListRows:
                 continue
             if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Sized):
                 raise ConfigError(
-                    f"{name} must be a list with an entry for each row, not of type {type(values).__name__}"
+                    _(
+                        "{name} must be a list with an entry for each row, not of type {kind}",
+                        name=name,
+                        kind=type(values).__name__,
+                    )
                 )
             if self.total is not None and len(values) != self.total:
-                raise ConfigError(f"{name} has {len(values)} entries for {self.total} rows; one for each row is needed")
+                raise ConfigError(
+                    _(
+                        "{name} has {count} entries for {total} rows; one for each row is needed",
+                        name=name,
+                        count=len(values),
+                        total=self.total,
+                    )
+                )
         for position, entry in enumerate(() if params_list is None else params_list):
             if entry is not None and not isinstance(entry, Mapping):
                 raise ConfigError(
-                    f"params_list[{position}] must be a mapping of request parameters, not of type {type(entry).__name__}"
+                    _(
+                        "params_list[{position}] must be a mapping of request parameters, not of type {kind}",
+                        position=position,
+                        kind=type(entry).__name__,
+                    )
                 )
 
     def __iter__(self) -> Iterator[tuple[Messages, Any, Mapping[str, Any] | None]]:
@@ -74,7 +90,14 @@ class ListRows:
             count += 1
         for name, values in self._beside.items():
             if values is not None and len(values) != count:
-                raise ConfigError(f"{name} has {len(values)} entries for {count} rows; one for each row is needed")
+                raise ConfigError(
+                    _(
+                        "{name} has {count} entries for {count_2} rows; one for each row is needed",
+                        name=name,
+                        count=len(values),
+                        count_2=count,
+                    )
+                )
 
     def source(self, row: Any) -> None:
         """Return None: a value in memory has no form of its own."""
@@ -97,5 +120,11 @@ class ListRows:
         if values is None:
             return None
         if position >= len(values):
-            raise ConfigError(f"{name} has {len(values)} entries, but there are more rows; one for each row is needed")
+            raise ConfigError(
+                _(
+                    "{name} has {count} entries, but there are more rows; one for each row is needed",
+                    name=name,
+                    count=len(values),
+                )
+            )
         return values[position]

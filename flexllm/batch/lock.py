@@ -19,6 +19,7 @@ from typing import Any
 
 from ..errors import CheckpointError, OutputLocked
 from ..fork import forget_in_child
+from ..language import _
 from .beside import lock_of
 
 
@@ -45,9 +46,15 @@ class OutputLock:
                 holder = _holder(descriptor)
                 os.close(descriptor)
                 if error.errno not in (errno.EAGAIN, errno.EACCES):
-                    raise CheckpointError(f"{self._path} cannot be locked: {error.strerror}") from error
+                    raise CheckpointError(
+                        _("{path} cannot be locked: {strerror}", path=self._path, strerror=error.strerror)
+                    ) from error
                 raise OutputLocked(
-                    f"{output} is being written by {holder}; wait for it, or name another output file"
+                    _(
+                        "{output} is being written by {holder}; wait for it, or name another output file",
+                        output=output,
+                        holder=holder,
+                    )
                 ) from None
             if self._is_current(descriptor):
                 self._descriptor = descriptor
@@ -74,7 +81,12 @@ class OutputLock:
             return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise CheckpointError(
-                f"{self._path.with_suffix('')} cannot be written: {error.strerror} ({self._path})"
+                _(
+                    "{with_suffix} cannot be written: {strerror} ({path})",
+                    with_suffix=self._path.with_suffix(""),
+                    strerror=error.strerror,
+                    path=self._path,
+                )
             ) from error
 
     def _is_current(self, descriptor: int) -> bool:
@@ -191,4 +203,4 @@ def _holder(descriptor: int) -> str:
         signature = json.loads(os.pread(descriptor, 1000, 0))
         return f"process {signature['pid']} on {signature['host']} since {signature['since']}"
     except (OSError, ValueError, KeyError, TypeError):
-        return "another process"
+        return _("another process")

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..chat import ChatRequest
 from ..errors import InputError
+from ..language import _
 from ..request import make_params
 from .rows import FileRows, RowReader
 from .shapes import Row
@@ -65,10 +66,10 @@ class OwnSettingsRows(FileRows):
         model = body.get("model")
         if model is None:
             if not self._model:
-                raise InputError("no 'model' in the 'body' of this row, and none is set for rows that name none")
+                raise InputError(_("no 'model' in the 'body' of this row, and none is set for rows that name none"))
             return self._model
         if not isinstance(model, str) or not model:
-            raise InputError(f"'model' in 'body' must be a name, not {model!r:.40}")
+            raise InputError(_("'model' in 'body' must be a name, not {model!r:.40}", model=model))
         return model
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import ConfigError
+from ..language import _
 from .lines import SAVE_INPUT
 from .progress import ProgressOptions
 
@@ -37,13 +38,26 @@ class CheckpointOptions:
 
     def __post_init__(self) -> None:
         if self.on_change not in ON_CHANGE:
-            raise ConfigError(f"on_change={self.on_change!r} is not known; there are: {', '.join(ON_CHANGE)}")
+            raise ConfigError(
+                _(
+                    "on_change={on_change!r} is not known; there are: {on_change_2}",
+                    on_change=self.on_change,
+                    on_change_2=", ".join(ON_CHANGE),
+                )
+            )
         if not isinstance(self.retry_failed, bool) and self.retry_failed != ONLY:
-            raise ConfigError(f"retry_failed={self.retry_failed!r} must be True, False or 'only'")
+            raise ConfigError(
+                _("retry_failed={retry_failed!r} must be True, False or 'only'", retry_failed=self.retry_failed)
+            )
         if self.save_input not in SAVE_INPUT:
-            raise ConfigError(f"save_input={self.save_input!r} must be True, 'last' or False")
+            raise ConfigError(_("save_input={save_input!r} must be True, 'last' or False", save_input=self.save_input))
         if not (_is_number(self.flush_interval) and self.flush_interval >= 0):
-            raise ConfigError(f"flush_interval={self.flush_interval!r} must be a number of seconds, 0 or more")
+            raise ConfigError(
+                _(
+                    "flush_interval={flush_interval!r} must be a number of seconds, 0 or more",
+                    flush_interval=self.flush_interval,
+                )
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,22 +98,32 @@ class BatchOptions:
         for name in ("limit", "sample"):
             count = getattr(self, name)
             if count is not None and (type(count) is not int or count < 1):
-                raise ConfigError(f"{name}={count!r} must be a whole number of at least 1")
+                raise ConfigError(_("{name}={count!r} must be a whole number of at least 1", name=name, count=count))
         if self.checkpoint.retry_failed == ONLY and self.output is None:
             raise ConfigError(
-                "retry_failed='only' asks rows that failed in earlier runs; name the output file of those runs"
+                _("retry_failed='only' asks rows that failed in earlier runs; name the output file of those runs")
             )
         if self.order not in ORDERS:
-            raise ConfigError(f"order={self.order!r} is not known; there are: {', '.join(ORDERS)}")
+            raise ConfigError(
+                _("order={order!r} is not known; there are: {orders}", order=self.order, orders=", ".join(ORDERS))
+            )
         if self.share is not None and not isinstance(self.share, bool):
-            raise ConfigError(f"share={self.share!r} must be True, False or None")
+            raise ConfigError(_("share={share!r} must be True, False or None", share=self.share))
         if not (_is_number(self.grace) and self.grace >= 0):
-            raise ConfigError(f"grace={self.grace!r} must be a number of seconds, 0 or more")
+            raise ConfigError(_("grace={grace!r} must be a number of seconds, 0 or more", grace=self.grace))
         if self.max_time is not None and not (_is_number(self.max_time) and self.max_time > 0):
-            raise ConfigError(f"max_time={self.max_time!r} must be a number of seconds above 0, or None for no limit")
+            raise ConfigError(
+                _(
+                    "max_time={max_time!r} must be a number of seconds above 0, or None for no limit",
+                    max_time=self.max_time,
+                )
+            )
         if self.fail_over is not None and not (_is_number(self.fail_over) and 0 < self.fail_over <= 1):
             raise ConfigError(
-                f"fail_over={self.fail_over!r} must be a share above 0 and up to 1, such as 0.1, or None for no limit"
+                _(
+                    "fail_over={fail_over!r} must be a share above 0 and up to 1, such as 0.1, or None for no limit",
+                    fail_over=self.fail_over,
+                )
             )
 
 

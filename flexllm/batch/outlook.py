@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..cost import dollars
+from ..language import _
 from .progress import short_number
 from .seen import Range
 
@@ -78,8 +79,8 @@ class Forecast:
         cost = "unknown" if self.cost is None else _shown(self.cost, dollars)
         duration = "unknown" if self.seconds is None else f"about {_duration(self.seconds)}"
         for title, text, name in (
-            ("tokens of the prompts", _shown(self.prompt_tokens, _tokens), "prompt_tokens"),
-            ("tokens of the answers", _shown(self.completion_tokens, _tokens), "completion_tokens"),
+            (_("tokens of the prompts"), _shown(self.prompt_tokens, _tokens), "prompt_tokens"),
+            (_("tokens of the answers"), _shown(self.completion_tokens, _tokens), "completion_tokens"),
             ("cost", cost, "cost"),
             ("time", duration, "seconds"),
         ):
@@ -89,13 +90,15 @@ class Forecast:
 
     def _rows_sentence(self) -> str:
         words = (
-            (self.done, "answered by earlier runs"),
-            (self.cached, "in the cache"),
-            (self.shared, "equal to another row"),
-            (self.failed, "that cannot be asked or failed for good"),
+            (self.done, _("answered by earlier runs")),
+            (self.cached, _("in the cache")),
+            (self.shared, _("equal to another row")),
+            (self.failed, _("that cannot be asked or failed for good")),
             (
                 self.to_buy,
-                "to buy" if not self.changed else f"to buy ({self.changed:,} were answered with other settings)",
+                _("to buy")
+                if not self.changed
+                else _("to buy ({changed:,} were answered with other settings)", changed=self.changed),
             ),
         )
         parts = [f"{count:,} {what}" for count, what in words if count or what.startswith("to buy")]

@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from ..errors import CheckpointError
 from ..fork import forget_in_child
+from ..language import _
 from .lock import OutputLock
 
 READ_BYTES = 1 << 18
@@ -45,7 +46,9 @@ class OutputFile:
             self._descriptor = os.open(self._real, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
             self._lock.release()
-            raise CheckpointError(f"{path} cannot be written: {error.strerror}") from error
+            raise CheckpointError(
+                _("{path} cannot be written: {strerror}", path=path, strerror=error.strerror)
+            ) from error
         self.end = os.fstat(self._descriptor).st_size
         self._syncer = _Syncer(self._descriptor, flush_interval)
         self._reader = LineReader(self._real)
@@ -84,7 +87,7 @@ class OutputFile:
             CheckpointError: The disk is full, or worse. The file ends where it ended before.
         """
         if self._syncer.error is not None:
-            raise self._failed("written to disk", self._syncer.error)
+            raise self._failed(_("written to disk"), self._syncer.error)
         start = self.end
         written = 0
         try:
@@ -124,13 +127,15 @@ class OutputFile:
                 file.flush()
                 os.fsync(file.fileno())
             if _check_of(temporary) != (check, size):
-                raise CheckpointError(f"{temporary} does not read back as it was written; the disk may be failing")
+                raise CheckpointError(
+                    _("{temporary} does not read back as it was written; the disk may be failing", temporary=temporary)
+                )
             self._syncer.pause()
             os.replace(temporary, self._real)
             _sync_folder(self._real.parent)
             descriptor = os.open(self._real, os.O_RDWR | os.O_CLOEXEC)
         except OSError as error:
-            raise self._failed("put in order (every answer is still in it)", error) from error
+            raise self._failed(_("put in order (every answer is still in it)"), error) from error
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
@@ -151,14 +156,16 @@ class OutputFile:
         try:
             self._syncer.close()
         except OSError as error:
-            raise self._failed("written to disk", error) from error
+            raise self._failed(_("written to disk"), error) from error
         finally:
             os.close(self._descriptor)
             self._descriptor = -1
             self._lock.release()
 
     def _failed(self, what: str, error: OSError) -> CheckpointError:
-        return CheckpointError(f"{self.path} cannot be {what}: {error.strerror or error}")
+        return CheckpointError(
+            _("{path} cannot be {what}: {strerror}", path=self.path, what=what, strerror=error.strerror or error)
+        )
 
 
 class OutputView:
@@ -184,7 +191,9 @@ class OutputView:
         except FileNotFoundError:
             pass
         except OSError as error:
-            raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+            raise CheckpointError(
+                _("{path} cannot be read: {strerror}", path=path, strerror=error.strerror or error)
+            ) from error
 
     def lines(self) -> Iterator[bytes]:
         """Yield every line as it stands, with its end; the last may lack it."""
@@ -310,7 +319,7 @@ def append_beside(path: Path, lines: Iterable[bytes]) -> int:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be written: {error.strerror}") from error
+        raise CheckpointError(_("{path} cannot be written: {strerror}", path=path, strerror=error.strerror)) from error
     return count
 
 
@@ -318,17 +327,23 @@ def _check(path: Path, real: Path) -> None:
     """Raise CheckpointError if there can be no output file; `real` is where symbolic links lead."""
     folder = real.parent
     if not folder.is_dir():
-        raise CheckpointError(f"{path} cannot be written: the folder {folder} does not exist")
+        raise CheckpointError(
+            _("{path} cannot be written: the folder {folder} does not exist", path=path, folder=folder)
+        )
     try:
         mode = os.stat(real).st_mode
     except FileNotFoundError:
         return
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise CheckpointError(
+            _("{path} cannot be written: {strerror}", path=path, strerror=error.strerror or error)
+        ) from error
     if stat.S_ISDIR(mode):
-        raise CheckpointError(f"{path} is a folder; name a file in it, such as {path / 'out.jsonl'}")
+        raise CheckpointError(
+            _("{path} is a folder; name a file in it, such as {path_2}", path=path, path_2=path / "out.jsonl")
+        )
     if not stat.S_ISREG(mode):
-        raise CheckpointError(f"{path} is not a regular file; a batch that resumes needs one")
+        raise CheckpointError(_("{path} is not a regular file; a batch that resumes needs one", path=path))
 
 
 def _check_of(path: Path) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TextIO
 from ..controls import without_controls
 from ..cost import dollars
 from ..health import EndpointHealth
+from ..language import _
 from .tally import Tally as Tally
 
 log = logging.getLogger(__name__)
@@ -289,8 +290,12 @@ def describe_cost(cost: float | None, unpriced: int) -> str:
         unpriced: Answers of which nobody knows the price.
     """
     if cost is None:
-        return f"{SIGN} price unknown" if unpriced else ""
-    unknown = f" and {unpriced:,} {'row' if unpriced == 1 else 'rows'} of unknown price" if unpriced else ""
+        return _("{sign} price unknown", sign=SIGN) if unpriced else ""
+    unknown = (
+        _(" and {unpriced:,} {value} of unknown price", unpriced=unpriced, value="row" if unpriced == 1 else "rows")
+        if unpriced
+        else ""
+    )
     return f"{SIGN} {dollars(cost)}{unknown}"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from ..chat import ChatRequest
 from ..digest import digest_messages, digest_settings
 from ..errors import ConfigError, InputError
+from ..language import _
 from .checkpoint import Checkpoint
 from .items import BatchItem, RowSource
 from .known import Claim
@@ -82,7 +83,7 @@ class Reader:
 
     def _length(self, rows: RowSource) -> int:
         if rows.total is None:
-            raise InputError("a sample needs an input whose length is known: a list, or a file; a pipe has none")
+            raise InputError(_("a sample needs an input whose length is known: a list, or a file; a pipe has none"))
         return rows.total if self._limit is None else min(rows.total, self._limit)
 
     def _item(self, index: int, row: Any, rows: RowSource, source: int | None, claim: Claim | None) -> BatchItem:
@@ -95,7 +96,7 @@ class Reader:
         except (InputError, ConfigError) as error:
             if checkpoint is not None and claim is None:
                 checkpoint.claim_nothing()
-            refused = InputError(f"row {index} cannot be asked: {error}")
+            refused = InputError(_("row {index} cannot be asked: {error}", index=index, error=error))
             return BatchItem(index, metadata=rows.metadata_of(row), outcome=refused)
         claim = claim or checkpoint.claim(digest, settings)
         key = make_key(digest, settings, claim.occurrence)

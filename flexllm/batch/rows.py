@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from ..chat import ChatRequest
 from ..digest import digest_settings, digest_source
 from ..errors import ConfigError, InputError
+from ..language import _
 from ..media.parts import as_messages
 from ..messages import Message, normalise_messages
 from ..request import make_params
@@ -50,17 +51,17 @@ def parse_json(line: bytes) -> Row:
         text = line.decode()
         row, end = _decode(text)
     except UnicodeDecodeError as error:
-        raise InputError(f"not UTF-8 at byte {error.start + 1}") from None
+        raise InputError(_("not UTF-8 at byte {start}", start=error.start + 1)) from None
     except json.JSONDecodeError as error:
-        raise InputError(f"not JSON: {error.msg} at column {error.colno}") from None
+        raise InputError(_("not JSON: {msg} at column {colno}", msg=error.msg, colno=error.colno)) from None
     except RecursionError:
-        raise InputError("not readable as JSON: nested too deeply") from None
+        raise InputError(_("not readable as JSON: nested too deeply")) from None
     except ValueError:
-        raise InputError("not readable as JSON: it holds a number of thousands of digits") from None
+        raise InputError(_("not readable as JSON: it holds a number of thousands of digits")) from None
     if end != len(text):
-        raise InputError(f"not one JSON object a line: something follows at column {end + 1}")
+        raise InputError(_("not one JSON object a line: something follows at column {end}", end=end + 1))
     if type(row) is not dict:
-        raise InputError(f"not a JSON object but {type(row).__name__}")
+        raise InputError(_("not a JSON object but {kind}", kind=type(row).__name__))
     return row
 
 
@@ -176,10 +177,10 @@ class RowReader:
         system = row.get(field)
         if not system:
             if field not in row and self._fields.system is not None:
-                raise InputError(f"no {field!r} in this row, only {names_of(row)}")
+                raise InputError(_("no {field!r} in this row, only {names_of}", field=field, names_of=names_of(row)))
             return self._system
         if not isinstance(system, str):
-            raise InputError(f"{field!r} must be a text, not {type(system).__name__}")
+            raise InputError(_("{field!r} must be a text, not {kind}", field=field, kind=type(system).__name__))
         return system
 
     def _all_fields(self, row: Row, messages: list[Message], used: tuple[str, ...]) -> Row:
@@ -203,8 +204,12 @@ class RowReader:
         shape, first = self._first(shape_of)
         if shape is None:
             raise UnfitRows(
-                f"{self._name}: no row can be understood (the first: {first}). A row has 'messages', 'instruction', 'q', "
-                "'question' or 'prompt'; nothing was sent"
+                _(
+                    "{name}: no row can be understood (the first: {first}). A row has 'messages', 'instruction', 'q', "
+                    "'question' or 'prompt'; nothing was sent",
+                    name=self._name,
+                    first=first,
+                )
             )
         return shape
 
@@ -221,7 +226,12 @@ class RowReader:
         found, first = self._first(tell)
         if found is None:
             raise UnfitRows(
-                f"{self._name}: no row has {' and '.join(map(repr, wanted))} (the first: {first}); nothing was sent"
+                _(
+                    "{name}: no row has {map} (the first: {first}); nothing was sent",
+                    name=self._name,
+                    map=" and ".join(map(repr, wanted)),
+                    first=first,
+                )
             )
 
     def first(self, tell: Callable[[Row], T | None]) -> T | None:
@@ -243,9 +253,9 @@ class RowReader:
                 first_problem = first_problem or str(error)
             else:
                 told = tell(row)
-                first_problem = first_problem or f"its fields are {names_of(row)}"
+                first_problem = first_problem or _("its fields are {names_of}", names_of=names_of(row))
         if not looked_at:
-            raise InputError(f"{self._name} holds no rows; nothing was sent")
+            raise InputError(_("{name} holds no rows; nothing was sent", name=self._name))
         self._lines = chain(looked_at, self._lines)
         return told, first_problem
 
@@ -253,19 +263,29 @@ class RowReader:
 def check_reading(shape: str, fields: Fields, template: UserTemplate | None) -> None:
     """Raise ConfigError if these cannot be heeded together."""
     if shape not in FORMATS:
-        raise ConfigError(f"format={shape!r} is not known; there are: {', '.join(FORMATS)}")
+        raise ConfigError(
+            _("format={shape!r} is not known; there are: {formats}", shape=shape, formats=", ".join(FORMATS))
+        )
     if shape not in ("auto", "simple") and fields.user is not None:
-        raise ConfigError(f"rows of the format {shape} have their own field for the question: name none, or no format")
+        raise ConfigError(
+            _("rows of the format {shape} have their own field for the question: name none, or no format", shape=shape)
+        )
     if template is not None and CONTENT not in template.names:
         if fields.user is not None:
             raise ConfigError(
-                f"the template has no {{content}}, so that the question in the field {fields.user!r} would not be asked; "
-                "put {content} into it, or name no field"
+                _(
+                    "the template has no {{content}}, so that the question in the field {user!r} would not be asked; "
+                    "put {{content}} into it, or name no field",
+                    user=fields.user,
+                )
             )
         if shape != "auto":
             raise ConfigError(
-                f"the template has no {{content}}, so that the question of rows of the format {shape} would not be asked; "
-                "put {content} into it, or name no format"
+                _(
+                    "the template has no {{content}}, so that the question of rows of the format {shape} would not be asked; "
+                    "put {{content}} into it, or name no format",
+                    shape=shape,
+                )
             )
 
 
@@ -323,6 +343,8 @@ def _without_blanks(lines: Iterable[bytes], name: str) -> Iterator[bytes]:
     lines = iter(lines)
     first = next(lines, b"")
     if first.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise InputError(f"{name} is UTF-16; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8); nothing was sent")
+        raise InputError(
+            _("{name} is UTF-16; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8); nothing was sent", name=name)
+        )
     stripped = map(bytes.strip, chain([first.removeprefix(b"\xef\xbb\xbf")], lines))
     yield from filter(None, stripped)

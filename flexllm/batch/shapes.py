@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..errors import InputError
+from ..language import _
 from ..messages import Message
 from ..templates import CONTENT, UserTemplate
 
@@ -66,7 +67,7 @@ def field_shape(field: str) -> Shape:
 
     def read(row: Row) -> tuple[str, tuple[str, ...]]:
         if field not in row:
-            raise InputError(f"no {field!r} in this row, only {names_of(row)}")
+            raise InputError(_("no {field!r} in this row, only {names_of}", field=field, names_of=names_of(row)))
         return _as_text(row, field), used
 
     return read
@@ -86,7 +87,7 @@ def template_shape(template: UserTemplate) -> Shape:
 def text_of(row: Row, field: str, shape: str) -> str:
     """Return the text in a field. Raises InputError if there is none."""
     if field not in row:
-        raise InputError(f"no {field!r} in this row; the file was read as {shape}")
+        raise InputError(_("no {field!r} in this row; the file was read as {shape}", field=field, shape=shape))
     return _as_text(row, field)
 
 
@@ -101,7 +102,13 @@ def check_places(template: UserTemplate, row: Mapping[str, Any]) -> None:
     """Raise InputError if a row has no field for one of the places, apart from {content}."""
     for name in template.names:
         if name != CONTENT and name not in row:
-            raise InputError(f"the template has {{{name}}}, and this row has no such field, only {names_of(row)}")
+            raise InputError(
+                _(
+                    "the template has {{{name}}}, and this row has no such field, only {names_of}",
+                    name=name,
+                    names_of=names_of(row),
+                )
+            )
 
 
 def last_question(messages: list[Message]) -> str | None:
@@ -132,26 +139,30 @@ class RowTemplate(UserTemplate):
 
 def _openai_chat(row: Row) -> tuple[Any, tuple[str, ...]]:
     if "messages" not in row:
-        raise InputError("no 'messages' in this row; the file was read as openai_chat")
+        raise InputError(_("no 'messages' in this row; the file was read as openai_chat"))
     return _checked_list(row["messages"], "'messages'"), ("messages",)
 
 
 def _openai_batch(row: Row) -> tuple[Any, tuple[str, ...]]:
     body, url = row.get("body"), row.get("url")
     if not isinstance(body, dict):
-        there = "no 'body' in this row" if body is None else f"'body' must be an object, not {type(body).__name__}"
-        raise InputError(f"{there}; the file was read as openai_batch")
+        there = (
+            _("no 'body' in this row")
+            if body is None
+            else _("'body' must be an object, not {kind}", kind=type(body).__name__)
+        )
+        raise InputError(_("{there}; the file was read as openai_batch", there=there))
     # Azure's and Zhipu's paths begin otherwise.
     if url is not None and not (isinstance(url, str) and url.endswith("/chat/completions")):
-        raise InputError(f"'url' is {url!r}; only /v1/chat/completions can be asked")
+        raise InputError(_("'url' is {url!r}; only /v1/chat/completions can be asked", url=url))
     if "messages" not in body:
-        raise InputError("no 'messages' in the 'body' of this row")
+        raise InputError(_("no 'messages' in the 'body' of this row"))
     return _checked_list(body["messages"], "'messages' in 'body'"), ("method", "url", "body")
 
 
 def _checked_list(messages: Any, where: str) -> list[Any]:
     if not isinstance(messages, list):
-        raise InputError(f"{where} must be a list, not {type(messages).__name__}")
+        raise InputError(_("{where} must be a list, not {kind}", where=where, kind=type(messages).__name__))
     return messages
 
 
@@ -159,7 +170,7 @@ def _alpaca(row: Row) -> tuple[str, tuple[str, ...]]:
     instruction = text_of(row, "instruction", "alpaca")
     extra = row.get("input")
     if extra is not None and not isinstance(extra, str):
-        raise InputError(f"'input' must be a text, not {type(extra).__name__}")
+        raise InputError(_("'input' must be a text, not {kind}", kind=type(extra).__name__))
     return f"{instruction}\n\n{extra}" if extra else instruction, ("instruction", "input")
 
 
@@ -173,7 +184,7 @@ def _simple(row: Row) -> tuple[str, tuple[str, ...]]:
 def _as_text(row: Row, field: str) -> str:
     value = row[field]
     if not isinstance(value, str):
-        raise InputError(f"{field!r} must be a text, not {type(value).__name__}")
+        raise InputError(_("{field!r} must be a text, not {kind}", field=field, kind=type(value).__name__))
     return value
 
 

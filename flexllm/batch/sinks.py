@@ -8,6 +8,7 @@ from functools import partial
 from typing import Protocol
 
 from ..errors import CheckpointError, FlexLLMError
+from ..language import _
 from .checkpoint import Checkpoint
 from .items import BatchItem
 from .lines import write_line
@@ -69,7 +70,10 @@ class Outlets:
         ends: list[Callable[[], None]] = [sink.close for sink in self._sinks]
         where = ""
         if checkpoint is not None and self._views:
-            where = f"; every answer that was saved is in {checkpoint.path}, and the same command makes the file anew"
+            where = _(
+                "; every answer that was saved is in {path}, and the same command makes the file anew",
+                path=checkpoint.path,
+            )
             lines = checkpoint.settled()
             ends += [partial(view.write, lines) for view in self._views]
         first: CheckpointError | None = None

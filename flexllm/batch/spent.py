@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from ..cost import Spend
 from ..errors import CheckpointError
+from ..language import _
 from .beside import aside_of
 from .lines import encode_line
 
@@ -75,7 +76,7 @@ def spent_line(rows: Iterable[Mapping[str, Any]]) -> bytes | None:
     return encode_line(
         {
             "status": "spent",
-            "note": "on failed rows whose lines are not kept; a budget for the file counts it",
+            "note": _("on failed rows whose lines are not kept; a budget for the file counts it"),
             "cost": round(spent.dollars, 12),
             "attempts": spent.requests,
             "usage": {"total_tokens": spent.tokens},
@@ -107,7 +108,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+        raise CheckpointError(_("{path} cannot be read: {strerror}", path=path, strerror=error.strerror)) from error
 
 
 def spend_of(row: Mapping[str, Any]) -> Spend:

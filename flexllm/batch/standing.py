@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
+from ..language import _
 from .beside import aside_of
 from .lines import is_answer
 from .lock import Holder, lock_holder
@@ -111,7 +112,9 @@ def standing_of(path: Path) -> Standing:
     try:
         _Count(standing).read(view)
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise CheckpointError(
+            _("{path} cannot be read: {strerror}", path=path, strerror=error.strerror or error)
+        ) from error
     finally:
         view.close()
     aside = aside_of(path)
@@ -153,7 +156,7 @@ class _Count:
         self._finish()
         if standing.damaged and not standing.answered + standing.failed:
             raise CheckpointError(
-                f"{standing.path} is no output file of a batch: no line of it has an index and an output"
+                _("{path} is no output file of a batch: no line of it has an index and an output", path=standing.path)
             )
 
     def _take_in(self, line: bytes) -> bool:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from ..errors import CheckpointError, OutputLocked
 from ..files import remove_leftovers, replace_file
+from ..language import _
 from .lock import birth, is_alive
 from .tally import Tally
 
@@ -115,8 +116,14 @@ class StatusFile:
         """Raise OutputLocked if the run that a status file tells of goes on."""
         if there is not None and there["state"] == "running" and is_running(there) is True:
             raise OutputLocked(
-                f"the status file {self._path} is being written by process {there['pid']} on {there.get('host')} since "
-                f"{there.get('started')}; wait for it, or name another status file"
+                _(
+                    "the status file {path} is being written by process {pid} on {get} since "
+                    "{get_2}; wait for it, or name another status file",
+                    path=self._path,
+                    pid=there["pid"],
+                    get=there.get("host"),
+                    get_2=there.get("started"),
+                )
             )
 
     def _check(self, *, is_status: bool) -> None:
@@ -124,17 +131,26 @@ class StatusFile:
         try:
             found = os.stat(self._real) if self._real.exists() else None
             if found is not None and not stat.S_ISREG(found.st_mode):
-                raise CheckpointError(f"the status file {self._path} is there already and is no file; name another one")
+                raise CheckpointError(
+                    _("the status file {path} is there already and is no file; name another one", path=self._path)
+                )
             if found is not None and found.st_size and not is_status:
                 raise CheckpointError(
-                    f"the status file {self._path} is there already and holds something else; nothing was changed: name "
-                    "another one, or move this one away"
+                    _(
+                        "the status file {path} is there already and holds something else; nothing was changed: name "
+                        "another one, or move this one away",
+                        path=self._path,
+                    )
                 )
             self._replace(self._content("running", None, None))
         except OSError as error:
             reason = error.strerror or str(error)
             raise CheckpointError(
-                f"the status file {self._path} cannot be written: {reason}; name another one"
+                _(
+                    "the status file {path} cannot be written: {reason}; name another one",
+                    path=self._path,
+                    reason=reason,
+                )
             ) from error
         remove_leftovers(self._real, follow=False)
 

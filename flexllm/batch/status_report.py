@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ..controls import one_line
+from ..language import _, mark
 from .lock import Holder
 from .progress import describe_cost, short_number
 from .standing import Standing
@@ -84,50 +85,63 @@ class StatusReport:
 
     def __str__(self) -> str:
         """Return a sentence on each line, without the control characters that a server's message may hold."""
-        name = "standard output" if self.file == "-" else self.file
+        name = _("standard output") if self.file == "-" else self.file
         lines = [f"{name}: {self._state_words()}", self._rows_words(), *self._pace_words(), *self._taken_words()]
         for kind, seen in self.errors.items():
             example = next(iter(seen.get("examples") or ()), None)
             shown = f": {_example_words(example)}" if example else ""
-            lines.append(f"{seen.get('count', 0):,} failed with {kind}{shown}")
+            lines.append(_("{get:,} failed with {kind}{shown}", get=seen.get("count", 0), kind=kind, shown=shown))
         if self.damaged:
-            lines.append(f"damaged lines: {self.damaged:,}; the next run keeps them aside and asks their rows again")
+            lines.append(
+                _(
+                    "damaged lines: {damaged:,}; the next run keeps them aside and asks their rows again",
+                    damaged=self.damaged,
+                )
+            )
         if self.torn and self.state != "running":
-            lines.append("the last line is torn; the next run cuts it off and asks its row again")
+            lines.append(_("the last line is torn; the next run cuts it off and asks its row again"))
         if self.aside is not None:
-            lines.append(f"lines of earlier inputs: {self.aside.lines:,}, in {self.aside.file}")
+            lines.append(
+                _("lines of earlier inputs: {lines:,}, in {file}", lines=self.aside.lines, file=self.aside.file)
+            )
         if self.reason:
             lines.append(self.reason)
         if self.state == "died":
-            lines.append("Nothing that is in the file is lost: run the same command again, and it asks only the rest")
+            lines.append(
+                _("Nothing that is in the file is lost: run the same command again, and it asks only the rest")
+            )
         return "\n".join(map(one_line, lines))
 
     def _state_words(self) -> str:
         holder = self.holder
         who = "" if holder is None or not holder.pid else f"process {holder.pid} on {holder.host}, since {holder.since}"
         if self.state == "running":
-            return f"a run is writing it ({who or 'nobody says which'}){self._doubt()}"
+            return _("a run is writing it ({who}){doubt}", who=who or "nobody says which", doubt=self._doubt())
         if self.state == "died":
-            return f"the last run was killed before its end{f' ({who})' if who else ''}"
-        code = "" if self.exit_code is None else f", exit code {self.exit_code}"
+            return _("the last run was killed before its end{value}", value=f" ({who})" if who else "")
+        code = "" if self.exit_code is None else _(", exit code {exit_code}", exit_code=self.exit_code)
         return f"{_STATES.get(self.state, self.state)}{code}"
 
     def _doubt(self) -> str:
         """Return what is to be said of a run on another machine: only how long ago it wrote something tells of it."""
         if self.holder is None or self.holder.is_alive is not None:
             return ""
-        doubt = "; from here nobody can tell whether it still goes on"
+        doubt = _("; from here nobody can tell whether it still goes on")
         silence = self.seconds_since_update
-        return doubt if silence is None else f"{doubt}, but it wrote this {_duration(silence)} ago"
+        return (
+            doubt
+            if silence is None
+            else _("{doubt}, but it wrote this {duration} ago", doubt=doubt, duration=_duration(silence))
+        )
 
     def _rows_words(self) -> str:
         of = "" if self.total is None else f" of {self.total:,}"
         rows = "row" if (self.success if self.total is None else self.total) == 1 else "rows"
         parts = [f"{self.success:,}{of} {rows} answered"]
         if self.state == "ended":
-            parts.append("of how many, the file does not tell")
+            parts.append(_("of how many, the file does not tell"))
         if self.cached:
-            parts.append(f"{self.cached:,} of them from the cache")
+            parts.append(_("{cached:,} of them from the cache", cached=self.cached))
         if self.failed:
             parts.append(f"{self.failed:,} failed")
         if self.missing:
@@ -137,8 +151,14 @@ class StatusReport:
     def _pace_words(self) -> list[str]:
         if self.state != "running" or not self.requests_per_second:
             return []
-        ending = "" if self.eta_seconds is None else f", about {_duration(self.eta_seconds)} to go"
-        return [f"{self.requests_per_second:.1f} rows a second{ending}"]
+        ending = "" if self.eta_seconds is None else _(", about {duration} to go", duration=_duration(self.eta_seconds))
+        return [
+            _(
+                "{requests_per_second:.1f} rows a second{ending}",
+                requests_per_second=self.requests_per_second,
+                ending=ending,
+            )
+        ]
 
     def _taken_words(self) -> list[str]:
         if not self.total_tokens:
@@ -149,11 +169,11 @@ class StatusReport:
 
 _FIELDS = tuple(StatusReport.__dataclass_fields__)
 _STATES = {
-    "ended": "no run is writing it",
-    "done": "the run is done",
-    "stopped": "the run stopped before the end of its input",
-    "interrupted": "the run was interrupted",
-    "failed": "the run failed",
+    "ended": mark("no run is writing it"),
+    "done": mark("the run is done"),
+    "stopped": mark("the run stopped before the end of its input"),
+    "interrupted": mark("the run was interrupted"),
+    "failed": mark("the run failed"),
 }
 
 

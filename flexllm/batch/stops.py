@@ -22,6 +22,7 @@ from ..errors import (
     RequestTimeout,
     ServerError,
 )
+from ..language import _
 from ..retry import blame
 from .progress import Tally
 
@@ -60,18 +61,30 @@ class Verdict:
         of = "" if tally.total is None else f" of {tally.total:,}"
         go_on = ""
         if output is not None and self.reason == "budget":  # whose error says how
-            go_on = f"; then only rows without an answer in {output} are asked"
+            go_on = _("; then only rows without an answer in {output} are asked", output=output)
         elif output is not None:
-            mend = "" if self.error is None else "once that is mended, "
-            go_on = f"; {mend}run the same again: only rows without an answer in {output} are asked"
+            mend = "" if self.error is None else _("once that is mended, ")
+            go_on = _(
+                "; {mend}run the same again: only rows without an answer in {output} are asked",
+                mend=mend,
+                output=output,
+            )
         return BatchStopped(
-            f"stopped with {tally.success:,}{of} rows answered: {self.why}{go_on}", reason=self.reason, error=self.error
+            _(
+                "stopped with {success:,}{of} rows answered: {why}{go_on}",
+                success=tally.success,
+                of=of,
+                why=self.why,
+                go_on=go_on,
+            ),
+            reason=self.reason,
+            error=self.error,
         )
 
 
 def out_of_time(max_time: float) -> Verdict:
     """Return the verdict for a run whose time is over."""
-    return Verdict(reason="max_time", why=f"max_time={max_time:g} seconds are over")
+    return Verdict(reason="max_time", why=_("max_time={max_time:g} seconds are over", max_time=max_time))
 
 
 def out_of_budget(error: BudgetExceededError) -> Verdict:
@@ -142,13 +155,21 @@ class StopRules:
         if fault == "endpoint":
             alike = self._count_alike(error)
             if alike >= (self._most_alike if _may_be_its_own(error) else ALIKE_ROWS) and self._is_everywhere(error):
-                why = f"every further row would fail as the last {alike} did ({error})"
+                why = _("every further row would fail as the last {alike} did ({error})", alike=alike, error=error)
                 return Verdict(reason="fatal", why=why, error=error)
         if not self._was_reached and self._unanswered >= self._most_unreached:
-            why = f"the first {self._unanswered} rows brought no reply at all ({error})"
+            why = _(
+                "the first {unanswered} rows brought no reply at all ({error})",
+                unanswered=self._unanswered,
+                error=error,
+            )
             return Verdict(reason="fatal", why=why, error=error)
         if self._unanswered >= self._most_unanswered:
-            why = f"the last {self._unanswered} rows failed without an answer in between ({error})"
+            why = _(
+                "the last {unanswered} rows failed without an answer in between ({error})",
+                unanswered=self._unanswered,
+                error=error,
+            )
             return Verdict(reason="fatal", why=why, error=error)
         return None
 
@@ -171,7 +192,13 @@ class StopRules:
         failed, asked = self._failed - self._left_out, tally.asked - self._left_out
         if self._fail_over is None or asked < SHARE_FROM or failed / asked <= self._fail_over:
             return None
-        why = f"{failed:,} of {asked:,} rows failed, more than fail_over={self._fail_over} allows; the last: {error}"
+        why = _(
+            "{failed:,} of {asked:,} rows failed, more than fail_over={fail_over} allows; the last: {error}",
+            failed=failed,
+            asked=asked,
+            fail_over=self._fail_over,
+            error=error,
+        )
         return Verdict(reason="failures", why=why, error=error)
 
 

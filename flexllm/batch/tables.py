@@ -14,6 +14,7 @@ from itertools import chain
 from typing import IO, cast
 
 from ..errors import InputError
+from ..language import _
 from .shapes import Row
 
 DELIMITERS = ",;\t"
@@ -59,7 +60,11 @@ def _rows(rows: Iterator[list[str]], lines: _Lines, columns: list[str]) -> Itera
         if len(cells) == len(columns):
             yield dict(zip(columns, cells, strict=True))
         elif any(map(str.strip, cells)):  # else a blank line
-            yield f"{_counted(len(cells), 'cell')} where the first line names {_counted(len(columns), 'column')}"
+            yield _(
+                "{counted} where the first line names {counted_2}",
+                counted=_counted(len(cells), "cell"),
+                counted_2=_counted(len(columns), "column"),
+            )
 
 
 def table_lines(rows: Iterator[TableRow]) -> Iterator[bytes]:
@@ -68,7 +73,7 @@ def table_lines(rows: Iterator[TableRow]) -> Iterator[bytes]:
         try:
             yield _encode(row).encode()
         except UnicodeEncodeError:
-            yield _encode("not UTF-8; save the table as CSV in UTF-8, or convert it with iconv").encode()
+            yield _encode(_("not UTF-8; save the table as CSV in UTF-8, or convert it with iconv")).encode()
 
 
 def parse_table(line: bytes) -> Row:
@@ -119,12 +124,18 @@ def _columns(rows: Iterator[list[str]], name: str) -> list[str]:
         names = [cell.strip() for cell in next(rows, [])]
     except csv.Error as error:
         raise InputError(
-            f"{name}: the first line cannot be read as names of columns: {error}; nothing was sent"
+            _(
+                "{name}: the first line cannot be read as names of columns: {error}; nothing was sent",
+                name=name,
+                error=error,
+            )
         ) from None
     columns = [name or f"column_{number}" for number, name in enumerate(names, 1)]
     twice = next((column for column in columns if columns.count(column) > 1), None)
     if twice is not None:
-        raise InputError(f"{name}: two columns are named {twice!r}; rename one of them, nothing was sent")
+        raise InputError(
+            _("{name}: two columns are named {twice!r}; rename one of them, nothing was sent", name=name, twice=twice)
+        )
     return columns
 
 
@@ -132,10 +143,10 @@ def _check_encoding(first: str, name: str) -> None:
     try:
         first.encode()
     except UnicodeEncodeError:
-        advice = "save the table as CSV in UTF-8, or convert it (iconv -f GB18030 -t UTF-8)"
+        advice = _("save the table as CSV in UTF-8, or convert it (iconv -f GB18030 -t UTF-8)")
         if first.startswith(("\udcff\udcfe", "\udcfe\udcff")):
-            advice = "convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)"
-        raise InputError(f"{name} is not UTF-8: {advice}; nothing was sent") from None
+            advice = _("convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)")
+        raise InputError(_("{name} is not UTF-8: {advice}; nothing was sent", name=name, advice=advice)) from None
 
 
 def _delimiter_of(first: str) -> str:
@@ -146,10 +157,11 @@ def _delimiter_of(first: str) -> str:
 
 def _problem(error: csv.Error, lines: _Lines, start: int) -> str:
     if lines.is_at_end:
-        return (
-            f"the quotes that begin in line {start + 1} are never closed, so that all behind them belongs to one cell"
+        return _(
+            "the quotes that begin in line {start} are never closed, so that all behind them belongs to one cell",
+            start=start + 1,
         )
-    return f"not readable as a row of a table: {error}"
+    return _("not readable as a row of a table: {error}", error=error)
 
 
 def _counted(count: int, noun: str) -> str:

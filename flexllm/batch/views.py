@@ -17,6 +17,7 @@ from typing import Any
 
 from ..errors import CheckpointError
 from ..files import check_replaceable, remove_leftovers, replace_file
+from ..language import _
 from .lines import is_answer, is_failed
 
 OWN_COLUMNS = ("output", "status", "error", "model", "prompt_tokens", "completion_tokens", "cost")
@@ -156,25 +157,36 @@ def check_view(path: Path, made_from: Path | None = None) -> None:
     """
     real = Path(os.path.realpath(path))
     if not real.parent.is_dir():
-        raise CheckpointError(f"{path} cannot be written: the folder {real.parent} does not exist")
+        raise CheckpointError(
+            _("{path} cannot be written: the folder {parent} does not exist", path=path, parent=real.parent)
+        )
     try:
         is_there = real.exists()
         if is_there and not real.is_file():
-            raise CheckpointError(f"{path} is there already and is no regular file; name another one")
+            raise CheckpointError(_("{path} is there already and is no regular file; name another one", path=path))
         check_replaceable(real)
         remove_leftovers(real)
         if is_there and made_from is not None and not made_from.exists():
             raise CheckpointError(
-                f"{path} is there already, and {made_from.name}, from which it would be made, is not; nothing was changed: "
-                "name another output file, or move this one away"
+                _(
+                    "{path} is there already, and {name}, from which it would be made, is not; nothing was changed: "
+                    "name another output file, or move this one away",
+                    path=path,
+                    name=made_from.name,
+                )
             )
         if is_there and made_from is None and not _holds_failures(real):
             raise CheckpointError(
-                f"{path} is there already and holds something else than failed rows; nothing was changed: name another "
-                "file, or move this one away"
+                _(
+                    "{path} is there already and holds something else than failed rows; nothing was changed: name another "
+                    "file, or move this one away",
+                    path=path,
+                )
             )
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise CheckpointError(
+            _("{path} cannot be written: {strerror}", path=path, strerror=error.strerror or error)
+        ) from error
 
 
 def _holds_failures(path: Path) -> bool:
@@ -192,7 +204,9 @@ def _replace(path: Path, pieces: Iterable[bytes]) -> None:
     try:
         replace_file(real, _packed(pieces) if real.name.lower().endswith(".gz") else pieces)
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise CheckpointError(
+            _("{path} cannot be written: {strerror}", path=path, strerror=error.strerror or error)
+        ) from error
 
 
 def _packed(pieces: Iterable[bytes]) -> Iterator[bytes]:

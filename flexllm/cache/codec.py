@@ -13,6 +13,7 @@ from typing import Any
 
 from ..chat import ChatCompletionResult, ToolCall, Usage
 from ..errors import CacheError
+from ..language import _
 
 NOT_KEPT = frozenset({"length", "content_filter", "error"})
 """Finish reasons of answers that would be a pity to get again."""
@@ -41,7 +42,7 @@ def encode(result: ChatCompletionResult, at: float, *, with_body: bool) -> str:
     try:
         text = _plain(head | _rest(result, with_body))
     except (TypeError, ValueError, RecursionError) as error:
-        raise CacheError(f"an answer cannot be written as JSON: {error}") from error
+        raise CacheError(_("an answer cannot be written as JSON: {error}", error=error)) from error
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -85,7 +86,7 @@ def decode(entry: Mapping[str, Any], *, with_body: bool = True) -> ChatCompletio
             entry = json.loads(b64decode(entry["packed"], validate=True).decode("utf-8", "surrogatepass"))
         content, usage, calls, get = entry["content"], entry.get("usage"), entry.get("tool_calls"), entry.get
         if type(content) is not str:
-            raise TypeError("its content is no text")
+            raise TypeError(_("its content is no text"))
         return ChatCompletionResult(
             content=content,
             usage=None if usage is None else Usage(usage),
@@ -104,7 +105,7 @@ def decode(entry: Mapping[str, Any], *, with_body: bool = True) -> ChatCompletio
             cost=0.0,
         )
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise CacheError(f"an entry of the response cache is damaged: {error}") from error
+        raise CacheError(_("an entry of the response cache is damaged: {error}", error=error)) from error
 
 
 def _body(entry: Mapping[str, Any]) -> bytes | None:

@@ -21,6 +21,7 @@ from urllib.parse import quote
 from sqlitedict import SqliteDict, SqliteMultithread  # type: ignore[import-untyped]
 
 from ..errors import CacheError
+from ..language import _
 
 TABLE = "answers"
 Row = tuple[Any, ...]
@@ -112,9 +113,9 @@ class _Thread(SqliteMultithread):  # type: ignore[misc]
             except Empty:
                 waited += PULSE
                 if not self.is_alive() and answers.empty():
-                    raise self._failure or sqlite3.OperationalError("the connection is gone") from None
+                    raise self._failure or sqlite3.OperationalError(_("the connection is gone")) from None
                 if waited >= within:
-                    raise TimeoutError(f"the disk did not answer within {within:g} s") from None
+                    raise TimeoutError(_("the disk did not answer within {within:g} s", within=within)) from None
                 continue
             self.check_raise_error()
             if not isinstance(row, tuple):
@@ -165,7 +166,7 @@ class Lane:
         """
         with self._lock:
             if self.is_shut:
-                raise CacheError("it is off for this process")
+                raise CacheError(_("it is off for this process"))
             if self._dict is None:
                 try:
                     self._dict = _Dict(self._path, self._patience, self._within)

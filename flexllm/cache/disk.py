@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import CacheError
+from ..language import _
 from .connection import TABLE, FileId, connect, file_id
 
 NAME = "answers.sqlite"
@@ -89,7 +90,9 @@ def prepare(path: Path) -> tuple[FileId, Path | None]:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         kind = _file_system(path.parent)
         if kind in FAR:
-            raise CacheError(f"it is on a network file system ({kind}); name a local folder with cache_dir")
+            raise CacheError(
+                _("it is on a network file system ({kind}); name a local folder with cache_dir", kind=kind)
+            )
         with _folder_lock(path.parent):
             aside = None
             try:
@@ -103,7 +106,7 @@ def prepare(path: Path) -> tuple[FileId, Path | None]:
     except (sqlite3.Error, ValueError) as error:  # a null in the path is a ValueError
         raise CacheError(str(error)) from error
     if found is None:
-        raise CacheError("the file of answers is gone as soon as it is made")
+        raise CacheError(_("the file of answers is gone as soon as it is made"))
     return found, aside
 
 
@@ -144,10 +147,12 @@ def _look_at(path: Path) -> None:
 def _see_to_table(connection: sqlite3.Connection) -> None:
     columns = [row[1] for row in connection.execute(f'PRAGMA table_info("{TABLE}")')]
     if columns not in ([], [b"key", b"value"]):
-        raise Damaged("its table is another program's")
+        raise Damaged(_("its table is another program's"))
     mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
     if mode != b"wal":
-        raise CacheError(f"SQLite cannot keep a write-ahead log there (it says {mode.decode(errors='replace')})")
+        raise CacheError(
+            _("SQLite cannot keep a write-ahead log there (it says {decode})", decode=mode.decode(errors="replace"))
+        )
     connection.execute(f'CREATE TABLE IF NOT EXISTS "{TABLE}" (key TEXT PRIMARY KEY, value BLOB)')
     connection.execute(f'SELECT key, value FROM "{TABLE}" ORDER BY key LIMIT 1').fetchall()
 
@@ -180,7 +185,7 @@ def _folder_lock(folder: Path) -> Iterator[None]:
                 if error.errno not in (errno.EAGAIN, errno.EACCES):
                     raise
             if time.monotonic() >= ends_at:
-                raise CacheError("another process holds a lock on the folder")
+                raise CacheError(_("another process holds a lock on the folder"))
             time.sleep(STEP)
         try:
             yield

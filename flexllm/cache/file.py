@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..errors import CacheError
 from ..fork import forget_in_child
+from ..language import _
 from . import disk
 from .connection import FileId, Lane, Row, file_id
 
@@ -66,7 +67,7 @@ class AnswerFile:
             lane.forget()
         self._renew()
         if unsafe:
-            self._turn_off("it was busy when this process was forked")
+            self._turn_off(_("it was busy when this process was forked"))
 
     def hold_for_fork(self) -> None:
         """Close the connections and keep them closed, as far as they can be had in a few seconds."""
@@ -109,7 +110,7 @@ class AnswerFile:
                 self._ask(self._writer, statement, values)
         except CacheError as error:
             self._writer.is_shut = True
-            self._warn("the response cache in %s takes no more answers: %s", self.path.parent, error)
+            self._warn(_("the response cache in %s takes no more answers: %s"), self.path.parent, error)
 
     def demand(self, statement: str, values: Sequence[object] = ()) -> list[Row]:
         """Run a statement of any kind, for somebody who wants to know.
@@ -120,7 +121,9 @@ class AnswerFile:
         try:
             return self._ask(self._writer, statement, values, for_long=True)
         except CacheError as error:
-            raise CacheError(f"the response cache in {self.path.parent} cannot be used: {error}") from error
+            raise CacheError(
+                _("the response cache in {parent} cannot be used: {error}", parent=self.path.parent, error=error)
+            ) from error
 
     def close(self) -> None:
         """Close both connections; the next use opens them again."""
@@ -139,7 +142,7 @@ class AnswerFile:
                     self._put_aside(seen)
                 elif is_last or (file_id(self.path) == seen and not _is_passing(error)):
                     raise CacheError(str(error) or type(error).__name__) from error
-        raise CacheError("it is put aside again and again by other processes")
+        raise CacheError(_("it is put aside again and again by other processes"))
 
     def _make_ready(self) -> None:
         if self._file is not None and file_id(self.path) == self._file:
@@ -157,25 +160,27 @@ class AnswerFile:
             if self._file != seen:
                 return
             if self._has_repaired:
-                raise CacheError("it was damaged a second time")
+                raise CacheError(_("it was damaged a second time"))
             self._has_repaired = True
             self._file = None
             try:
                 aside = disk.put_aside(self.path, seen)
             except OSError as error:
-                raise CacheError(f"it is damaged and cannot be put aside: {error.strerror}") from error
+                raise CacheError(
+                    _("it is damaged and cannot be put aside: {strerror}", strerror=error.strerror)
+                ) from error
             self.close()  # now that the path means another file, so that they touch neither
             if aside is not None:
                 self._tell_of(aside)
 
     def _tell_of(self, aside: Path) -> None:
         self._warn(
-            "the response cache in %s was damaged: it is %s now, and a new one is begun", aside.parent, aside.name
+            _("the response cache in %s was damaged: it is %s now, and a new one is begun"), aside.parent, aside.name
         )
 
     def _turn_off(self, reason: str) -> None:
         self._is_off = self._reader.is_shut = self._writer.is_shut = True
-        self._warn("the response cache in %s is off for this process: %s", self.path.parent, reason)
+        self._warn(_("the response cache in %s is off for this process: %s"), self.path.parent, reason)
 
     def _warn(self, message: str, *values: object) -> None:
         level = logging.DEBUG if self._warned else logging.WARNING
@@ -186,7 +191,7 @@ class AnswerFile:
 def _is_passing(error: BaseException) -> bool:
     """Return whether another try may help: somebody changed the file between our look at it and the statement."""
     return isinstance(error, sqlite3.OperationalError) and any(
-        words in str(error) for words in ("no such table", "unable to open", "schema")
+        words in str(error) for words in (_("no such table"), _("unable to open"), "schema")
     )
 
 

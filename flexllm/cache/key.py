@@ -19,6 +19,7 @@ from typing import Any
 from ..chat import ChatRequest
 from ..digest import MESSAGES_BYTES, canonical_json, digest_messages
 from ..errors import InputError
+from ..language import _
 from ..media.files import LocalFile, find_file, read_file
 from ..media.options import MediaOptions
 from ..media.parts import SLOTS, as_messages
@@ -225,7 +226,7 @@ def _named_uri(uri: str, kind: str, max_bytes: int) -> Any:
     try:
         data = base64.b64decode(uri_payload(uri), validate=True)
     except (binascii.Error, ValueError):
-        raise InputError("the data URI is not base64") from None
+        raise InputError(_("the data URI is not base64")) from None
     return {"type": uri_mime(uri), "digest": _content_digest(data)}
 
 

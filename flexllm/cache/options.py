@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ConfigError
+from ..language import _
 
 DEFAULT_DIR = "~/.cache/flexllm/llm_response"
 DEFAULT_TTL = 86_400.0
@@ -41,14 +42,14 @@ class ResponseCacheConfig:
 
     def __post_init__(self) -> None:
         if isinstance(self.ttl, bool) or not isinstance(self.ttl, (int, float)) or not 0 <= self.ttl < math.inf:
-            raise ConfigError(f"ttl={self.ttl!r} must be a number of seconds, or 0 to keep answers for ever")
+            raise ConfigError(_("ttl={ttl!r} must be a number of seconds, or 0 to keep answers for ever", ttl=self.ttl))
         if not isinstance(self.cache_dir, (str, os.PathLike)) or not os.fspath(self.cache_dir):
-            raise ConfigError(f"cache_dir={self.cache_dir!r} must be the path of a folder")
+            raise ConfigError(_("cache_dir={cache_dir!r} must be the path of a folder", cache_dir=self.cache_dir))
         for name in ("enabled", "by_endpoint", "store_incomplete", "store_raw"):
             if not isinstance(getattr(self, name), bool):
-                raise ConfigError(f"{name}={getattr(self, name)!r} must be True or False")
+                raise ConfigError(_("{name}={getattr!r} must be True or False", name=name, getattr=getattr(self, name)))
         if isinstance(self.memory, bool) or not isinstance(self.memory, int) or self.memory < 0:
-            raise ConfigError(f"memory={self.memory!r} must be a whole number of answers, 0 or more")
+            raise ConfigError(_("memory={memory!r} must be a whole number of answers, 0 or more", memory=self.memory))
 
     @classmethod
     def with_ttl(cls, ttl: float) -> ResponseCacheConfig:

@@ -21,6 +21,7 @@ from typing import Any
 from ..chat import ChatCompletionResult
 from ..errors import CacheError, ConfigError
 from ..fork import forget_in_child
+from ..language import _
 from . import admin
 from .admin import CacheEntry, CacheStats
 from .codec import decode, encode
@@ -72,7 +73,9 @@ class ResponseCache:
         try:
             self._file = AnswerFile(config.path)
         except RuntimeError as error:  # pathlib's, for "~"
-            raise ConfigError(f"cache_dir={str(config.cache_dir)!r} cannot be found: {error}") from error
+            raise ConfigError(
+                _("cache_dir={cache_dir!r} cannot be found: {error}", cache_dir=str(config.cache_dir), error=error)
+            ) from error
         self._renew()
         forget_in_child(self)
         _open.add(self)
@@ -152,7 +155,7 @@ class ResponseCache:
         """Write what is not on disk by now, and return when it is, or cannot be."""
         with self._changed:
             waiting = self._front.waiting  # and not what others put in meanwhile, without an end
-        for _ in range(0, waiting, MOST_ROWS):
+        for _part in range(0, waiting, MOST_ROWS):
             if not self._write_some():
                 break
 
@@ -304,7 +307,7 @@ class ResponseCache:
             if batch:
                 rows = ",".join(["(?,?)"] * len(batch))
                 values = [value for pair in batch for value in pair]
-                self._file.write(f'REPLACE INTO "{TABLE}" (key, value) VALUES {rows}', values)
+                self._file.write(_('REPLACE INTO "{table}" (key, value) VALUES {rows}', table=TABLE, rows=rows), values)
                 with self._changed:
                     self._front.written(batch)
             return len(batch)

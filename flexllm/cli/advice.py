@@ -27,6 +27,7 @@ from ..errors import (
     StreamBroken,
     TlsFailed,
 )
+from ..language import _, mark
 from ..wire import NO_KEY, mask_key
 from .units import nearest_are
 
@@ -67,54 +68,58 @@ def advice(found: Checkup) -> list[str]:
     for kind, sentences in _BY_CLASS:
         if isinstance(error, kind):
             return list(sentences)
-    return ["Run it again with --verbose, and look at the server's own log."]
+    return [_("Run it again with --verbose, and look at the server's own log.")]
 
 
 _BY_CLASS: tuple[tuple[type[Exception], tuple[str, ...]], ...] = (
     (
         QuotaExhausted,
         (
-            "The server and the key are right: the account has nothing left. Top it up where you got the key.",
-            "'flexllm credits' tells what is left, at the services that tell it.",
+            mark("The server and the key are right: the account has nothing left. Top it up where you got the key."),
+            mark("'flexllm credits' tells what is left, at the services that tell it."),
         ),
     ),
     (
         RateLimited,
         (
-            "The server and the key are right: it has too many requests for now. Wait a minute and try again.",
-            "If nothing else uses this key, the plan of the account may allow none: look at its limits.",
+            mark("The server and the key are right: it has too many requests for now. Wait a minute and try again."),
+            mark("If nothing else uses this key, the plan of the account may allow none: look at its limits."),
         ),
     ),
     (
         BadRequest,
         (
-            "The server is reached, and it refuses the question as it was put.",
-            "Look at the entry's 'params' and 'system' in the configuration file, if it has them, and at --provider.",
+            mark("The server is reached, and it refuses the question as it was put."),
+            mark(
+                "Look at the entry's 'params' and 'system' in the configuration file, if it has them, and at --provider."
+            ),
         ),
     ),
     (
         ServerError,
         (
-            "The server is reached, and it has trouble of its own. Try again in a few minutes.",
-            "If it is your own server, look at its log; if not, at the service's page about its state.",
+            mark("The server is reached, and it has trouble of its own. Try again in a few minutes."),
+            mark("If it is your own server, look at its log; if not, at the service's page about its state."),
         ),
     ),
     (
         StreamBroken,
         (
-            "The answer began and broke off: try again; a proxy between here and the server may cut long replies.",
-            "'flexllm ask --no-stream' asks for the answer in one piece.",
+            mark(
+                "The answer began and broke off: try again; a proxy between here and the server may cut long replies."
+            ),
+            mark("'flexllm ask --no-stream' asks for the answer in one piece."),
         ),
     ),
-    (ApiStatusError, ("Look up this status in the documentation of the server.",)),
+    (ApiStatusError, (mark("Look up this status in the documentation of the server."),)),
 )
 """By class of the error; the first that fits counts."""
 
 
 def _of_config(found: Checkup) -> list[str]:
     if found.listed:
-        return ["'flexllm models' lists all that this server offers."]
-    return ["'flexllm init' writes a configuration, and 'flexllm list' shows what it says."]
+        return [_("'flexllm models' lists all that this server offers.")]
+    return [_("'flexllm init' writes a configuration, and 'flexllm list' shows what it says.")]
 
 
 def _of_connection(found: Checkup, error: ConnectionFailed) -> list[str]:
@@ -122,38 +127,42 @@ def _of_connection(found: Checkup, error: ConnectionFailed) -> list[str]:
     is_local = parts.hostname in _LOCAL
     if isinstance(error, RequestTimeout):
         return [
-            "The server takes long: it may be loading the model, or have much to do. Give it more time with --timeout 120.",
-            "If it never answers, a firewall may be in the way; where a proxy is needed, HTTPS_PROXY names it.",
+            _(
+                "The server takes long: it may be loading the model, or have much to do. Give it more time with --timeout 120."
+            ),
+            _("If it never answers, a firewall may be in the way; where a proxy is needed, HTTPS_PROXY names it."),
         ]
     if isinstance(error, TlsFailed):
         return [
-            "If a company's own authority signed the certificate, name its bundle with --ca-bundle FILE, or in "
-            "REQUESTS_CA_BUNDLE.",
-            "If the clock of this machine is wrong, set it: certificates are good for a time.",
+            _(
+                "If a company's own authority signed the certificate, name its bundle with --ca-bundle FILE, or in "
+                "REQUESTS_CA_BUNDLE."
+            ),
+            _("If the clock of this machine is wrong, set it: certificates are good for a time."),
         ]
     if _is_caused_by(error, ssl.SSLError):
-        return [f"The port seems not to speak TLS: try http:// instead of https:// ({found.place})."]
+        return [_("The port seems not to speak TLS: try http:// instead of https:// ({place}).", place=found.place)]
     if _is_caused_by(error, socket.gaierror):
         return [
-            f"Check how {parts.hostname} is written{_from(found, 'base_url')}.",
-            "Check that this machine is on the network; where a proxy is needed, HTTPS_PROXY names it.",
+            _("Check how {hostname} is written{from_}.", hostname=parts.hostname, from_=_from(found, "base_url")),
+            _("Check that this machine is on the network; where a proxy is needed, HTTPS_PROXY names it."),
         ]
     if _is_caused_by(error, ConnectionRefusedError):
         return _of_nobody(is_local, parts.port)
-    sentences = ["Check the address and the port, and any proxy or firewall on the way."]
+    sentences = [_("Check the address and the port, and any proxy or firewall on the way.")]
     if parts.scheme == "http":
-        sentences.append("If the server speaks TLS, write https:// in base_url.")
+        sentences.append(_("If the server speaks TLS, write https:// in base_url."))
     return sentences
 
 
 def _of_nobody(is_local: bool, port: int | None) -> list[str]:
     """Return what to do where nothing listens."""
     if not is_local:
-        return ["Check the port in base_url, and that the server is running and listens to other machines."]
-    start = "'ollama serve'" if port == _OLLAMA_PORT else "'vllm serve MODEL' or 'ollama serve'"
+        return [_("Check the port in base_url, and that the server is running and listens to other machines.")]
+    start = _("'ollama serve'") if port == _OLLAMA_PORT else _("'vllm serve MODEL' or 'ollama serve'")
     return [
-        f"Start the server, with {start} for example, and check its port.",
-        "'flexllm mock' starts one that needs no model, to try everything on.",
+        _("Start the server, with {start} for example, and check its port.", start=start),
+        _("'flexllm mock' starts one that needs no model, to try everything on."),
     ]
 
 
@@ -161,36 +170,44 @@ def _of_key(found: Checkup, error: ApiStatusError) -> list[str]:
     key = found.server.api_key
     if key == NO_KEY:
         return [
-            "No key was given. Put it as api_key into the configuration file ('flexllm init' does), or into "
-            "FLEXLLM_API_KEY together with FLEXLLM_BASE_URL."
+            _(
+                "No key was given. Put it as api_key into the configuration file ('flexllm init' does), or into "
+                "FLEXLLM_API_KEY together with FLEXLLM_BASE_URL."
+            )
         ]
     host = urlsplit(found.place).hostname or ""
-    sentences = [f"The key that was sent is {mask_key(key)}{_from(found, 'api_key')}."]
+    sentences = [_("The key that was sent is {key}{from_}.", key=mask_key(key), from_=_from(found, "api_key"))]
     for prefix, service, domain in PREFIXES:
         if key.startswith(prefix) and host not in _LOCAL and not (host == domain or host.endswith(f".{domain}")):
-            sentences.append(f"It looks like a key of {service}, and was sent to {host}.")
+            sentences.append(_("It looks like a key of {service}, and was sent to {host}.", service=service, host=host))
             break
     if isinstance(error, PermissionDenied):
         sentences.append(
-            "The server knows the key, but it may not do this: look at what project, model and country it is for."
+            _("The server knows the key, but it may not do this: look at what project, model and country it is for.")
         )
     else:
-        sentences.append("Check that it is whole and has not expired; make a new one where you got it, if need be.")
+        sentences.append(_("Check that it is whole and has not expired; make a new one where you got it, if need be."))
     return sentences
 
 
 def _of_path(found: Checkup, error: NotFound | MalformedResponse) -> list[str]:
     if found.better_url:
-        return [f"It answers at {found.better_url}: give that as base_url."]
+        return [_("It answers at {better_url}: give that as base_url.", better_url=found.better_url)]
     if found.listed is not None and isinstance(error, NotFound):
         near = found.nearest()
         if near:
-            return [f"The server does not have {found.model}; {nearest_are(near, 'the nearest that it lists')}."]
-        return [f"The server does not have {found.model}; 'flexllm models' lists what it has."]
-    sentences = ["Check base_url: what answers there is not a language model's interface."]
+            return [
+                _(
+                    "The server does not have {model}; {nearest_are}.",
+                    model=found.model,
+                    nearest_are=nearest_are(near, "the nearest that it lists"),
+                )
+            ]
+        return [_("The server does not have {model}; 'flexllm models' lists what it has.", model=found.model)]
+    sentences = [_("Check base_url: what answers there is not a language model's interface.")]
     if not found.place.endswith("/v1") and found.format == "openai":
-        sentences.append("The version path may be missing: most base URLs end with /v1.")
-    sentences.append(f"It was asked in the {found.format} format; --provider chooses another one.")
+        sentences.append(_("The version path may be missing: most base URLs end with /v1."))
+    sentences.append(_("It was asked in the {format} format; --provider chooses another one.", format=found.format))
     return sentences
 
 

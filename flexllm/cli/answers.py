@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from ..language import _
 from .output import is_terminal, print_data, print_json, whisper
 
 TYPE_CHECKING = False  # see errors.py
@@ -24,9 +25,11 @@ FIELDS = (
 
 def add_printing_options(parser: argparse.ArgumentParser, what: str) -> None:
     """Add the options that say how answers are printed; `what` is what is printed, for help: "the answer"."""
-    parser.add_argument("--no-stream", action="store_true", help=f"print {what} only when it is complete")
+    parser.add_argument("--no-stream", action="store_true", help=_("print {what} only when it is complete", what=what))
     parser.add_argument(
-        "--show-thinking", action="store_true", help="print what the model thinks to standard error, as far as it tells"
+        "--show-thinking",
+        action="store_true",
+        help=_("print what the model thinks to standard error, as far as it tells"),
     )
 
 
@@ -106,15 +109,15 @@ def remark(result: ChatCompletionResult) -> None:
 
 def _remarks(result: ChatCompletionResult) -> Iterator[str]:
     if result.finish_reason == "length":
-        yield "the answer was cut at the token limit; --max-tokens N allows more"
+        yield _("the answer was cut at the token limit; --max-tokens N allows more")
     elif result.finish_reason == "content_filter":
-        yield "the provider's filter cut the answer"
+        yield _("the provider's filter cut the answer")
     elif result.finish_reason == "error":
-        yield "the server says that the answer ended with an error"
+        yield _("the server says that the answer ended with an error")
     if result.tool_calls and not result.content:
-        yield "the model calls a tool instead of answering; --json shows the call"
+        yield _("the model calls a tool instead of answering; --json shows the call")
     elif not result.content.strip():
-        yield "the answer is empty"
+        yield _("the answer is empty")
 
 
 def print_answer_json(result: ChatCompletionResult, **more: Any) -> None:

@@ -11,13 +11,15 @@ import errno
 import os
 import re
 
+from ..language import _, mark
+
 TYPE_CHECKING = False  # see errors.py
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any, BinaryIO, NoReturn
 
-STANDARD_INPUT = "standard input"
+STANDARD_INPUT = mark("standard input")
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 
@@ -94,12 +96,12 @@ class Attachments:
         from ..errors import InputError
 
         if stream is None:
-            raise InputError(f"{name} is closed; there is nothing to read")
+            raise InputError(_("{name} is closed; there is nothing to read", name=name))
         data = stream.read(self._most + 1)
         if len(data) > self._most:
-            raise InputError(f"{_shown(name)} has more than {self._most} bytes; attach less")
+            raise InputError(_("{shown} has more than {most} bytes; attach less", shown=_shown(name), most=self._most))
         if not data and not may_be_empty:
-            raise InputError(f"{_shown(name)} is empty")
+            raise InputError(_("{shown} is empty", shown=_shown(name)))
         return data
 
     def _take(self, name: str, data: bytes, path: str | None) -> None:
@@ -118,7 +120,10 @@ class Attachments:
             if b"\x00" not in data:
                 _decoded(data, name)  # which says where it is no text
             raise InputError(
-                f"{_shown(name)} is neither text nor a picture, sound, video or document of a known format"
+                _(
+                    "{shown} is neither text nor a picture, sound, video or document of a known format",
+                    shown=_shown(name),
+                )
             )
         kind = kind_of(mime)
         # By its path where it has one: the name's suffix tells what the bytes of some formats do not.
@@ -145,9 +150,14 @@ def _decoded(data: bytes, name: str) -> str:
     try:
         return data.decode("utf-16" if is_utf_16 else "utf-8-sig")
     except UnicodeDecodeError as error:
-        what = "damaged UTF-16" if is_utf_16 else "text, but not UTF-8"
+        what = "damaged UTF-16" if is_utf_16 else _("text, but not UTF-8")
         raise InputError(
-            f"{_shown(name)} is {what} (byte {error.start + 1}); convert it first, with iconv -f LATIN1 -t UTF-8 say"
+            _(
+                "{shown} is {what} (byte {start}); convert it first, with iconv -f LATIN1 -t UTF-8 say",
+                shown=_shown(name),
+                what=what,
+                start=error.start + 1,
+            )
         ) from None
 
 
@@ -174,8 +184,11 @@ def _part_of_url(url: str) -> dict[str, Any]:
     mime = type_of_name(path)
     if mime is None or mime.startswith("text/") or mime in ("application/json", "image/svg+xml"):
         raise InputError(
-            f"{shown(url)} does not end like a picture, sound, video or document; fetch it first: "
-            "curl -s URL | flexllm ask QUESTION -f -"
+            _(
+                "{shown} does not end like a picture, sound, video or document; fetch it first: "
+                "curl -s URL | flexllm ask QUESTION -f -",
+                shown=shown(url),
+            )
         )
     kind = kind_of(mime)
     return {"type": kind, kind: url}
@@ -191,12 +204,12 @@ def _refuse(path: str, error: OSError) -> NoReturn:
     from ..errors import InputError
 
     if error.errno == errno.ENOENT:
-        raise InputError(f"the file {_shown(path)} does not exist") from None
+        raise InputError(_("the file {shown} does not exist", shown=_shown(path))) from None
     elif error.errno == errno.EISDIR:
-        reason = "it is a folder; name the files in it one by one, each with -f"
+        reason = _("it is a folder; name the files in it one by one, each with -f")
     else:
         reason = error.strerror or type(error).__name__
-    raise InputError(f"the file {_shown(path)} cannot be read: {reason}") from None
+    raise InputError(_("the file {shown} cannot be read: {reason}", shown=_shown(path), reason=reason)) from None
 
 
 def _shown(name: str) -> str:

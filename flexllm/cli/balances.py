@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..language import _
 from .servers import place_of
 
 TYPE_CHECKING = False  # see errors.py
@@ -29,7 +30,7 @@ def balance_text(balance: Balance, server: ResolvedEndpoint) -> str:
     from ..controls import one_line
     from ..wire import mask_key
 
-    lines = [f"{balance.provider} account balance"]
+    lines = [_("{provider} account balance", provider=balance.provider)]
     name = server.entry_id or server.model
     if name:
         lines.append(f"Model: {name}")
@@ -38,18 +39,24 @@ def balance_text(balance: Balance, server: ResolvedEndpoint) -> str:
         ("Remaining", balance.remaining, 2),
         ("Limit", balance.limit, 2),
         ("Used", balance.used, 2),
-        ("Used today", balance.used_today, 4),
-        ("Used this month", balance.used_month, 2),
+        (_("Used today"), balance.used_today, 4),
+        (_("Used this month"), balance.used_month, 2),
     ):
         if amount is not None:
             lines.append(f"  {label}: {money(amount, balance.currency, digits)}")
     for other in balance.others:
         if other.remaining is not None:
-            lines.append(f"  Remaining in {other.currency}: {money(other.remaining, other.currency)}")
+            lines.append(
+                _(
+                    "  Remaining in {currency}: {money}",
+                    currency=other.currency,
+                    money=money(other.remaining, other.currency),
+                )
+            )
     if balance.unit:
-        lines.append(f"  Counted in: {balance.unit}")
+        lines.append(_("  Counted in: {unit}", unit=balance.unit))
     if balance.is_available is False:
-        lines.append("  Available: no, the service takes no requests until the account is topped up")
+        lines.append(_("  Available: no, the service takes no requests until the account is topped up"))
     return "\n".join(map(one_line, lines))
 
 

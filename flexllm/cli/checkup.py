@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..chat import ChatCompletionResult, Chunk
 from ..config.endpoint import DEFAULT
 from ..errors import ConfigError, ConnectionFailed, FlexLLMError, RequestTimeout, error_fields
+from ..language import _
 from ..wire import NO_KEY, mask_key
 
 if TYPE_CHECKING:
@@ -132,9 +133,15 @@ class Checkup:
 
     def _unnamed(self) -> ConfigError:
         if not self.listed:
-            return ConfigError("nobody says which model is to be asked: give -m NAME")
+            return ConfigError(_("nobody says which model is to be asked: give -m NAME"))
         some = ", ".join(self.listed[:MOST_NAMED])
-        return ConfigError(f"nobody says which model is to be asked: give -m with one of those at {self.place}: {some}")
+        return ConfigError(
+            _(
+                "nobody says which model is to be asked: give -m with one of those at {place}: {some}",
+                place=self.place,
+                some=some,
+            )
+        )
 
 
 def other_urls(place: str) -> list[str]:

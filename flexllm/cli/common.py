@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..language import _
 from .logs import add_log_options
 from .units import number, positive, whole, words
 
@@ -22,51 +23,53 @@ def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say whom to ask, and how patiently."""
     group = parser.add_argument_group("endpoint")
     add_whom_options(group)
-    group.add_argument("--timeout", type=positive, metavar="SECONDS", help="for one attempt in all (120)")
+    group.add_argument("--timeout", type=positive, metavar="SECONDS", help=_("for one attempt in all (120)"))
     group.add_argument(
         "--total-timeout",
         type=positive,
         metavar="SECONDS",
-        help="for all attempts of a request together, with pauses (600)",
+        help=_("for all attempts of a request together, with pauses (600)"),
     )
-    group.add_argument("--retry-times", type=whole, metavar="N", help="attempts after the first that failed (3)")
-    group.add_argument("--retry-delay", type=number, metavar="SECONDS", help="first pause before another attempt (1)")
+    group.add_argument("--retry-times", type=whole, metavar="N", help=_("attempts after the first that failed (3)"))
+    group.add_argument(
+        "--retry-delay", type=number, metavar="SECONDS", help=_("first pause before another attempt (1)")
+    )
 
 
 def add_whom_options(group: argparse._ActionsContainer) -> None:
     """Add the options that say whom to ask, and no more."""
     group.add_argument(
         "-m", "--model", type=words, metavar="NAME",
-        help="a model of the configuration file, with that entry's own URL and key; or the name of a model at --base-url",
+        help=_("a model of the configuration file, with that entry's own URL and key; or the name of a model at --base-url"),
     )  # fmt: skip
     group.add_argument(
-        "--base-url", metavar="URL", help="the server to ask, with the version path: http://host:8000/v1"
+        "--base-url", metavar="URL", help=_("the server to ask, with the version path: http://host:8000/v1")
     )
     group.add_argument(
         "--api-key", metavar="KEY",
-        help="the key for it. Other users of the machine can see it while the command runs; the environment or the "
-        "configuration file keeps it to yourself",
+        help=_("the key for it. Other users of the machine can see it while the command runs; the environment or the "
+        "configuration file keeps it to yourself"),
     )  # fmt: skip
     group.add_argument(
-        "--provider", metavar="NAME", help="the wire format: auto (the default), openai, gemini or claude"
+        "--provider", metavar="NAME", help=_("the wire format: auto (the default), openai, gemini or claude")
     )
     add_config_option(group)
     group.add_argument(
-        "--ca-bundle", metavar="FILE", help="accept servers whose certificate this CA bundle vouches for"
+        "--ca-bundle", metavar="FILE", help=_("accept servers whose certificate this CA bundle vouches for")
     )
 
 
 def add_config_option(parser: argparse._ActionsContainer) -> None:
     """Add the option that names another configuration file."""
-    parser.add_argument("--config", metavar="FILE", help="the configuration file instead of ~/.flexllm/config.yaml")
+    parser.add_argument("--config", metavar="FILE", help=_("the configuration file instead of ~/.flexllm/config.yaml"))
 
 
 def add_talk_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say how much is told, and in what form."""
     group = parser.add_argument_group("output")
-    group.add_argument("--json", action="store_true", help="print data as JSON on standard output")
-    group.add_argument("-q", "--quiet", action="store_true", help="tell nothing but errors")
-    group.add_argument("-v", "--verbose", action="store_true", help="tell about every retry on standard error")
+    group.add_argument("--json", action="store_true", help=_("print data as JSON on standard output"))
+    group.add_argument("-q", "--quiet", action="store_true", help=_("tell nothing but errors"))
+    group.add_argument("-v", "--verbose", action="store_true", help=_("tell about every retry on standard error"))
     add_log_options(group)
 
 
@@ -165,7 +168,9 @@ def _client_options(args: argparse.Namespace, options: Mapping[str, Any]) -> dic
     from ..errors import ConfigError
 
     if args.ca_bundle is not None and not os.path.exists(args.ca_bundle):
-        raise ConfigError(f"--ca-bundle {args.ca_bundle!r} does not exist; name a file of certificates")
+        raise ConfigError(
+            _("--ca-bundle {ca_bundle!r} does not exist; name a file of certificates", ca_bundle=args.ca_bundle)
+        )
     flags = {
         "timeout": args.timeout,
         "total_timeout": args.total_timeout,

@@ -20,6 +20,7 @@ from ..configfile.places import literal
 from ..configfile.quotes import double_quoted
 from ..errors import ConfigError
 from ..files import replace_file
+from ..language import _, mark
 from ..wire import NO_KEY
 
 
@@ -61,7 +62,7 @@ SERVICES = (
         base_url="https://dashscope.aliyuncs.com/compatible-mode/v1",
         variable="DASHSCOPE_API_KEY",
         model="qwen3.8-flash",
-        note="Keys of the international service are for https://dashscope-intl.aliyuncs.com/compatible-mode/v1.",
+        note=mark("Keys of the international service are for https://dashscope-intl.aliyuncs.com/compatible-mode/v1."),
     ),
     Service(
         title="Gemini",
@@ -83,11 +84,11 @@ SERVICES = (
         title="SiliconFlow",
         base_url="https://api.siliconflow.cn/v1",
         variable="SILICONFLOW_API_KEY",
-        note="Keys of the international service are for https://api.siliconflow.com/v1.",
+        note=mark("Keys of the international service are for https://api.siliconflow.com/v1."),
     ),
-    Service(title="Ollama, on this machine", base_url="http://localhost:11434/v1"),
-    Service(title="vLLM, on this machine", base_url="http://localhost:8000/v1"),
-    Service(title="another server"),
+    Service(title=mark("Ollama, on this machine"), base_url="http://localhost:11434/v1"),
+    Service(title=mark("vLLM, on this machine"), base_url="http://localhost:8000/v1"),
+    Service(title=mark("another server")),
 )
 """In the order in which they are offered. Source of URLs and variables: the services' documentation, and
 google-genai, which takes GOOGLE_API_KEY before GEMINI_API_KEY."""
@@ -141,7 +142,7 @@ def config_text(model: FirstModel) -> str:
 def _template() -> str:
     data = pkgutil.get_data(__name__.partition(".")[0], "data/first_config.yaml")
     if data is None:
-        raise ConfigError("the package's example of a configuration is missing; install flexllm again")
+        raise ConfigError(_("the package's example of a configuration is missing; install flexllm again"))
     return data.decode()
 
 
@@ -165,15 +166,17 @@ def check_place(path: Path, *, force: bool) -> None:
     """
     # Not Path.exists, which raises where a folder must not be looked into.
     if os.path.exists(path) and not os.path.isfile(path):
-        raise ConfigError(f"{shown_path(path)} is no file; name another one with --config")
+        raise ConfigError(_("{shown_path} is no file; name another one with --config", shown_path=shown_path(path)))
     if os.path.exists(path) and not force:
         raise _taken(path)
     folder = Path(os.path.realpath(path)).parent
     folder = folder if os.path.exists(folder) else folder.parent
     if not os.path.isdir(folder):
-        raise FileNotFoundError(2, f"{shown_path(path)} cannot be written: its folder does not exist")
+        raise FileNotFoundError(
+            2, _("{shown_path} cannot be written: its folder does not exist", shown_path=shown_path(path))
+        )
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(13, f"{shown_path(path)} cannot be written: Permission denied")
+        raise PermissionError(13, _("{shown_path} cannot be written: Permission denied", shown_path=shown_path(path)))
 
 
 def write_config(path: Path, text: str, *, force: bool) -> Path | None:
@@ -203,14 +206,20 @@ def write_config(path: Path, text: str, *, force: bool) -> Path | None:
     except FileExistsError:
         raise _taken(path) from None
     except OSError as error:
-        raise OSError(error.errno, f"{shown_path(path)} cannot be written: {error.strerror}") from error
+        raise OSError(
+            error.errno,
+            _("{shown_path} cannot be written: {strerror}", shown_path=shown_path(path), strerror=error.strerror),
+        ) from error
     return kept
 
 
 def _taken(path: Path) -> ConfigError:
     return ConfigError(
-        f"{shown_path(path)} is there already: edit it, or give --force to write a new one and keep it as "
-        f"{path.name}.bak"
+        _(
+            "{shown_path} is there already: edit it, or give --force to write a new one and keep it as {name}.bak",
+            shown_path=shown_path(path),
+            name=path.name,
+        )
     )
 
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from ..configfile.checks import checked_pair
 from ..errors import AuthenticationFailed, ConfigError, FlexLLMError, MalformedResponse, NotFound, PermissionDenied
+from ..language import _
 from ..wire import NO_KEY
 from .checkup import other_urls
 from .first_config import SERVICES, FirstModel, Service, literal_key
@@ -57,12 +58,12 @@ def interview(person: Person, models_of: Lister, environ: Mapping[str, str]) -> 
             base_url, listed = _look_up(person, models_of, service, base_url, key.value)
             break
         except FlexLLMError as error:
-            person.tell(shown(f"The list of models is not to be had: {error}."))
+            person.tell(shown(_("The list of models is not to be had: {error}.", error=error)))
             listed = ()
             if isinstance(error, (AuthenticationFailed, PermissionDenied)):
-                if not _agrees(person, "Give another key?"):
+                if not _agrees(person, _("Give another key?")):
                     break
-            elif _agrees(person, "Give another base URL?", default=False):
+            elif _agrees(person, _("Give another base URL?"), default=False):
                 base_url = _base_url(person, service)
             else:
                 break
@@ -86,7 +87,7 @@ def _look_up(
                 listed = models_of(url, api_key, service.provider)
             except FlexLLMError:
                 continue
-            person.tell(f"The server lists its models at {url}; that is taken as the base URL.")
+            person.tell(_("The server lists its models at {url}; that is taken as the base URL.", url=url))
             return url, listed
         raise error from None
 
@@ -97,10 +98,10 @@ def _agrees(person: Person, question: str, *, default: bool = True) -> bool:
 
 
 def _service(person: Person) -> Service:
-    person.tell("Whom do you want to ask?")
+    person.tell(_("Whom do you want to ask?"))
     width = max(len(service.title) for service in SERVICES)
     for number, service in enumerate(SERVICES, 1):
-        where = service.base_url or "any that speaks OpenAI's format"
+        where = service.base_url or _("any that speaks OpenAI's format")
         person.tell(f"  {number:2}  {service.title.ljust(width)}  {where}")
     while True:
         text = person.ask("A number [1]: ") or "1"
@@ -109,7 +110,7 @@ def _service(person: Person) -> Service:
             return SERVICES[int(text) - 1]
         if len(named) == 1:
             return named[0]
-        person.tell(f"Please type a number from 1 to {len(SERVICES)}.")
+        person.tell(_("Please type a number from 1 to {count}.", count=len(SERVICES)))
 
 
 def _base_url(person: Person, service: Service) -> str:
@@ -117,13 +118,13 @@ def _base_url(person: Person, service: Service) -> str:
         person.tell(service.note)
     default = service.base_url
     while True:
-        hint = f"[{default}]" if default else "(such as http://host:8000/v1)"
+        hint = f"[{default}]" if default else _("(such as http://host:8000/v1)")
         text = person.ask(f"Base URL {hint}: ") or default or ""
         try:
-            url, _ = checked_pair(with_scheme(text), NO_KEY, "This")
+            url = checked_pair(with_scheme(text), NO_KEY, "This")[0]
             if url:
                 return url
-            person.tell("Please type the URL of the server.")
+            person.tell(_("Please type the URL of the server."))
         except ConfigError as error:
             person.tell(shown(f"{error}."))
 
@@ -148,16 +149,18 @@ def _key(person: Person, service: Service, base_url: str, environ: Mapping[str, 
     variable = service.variable_in(environ)
     is_its_own = urlsplit(base_url).hostname == urlsplit(service.base_url or "").hostname
     if variable is not None and is_its_own and environ.get(variable, "").strip():
-        question = f"{variable} is set here. Use it by that name, so that the file holds no key?"
+        question = _("{variable} is set here. Use it by that name, so that the file holds no key?", variable=variable)
         if _agrees(person, question):
             return _Key(f"${{{variable}}}", environ[variable].strip())
     if variable is None:
-        person.tell("API key: Enter if the server asks for none. It is not shown as you type.")
+        person.tell(_("API key: Enter if the server asks for none. It is not shown as you type."))
     else:
-        person.tell(f"API key: Enter takes it from {variable} each time. It is not shown as you type.")
-    person.tell("($NAME takes it from the environment variable NAME, and the file then holds no key.)")
+        person.tell(
+            _("API key: Enter takes it from {variable} each time. It is not shown as you type.", variable=variable)
+        )
+    person.tell(_("($NAME takes it from the environment variable NAME, and the file then holds no key.)"))
     while True:
-        text = person.ask_secret("API key: ").strip()
+        text = person.ask_secret(_("API key: ")).strip()
         if not text:
             return _Key(NO_KEY, NO_KEY) if variable is None else _of_variable(person, variable, environ)
         named = _VARIABLE.fullmatch(text)
@@ -174,7 +177,7 @@ def _key(person: Person, service: Service, base_url: str, environ: Mapping[str, 
 def _of_variable(person: Person, name: str, environ: Mapping[str, str]) -> _Key:
     value = environ.get(name, "").strip()
     if not value:
-        person.tell(f"{name} is not set here: set it before you ask.")
+        person.tell(_("{name} is not set here: set it before you ask.", name=name))
     return _Key(f"${{{name}}}", value or None)
 
 
@@ -184,24 +187,28 @@ def _model(person: Person, service: Service, listed: Sequence[str]) -> str:
     if listed:
         if default not in listed:
             default = listed[0] if len(listed) == 1 else None
-        _show_models(person, listed, f"The server has {len(listed)} models" if len(listed) > 1 else "The server has")
-        question = "Model: a number, a name, or a part of one to look for it"
+        _show_models(
+            person,
+            listed,
+            _("The server has {count} models", count=len(listed)) if len(listed) > 1 else _("The server has"),
+        )
+        question = _("Model: a number, a name, or a part of one to look for it")
     else:
         question = "Model"
     while True:
         text = person.ask(f"{question}{f' [{default}]' if default else ''}: ") or default or ""
         if not text:
-            person.tell("Please type the name of a model.")
+            person.tell(_("Please type the name of a model."))
         elif not text.isprintable():
-            person.tell("That holds a key that is no letter, such as an arrow; please type it again.")
+            person.tell(_("That holds a key that is no letter, such as an arrow; please type it again."))
         elif text.isdecimal() and 1 <= int(text) <= min(len(choices), MOST_SHOWN):
             return choices[int(text) - 1]
         elif not listed or text in listed:
             return text
         elif found := [name for name in listed if text.lower() in name.lower()]:
             choices = found
-            _show_models(person, found, "There are")
-        elif _agrees(person, "The server does not list it. Take it all the same?", default=False):
+            _show_models(person, found, _("There are"))
+        elif _agrees(person, _("The server does not list it. Take it all the same?"), default=False):
             return text
 
 

@@ -12,6 +12,8 @@ import contextlib
 import os
 import sys
 
+from ..language import _
+
 TYPE_CHECKING = False  # see errors.py
 
 if TYPE_CHECKING:
@@ -27,8 +29,8 @@ def add_log_options(parser: argparse._ActionsContainer) -> None:
     """Add the option that names a log file."""
     parser.add_argument(
         "--log-file", metavar="FILE",
-        help="append everything that is said to this file too, also what --quiet keeps back; each line with its time, "
-        "level and process",
+        help=_("append everything that is said to this file too, also what --quiet keeps back; each line with its time, "
+        "level and process"),
     )  # fmt: skip
 
 
@@ -72,7 +74,10 @@ def _keep_log_file(args: argparse.Namespace, level: int) -> None:
         logging.getLogger(noisy).setLevel(max(level, logging.WARNING))
 
     def end(code: int, sentence: str | None) -> None:
-        record(f"flexllm {args.command} ends with exit code {code}", logging.ERROR if code else logging.INFO)
+        record(
+            _("flexllm {command} ends with exit code {code}", command=args.command, code=code),
+            logging.ERROR if code else logging.INFO,
+        )
         _log_files.remove(log_file)
         root.removeHandler(log_file)
         root.setLevel(before)
@@ -146,9 +151,12 @@ def _open_log_file(name: str) -> LogFile:
     from .log_file import LogFile
 
     if name in ("", "-"):  # an empty variable of a script; and everything is said on standard error anyway
-        raise InputError(f"--log-file {name!r} names no file; give one, or leave it out")
+        raise InputError(_("--log-file {name!r} names no file; give one, or leave it out", name=name))
     try:
         return LogFile(os.path.expanduser(name))
     except OSError as error:
         reason = error.strerror or str(error)
-        raise OSError(error.errno, f"the log file {name} cannot be written: {reason}; name another one") from error
+        raise OSError(
+            error.errno,
+            _("the log file {name} cannot be written: {reason}; name another one", name=name, reason=reason),
+        ) from error

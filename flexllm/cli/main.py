@@ -9,7 +9,9 @@ import sys
 import flexllm.errors as errors  # not `from ..`: the package's __getattr__ would be asked first
 from flexllm.controls import one_line
 
+from ..language import _
 from .exits import FAILED, exit_code
+from .locale import set_language
 from .logs import record_traceback, tell_end
 from .output import complain
 from .parser import build_parser
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    set_language()
     try:
         args = build_parser().parse_args(arguments)
     except KeyboardInterrupt:
@@ -48,7 +51,7 @@ def _run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt as interrupt:
         number = getattr(interrupt, "signal", signal.SIGINT)
         code = 128 + number
-        sentence = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+        sentence = "interrupted" if number == signal.SIGINT else _("ended by {name}", name=signal.Signals(number).name)
         complain(sentence)
     except BrokenPipeError:  # the reader of our output has seen enough
         code = FAILED

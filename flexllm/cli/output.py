@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import sys
 
+from ..language import _
+
 TYPE_CHECKING = False  # see errors.py
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ def is_terminal(*streams: TextIO | None) -> bool:
 def standard_output() -> TextIO:
     """Return standard output. Raises OSError where the caller has closed it: Python then has none at all."""
     if sys.stdout is None:
-        raise OSError(errno.EBADF, "standard output is closed")
+        raise OSError(errno.EBADF, _("standard output is closed"))
     return sys.stdout
 
 
@@ -37,7 +39,9 @@ def print_data(text: str, end: str = "\n", *, at_once: bool = True) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise OSError(error.errno, f"standard output cannot be written: {error.strerror}") from error
+        raise OSError(
+            error.errno, _("standard output cannot be written: {strerror}", strerror=error.strerror)
+        ) from error
 
 
 def print_bytes(data: bytes) -> None:
@@ -50,7 +54,9 @@ def print_bytes(data: bytes) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise OSError(error.errno, f"standard output cannot be written: {error.strerror}") from error
+        raise OSError(
+            error.errno, _("standard output cannot be written: {strerror}", strerror=error.strerror)
+        ) from error
 
 
 def print_json(value: Any) -> None:

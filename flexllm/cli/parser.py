@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from .. import __version__
+from ..language import _
 from .commands import ask, batch, cache, chat, credits, init, mock, models, pricing, set_model, status, test, version
 from .commands import list as list_
 from .completion import options as completion
@@ -55,17 +56,17 @@ class Parser(argparse.ArgumentParser):
         """Refuse an option that is not the program's own, before what follows it is taken for the command."""
         name = word.partition("=")[0]
         if name.startswith("-") and name not in self._option_string_actions:
-            hint = _nearest(name, self._option_string_actions) or " (the options of a command stand behind it)"
-            self._refuse(self.prog, f"unrecognized arguments: {name}{hint}")
+            hint = _nearest(name, self._option_string_actions) or _(" (the options of a command stand behind it)")
+            self._refuse(self.prog, _("unrecognized arguments: {name}{hint}", name=name, hint=hint))
 
     def _finished(self, found: argparse.Namespace) -> argparse.Namespace:
         """Return the arguments with what runs them, which is completion where there is no command."""
         asked = completion.option_of(found)
         if asked is None and found.command is None:
-            self.error("the following arguments are required: COMMAND")
+            self.error(_("the following arguments are required: COMMAND"))
         if asked is not None:
             if found.command is not None:
-                self.error(f"{asked} goes without a command")
+                self.error(_("{asked} goes without a command", asked=asked))
             found.run = completion.run
         return found
 
@@ -77,7 +78,9 @@ class Parser(argparse.ArgumentParser):
         known = [name for action in parser._actions for name in action.option_strings]
         hint = _nearest(shown[0], known) if len(shown) == 1 and shown[0].startswith("--") else ""
         told = " ".join(word if word.isprintable() else repr(word) for word in shown)
-        self._refuse(" ".join(filter(None, [self.prog, *names])), f"unrecognized arguments: {told}{hint}")
+        self._refuse(
+            " ".join(filter(None, [self.prog, *names])), _("unrecognized arguments: {told}{hint}", told=told, hint=hint)
+        )
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Refuse what is none of the choices, in the same words in every version of Python."""
@@ -85,12 +88,14 @@ class Parser(argparse.ArgumentParser):
             return
         choices = [str(choice) for choice in action.choices]
         if isinstance(action, argparse._SubParsersAction) and action.dest == "command":
-            self.error(f"there is no command {value!r}{_nearest(str(value), choices)}")
-        known = _nearest(str(value), choices) or f" (choose from {', '.join(choices)})"
-        raise argparse.ArgumentError(action, f"invalid choice: {value!r}{known}")
+            self.error(_("there is no command {value!r}{nearest}", value=value, nearest=_nearest(str(value), choices)))
+        known = _nearest(str(value), choices) or _(" (choose from {choices})", choices=", ".join(choices))
+        raise argparse.ArgumentError(action, _("invalid choice: {value!r}{known}", value=value, known=known))
 
     def _refuse(self, command: str, message: str) -> NoReturn:
-        self.exit(2, f"{command}: {message}; '{command} --help' tells what there is\n")
+        self.exit(
+            2, _("{command}: {message}; '{command} --help' tells what there is\n", command=command, message=message)
+        )
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
@@ -100,7 +105,7 @@ def _nearest(word: str, known: Iterable[str]) -> str:
     names, word = list(known), word.lower()
     begun = [name for name in names if word and name.startswith(word)]
     found = begun if len(begun) == 1 else get_close_matches(word, names, n=1, cutoff=0.7)
-    return f" (did you mean {found[0]}?)" if found else ""
+    return _(" (did you mean {found}?)", found=found[0]) if found else ""
 
 
 def _below(parser: argparse.ArgumentParser, names: Iterable[str | None]) -> argparse.ArgumentParser:
@@ -118,12 +123,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="flexllm",
         description=(
-            "Ask large language models from the shell: one question, or a file of millions that can be stopped at any "
-            "moment and goes on where it was. Also installed as xllm."
+            _(
+                "Ask large language models from the shell: one question, or a file of millions that can be stopped at any "
+                "moment and goes on where it was. Also installed as xllm."
+            )
         ),
         epilog=(
-            "flexllm COMMAND --help, or flexllm help COMMAND, tells more about a command. See flexllm(1) for files, "
-            "environment and exit codes."
+            _(
+                "flexllm COMMAND --help, or flexllm help COMMAND, tells more about a command. See flexllm(1) for files, "
+                "environment and exit codes."
+            )
         ),
     )
     parser.add_argument("--version", action="version", version=f"flexllm {__version__}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..language import _
+
 TYPE_CHECKING = False  # see errors.py
 
 if TYPE_CHECKING:
@@ -19,14 +21,17 @@ def what_goes_before(config: Config | None = None) -> str | None:
 
     found = read_environment()
     if found.base_url is not None:
-        return (
-            f"{found.base_url.source} is set, and goes before the file: its server is asked unless -m names a model of "
-            "the file. See flexllm list --resolve."
+        return _(
+            "{source} is set, and goes before the file: its server is asked unless -m names a model of "
+            "the file. See flexllm list --resolve.",
+            source=found.base_url.source,
         )
     named = found.model
     if named is None and found.openai_model is not None and config is not None:
         named = found.openai_model if _has(config, found.openai_model.value) else None
-    return None if named is None else f"{named.source} is set, and goes before the default of the file."
+    return (
+        None if named is None else _("{source} is set, and goes before the default of the file.", source=named.source)
+    )
 
 
 def _has(config: Config, name: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..language import _, mark
 from .units import count, number, words
 
 TYPE_CHECKING = False  # see errors.py
@@ -19,32 +20,32 @@ MOST_OF_A_SCHEMA = 1_000_000
 def add_system_option(parser: argparse._ActionsContainer) -> None:
     """Add the option that gives the system message."""
     parser.add_argument(
-        "-s", "--system", type=words, metavar="TEXT", help="what the model should be or do (the system message)"
+        "-s", "--system", type=words, metavar="TEXT", help=_("what the model should be or do (the system message)")
     )
 
 
 def add_request_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that become request parameters."""
     group = parser.add_argument_group("request")
-    group.add_argument("--temperature", type=number, metavar="T", help="sampling temperature")
-    group.add_argument("--max-tokens", type=count, metavar="N", help="tokens of the reply at most")
+    group.add_argument("--temperature", type=number, metavar="T", help=_("sampling temperature"))
+    group.add_argument("--max-tokens", type=count, metavar="N", help=_("tokens of the reply at most"))
     group.add_argument(
         "--thinking", metavar="LEVEL", type=_thinking,
-        help="how much the model thinks first: false, true, minimal, low, medium, high, xhigh, max, a budget in tokens, "
-        "or the provider's own object as JSON. Left out, the server decides",
+        help=_("how much the model thinks first: false, true, minimal, low, medium, high, xhigh, max, a budget in tokens, "
+        "or the provider's own object as JSON. Left out, the server decides"),
     )  # fmt: skip
     group.add_argument(
         "--schema", metavar="FILE",
-        help="the reply is JSON that fits this JSON schema: a file, or the schema itself, beginning with {. It is checked "
-        "if jsonschema is installed (pip install 'flexllm[schema]')",
+        help=_("the reply is JSON that fits this JSON schema: a file, or the schema itself, beginning with {. It is checked "
+        "if jsonschema is installed (pip install 'flexllm[schema]')"),
     )  # fmt: skip
     group.add_argument(
         "--repair", action="store_true",
-        help="send a reply that does not fit --schema back to the model once, to be mended",
+        help=_("send a reply that does not fit --schema back to the model once, to be mended"),
     )  # fmt: skip
     group.add_argument(
         "--param", action="append", default=[], metavar="NAME=VALUE", type=_param,
-        help="any other request parameter; VALUE is JSON, or else a text. Repeatable: --param seed=7",
+        help=_("any other request parameter; VALUE is JSON, or else a text. Repeatable: --param seed=7"),
     )  # fmt: skip
 
 
@@ -59,24 +60,30 @@ def request_params(args: argparse.Namespace, base: Mapping[str, Any]) -> dict[st
     from ..request import make_params
 
     given = {"temperature": args.temperature, "max_tokens": args.max_tokens, "thinking": args.thinking}
-    for name, _ in args.param:
+    for name, _value in args.param:
         if name in _NO_PARAMETERS:
-            raise ConfigError(f"--param {name}=... is no request parameter; {_NO_PARAMETERS[name]}")
+            raise ConfigError(
+                _(
+                    "--param {name}=... is no request parameter; {no_parameters}",
+                    name=name,
+                    no_parameters=_NO_PARAMETERS[name],
+                )
+            )
     params = {**base, **{name: value for name, value in given.items() if value is not None}, **dict(args.param)}
     if args.schema is not None:
         params["response_format"] = _schema(args.schema)
     if args.repair:
         if params.get("response_format") is None:
-            raise ConfigError("--repair mends replies that do not fit a schema; give the schema with --schema")
+            raise ConfigError(_("--repair mends replies that do not fit a schema; give the schema with --schema"))
         params["repair"] = True
     return dict(make_params(params))
 
 
 _NO_PARAMETERS = {
-    "model": "give the model with -m",
-    "messages": "the question, and --system, are what is sent",
-    "stream": "whether an answer is streamed, the terminal decides, and --no-stream",
-    "self": "no provider knows it",
+    "model": mark("give the model with -m"),
+    "messages": mark("the question, and --system, are what is sent"),
+    "stream": mark("whether an answer is streamed, the terminal decides, and --no-stream"),
+    "self": mark("no provider knows it"),
 }
 """What would not reach the server, or break the request."""
 
@@ -86,7 +93,7 @@ def _param(text: str) -> tuple[str, Any]:
 
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+        raise argparse.ArgumentTypeError(_("{text!r} is not NAME=VALUE", text=text))
     try:
         return name, json.loads(value)
     except (ValueError, RecursionError):
@@ -112,8 +119,12 @@ def _thinking(text: str) -> Any:
         return checked_thinking(int(word) if word.isascii() and word.isdecimal() else word)
     except (InputError, ValueError, RecursionError):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no way to think; give true, false, one of {', '.join(LEVELS)}, a budget in tokens, or the "
-            "provider's own object as JSON"
+            _(
+                "{text!r} is no way to think; give true, false, one of {levels}, a budget in tokens, or the "
+                "provider's own object as JSON",
+                text=text,
+                levels=", ".join(LEVELS),
+            )
         ) from None
 
 
@@ -130,17 +141,25 @@ def _schema(text: str) -> Mapping[str, Any]:
     try:
         schema = json.loads(written)
     except (ValueError, RecursionError) as error:
-        at = f" at line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise ConfigError(f"{where} is not JSON{at}; give a JSON schema, or a file that holds one") from None
+        at = (
+            _(" at line {lineno}, column {colno}", lineno=error.lineno, colno=error.colno)
+            if isinstance(error, json.JSONDecodeError)
+            else ""
+        )
+        raise ConfigError(
+            _("{where} is not JSON{at}; give a JSON schema, or a file that holds one", where=where, at=at)
+        ) from None
     if not isinstance(schema, dict):
-        raise ConfigError(f"{where} is no JSON schema: it must be an object, not {_kind(schema)}")
+        raise ConfigError(
+            _("{where} is no JSON schema: it must be an object, not {kind}", where=where, kind=_kind(schema))
+        )
     try:
         made = as_response_format(schema)
     except ConfigError as error:
-        why = str(error) if "type" in schema else "it has no 'type'"
-        raise ConfigError(f"{where} cannot be used as a JSON schema: {why}") from None
+        why = str(error) if "type" in schema else _("it has no 'type'")
+        raise ConfigError(_("{where} cannot be used as a JSON schema: {why}", where=where, why=why)) from None
     if made["type"] not in ("json_schema", "json_object"):
-        raise ConfigError(f"{where} is no JSON schema: there is no type {made['type']!r}")
+        raise ConfigError(_("{where} is no JSON schema: there is no type {type!r}", where=where, type=made["type"]))
     return made
 
 
@@ -153,14 +172,22 @@ def _read(path: str) -> bytes:
         with open(os.path.expanduser(path), "rb") as file:
             data = file.read(MOST_OF_A_SCHEMA + 1)
     except OSError as error:
-        raise InputError(f"--schema {path} cannot be read: {error.strerror}") from None
+        raise InputError(_("--schema {path} cannot be read: {strerror}", path=path, strerror=error.strerror)) from None
     except ValueError:
-        raise InputError(f"--schema {path!r} cannot be read: it holds a character that no path can") from None
+        raise InputError(
+            _("--schema {path!r} cannot be read: it holds a character that no path can", path=path)
+        ) from None
     if len(data) > MOST_OF_A_SCHEMA:
-        raise InputError(f"--schema {path} has more than {MOST_OF_A_SCHEMA} bytes; that is no schema")
+        raise InputError(
+            _(
+                "--schema {path} has more than {most_of_a_schema} bytes; that is no schema",
+                path=path,
+                most_of_a_schema=MOST_OF_A_SCHEMA,
+            )
+        )
     return data
 
 
 def _kind(value: object) -> str:
-    kinds = {"NoneType": "null", "list": "an array", "str": "a text", "bool": "true or false"}
+    kinds = {"NoneType": "null", "list": _("an array"), "str": "a text", "bool": _("true or false")}
     return kinds.get(type(value).__name__, "a number")

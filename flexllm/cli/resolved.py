@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..language import _
+
 TYPE_CHECKING = False  # see errors.py
 
 if TYPE_CHECKING:
@@ -44,13 +46,16 @@ def told(found: Mapping[str, Any]) -> str:
 
     ask, batch, file = found["ask"], found["batch"], found["config"]
     parts = [f"configuration: {file['path']} ({file['source']}{'' if file['exists'] else '; there is none'})"]
-    parts += ["", "flexllm ask", ask.get("problem") or table(_lines(ask["settings"]), "  ")]
+    parts += ["", _("flexllm ask"), ask.get("problem") or table(_lines(ask["settings"]), "  ")]
     if not batch["asks_pool"]:
-        parts += ["", "flexllm batch asks the same, with these settings:"]
+        parts += ["", _("flexllm batch asks the same, with these settings:")]
     else:
-        parts += ["", f"flexllm batch asks the endpoints under batch.endpoints of {file['path']} together:"]
+        parts += [
+            "",
+            _("flexllm batch asks the endpoints under batch.endpoints of {path} together:", path=file["path"]),
+        ]
         parts += [batch.get("problem") or table([_endpoint_line(one) for one in batch["endpoints"]], "  "), ""]
-        parts += ["with these settings:"]
+        parts += [_("with these settings:")]
     parts += [table(_lines(batch["settings"]), "  ")] if "settings" in batch else [batch["problem"]]
     return "\n".join(parts)
 
@@ -183,5 +188,5 @@ def _shown(setting: Mapping[str, Any]) -> str:
 
 
 def _endpoint_line(endpoint: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    key = "key printed by api_key_cmd" if endpoint["api_key_cmd"] else f"key {endpoint['api_key']}"
+    key = _("key printed by api_key_cmd") if endpoint["api_key_cmd"] else f"key {endpoint['api_key']}"
     return (str(endpoint.get("model") or "-"), endpoint["base_url"], key, endpoint["source"])

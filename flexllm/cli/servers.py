@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..language import _
 from .common import add_talk_options, add_whom_options, asks_pool, find_endpoint, provider_of
 from .units import positive
 
@@ -28,7 +29,11 @@ def add_server_options(parser: argparse.ArgumentParser, *, timeout: float) -> No
     group = parser.add_argument_group("server")
     add_whom_options(group)
     group.add_argument(
-        "--timeout", type=positive, default=timeout, metavar="SECONDS", help=f"for each request ({timeout:g})"
+        "--timeout",
+        type=positive,
+        default=timeout,
+        metavar="SECONDS",
+        help=_("for each request ({timeout:g})", timeout=timeout),
     )
     add_talk_options(parser)
     parser.set_defaults(total_timeout=None, retry_times=0, retry_delay=None)

@@ -6,6 +6,8 @@ import argparse
 import math
 import re
 
+from ..language import _
+
 TYPE_CHECKING = False  # see errors.py
 
 if TYPE_CHECKING:
@@ -26,14 +28,14 @@ def words(text: str) -> str:
 def count(text: str) -> int:
     """Return the whole number, of at least 1, that `text` is."""
     if not text.isascii() or not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+        raise argparse.ArgumentTypeError(_("{text!r} is no whole number of at least 1", text=text))
     return int(text)
 
 
 def whole(text: str) -> int:
     """Return the whole number, of at least 0, that `text` is."""
     if not text.isascii() or not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 0")
+        raise argparse.ArgumentTypeError(_("{text!r} is no whole number of at least 0", text=text))
     return int(text)
 
 
@@ -41,7 +43,7 @@ def number(text: str) -> float:
     """Return the number, of at least 0 and finite, that `text` is."""
     value = _float(text)
     if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 0")
+        raise argparse.ArgumentTypeError(_("{text!r} is no number of at least 0", text=text))
     return value
 
 
@@ -49,7 +51,7 @@ def positive(text: str) -> float:
     """Return the number, above 0 and finite, that `text` is."""
     value = _float(text)
     if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+        raise argparse.ArgumentTypeError(_("{text!r} is no number above 0", text=text))
     return value
 
 
@@ -57,7 +59,9 @@ def share(text: str) -> float:
     """Return the part of a whole, above 0 and up to 1, that `text` is."""
     value = _float(text)
     if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no share: give a number above 0 and up to 1, 0.1 say")
+        raise argparse.ArgumentTypeError(
+            _("{text!r} is no share: give a number above 0 and up to 1, 0.1 say", text=text)
+        )
     return value
 
 
@@ -65,7 +69,9 @@ def quantile(text: str) -> float:
     """Return the part of a whole, between 0 and 1, that `text` is."""
     value = _float(text)
     if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no quantile: give a number between 0 and 1, 0.95 say")
+        raise argparse.ArgumentTypeError(
+            _("{text!r} is no quantile: give a number between 0 and 1, 0.95 say", text=text)
+        )
     return value
 
 
@@ -73,7 +79,9 @@ def amount(text: str) -> float:
     """Return the US dollars of "5", "0.5" or "$5"."""
     dollars = _float(text.strip().removeprefix("$"))
     if not 0 <= dollars < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no amount of US dollars; give a number such as 5 or 0.5")
+        raise argparse.ArgumentTypeError(
+            _("{text!r} is no amount of US dollars; give a number such as 5 or 0.5", text=text)
+        )
     return dollars
 
 
@@ -86,7 +94,10 @@ def price(text: str) -> Price:
         return parse_price(text)
     except ConfigError:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no price; give US dollars per million tokens as IN,OUT or IN,OUT,CACHED, 0.5,1.5 say"
+            _(
+                "{text!r} is no price; give US dollars per million tokens as IN,OUT or IN,OUT,CACHED, 0.5,1.5 say",
+                text=text,
+            )
         ) from None
 
 
@@ -94,7 +105,7 @@ def duration(text: str) -> float:
     """Return the seconds of "90", "90s", "30m", "12h", "7d" or "2w"."""
     matched = re.fullmatch(rf"{_NUMBER}([smhdw]?)", text.strip(), re.ASCII)
     if matched is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time; give seconds, or 30m, 12h, 7d or 2w")
+        raise argparse.ArgumentTypeError(_("{text!r} is no time; give seconds, or 30m, 12h, 7d or 2w", text=text))
     return float(matched[1]) * _SECONDS[matched[2]]
 
 
@@ -102,7 +113,7 @@ def size(text: str) -> int:
     """Return the bytes of "1000", "64K", "500M", "2G" or "1T", in powers of 1024."""
     matched = re.fullmatch(rf"{_NUMBER}([kmgt]?)b?", text.strip().lower(), re.ASCII)
     if matched is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; give bytes, or 64K, 500M or 2G")
+        raise argparse.ArgumentTypeError(_("{text!r} is no size; give bytes, or 64K, 500M or 2G", text=text))
     return int(float(matched[1]) * _BYTES[matched[2]])
 
 

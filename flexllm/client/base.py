@@ -33,6 +33,7 @@ from ..cost.options import CostTrackerConfig
 from ..cost.tracker import CostTracker
 from ..errors import ConfigError
 from ..fork import forget_in_child
+from ..language import _
 from ..limits import DEFAULT_CONCURRENCY, RateLimit
 from ..media.options import MediaOptions
 from ..messages import Messages
@@ -116,7 +117,13 @@ class BaseClient:
     ) -> None:
         _check_types(model, headers, auth, media)
         if self._provider != "auto" and provider not in (None, "auto", self._provider):
-            raise ConfigError(f"provider={provider!r} is not what {type(self).__name__} asks; use LLMClient")
+            raise ConfigError(
+                _(
+                    "provider={provider!r} is not what {kind} asks; use LLMClient",
+                    provider=provider,
+                    kind=type(self).__name__,
+                )
+            )
         self._options = EndpointOptions(
             provider=self._provider if provider in (None, "", "auto") else provider,
             model=model,
@@ -145,7 +152,9 @@ class BaseClient:
             self.model = model
         else:
             if auth is not None:
-                raise ConfigError("auth belongs to one endpoint; make a client with it, and the pool of clients=[...]")
+                raise ConfigError(
+                    _("auth belongs to one endpoint; make a client with it, and the pool of clients=[...]")
+                )
             self._pool = pool
             self._endpoints = pool_endpoints(self._options, endpoints, clients, session)
             self.model = pool_model(self._endpoints, model)
@@ -207,7 +216,12 @@ class BaseClient:
             options["provider"] = found.provider
         elif found.provider not in ("auto", cls._provider):
             raise ConfigError(
-                f"{found.source} is of provider {found.provider!r}, which {cls.__name__} does not ask; use LLMClient"
+                _(
+                    "{source} is of provider {provider!r}, which {kind} does not ask; use LLMClient",
+                    source=found.source,
+                    provider=found.provider,
+                    kind=cls.__name__,
+                )
             )
         options = found.client_options(options)
         return cls(model=found.model, base_url=found.base_url, api_key=found.api_key, **options)
@@ -230,7 +244,7 @@ class BaseClient:
             RequestError: It did not answer, or refused.
         """
         if len(self._endpoints) != 1:
-            raise ConfigError("a pool asks several accounts; make a client for the one whose balance you want")
+            raise ConfigError(_("a pool asks several accounts; make a client for the one whose balance you want"))
         return self._endpoints[0].balance(current())
 
     @staticmethod
@@ -333,20 +347,22 @@ def _hedge_policy(hedge: float | HedgePolicy | None) -> HedgePolicy | None:
     if hedge is None or isinstance(hedge, HedgePolicy):
         return hedge
     if isinstance(hedge, bool) or not isinstance(hedge, (int, float)) or not 0 < hedge < 1:
-        raise ConfigError(f"hedge={hedge!r} must be a quantile between 0 and 1, such as 0.95, or a HedgePolicy")
+        raise ConfigError(
+            _("hedge={hedge!r} must be a quantile between 0 and 1, such as 0.95, or a HedgePolicy", hedge=hedge)
+        )
     return HedgePolicy(quantile=hedge)
 
 
 def _check_types(model: object, headers: object, auth: object, media: object) -> None:
     """Refuse arguments that no room below looks at as they are given."""
     if model is not None and not isinstance(model, str):
-        raise ConfigError(f"model={model!r} must be the name of a model")
+        raise ConfigError(_("model={model!r} must be the name of a model", model=model))
     if media is not None and not isinstance(media, MediaOptions):
-        raise ConfigError("media must be made by MediaOptions(...), not of type " + type(media).__name__)
+        raise ConfigError(_("media must be made by MediaOptions(...), not of type ") + type(media).__name__)
     if headers is not None and not isinstance(headers, Mapping):
-        raise ConfigError("headers must be a mapping of names to values, not of type " + type(headers).__name__)
+        raise ConfigError(_("headers must be a mapping of names to values, not of type ") + type(headers).__name__)
     if auth is not None and not callable(auth):
-        raise ConfigError("auth must be a function that gives headers, not of type " + type(auth).__name__)
+        raise ConfigError(_("auth must be a function that gives headers, not of type ") + type(auth).__name__)
 
 
 def _check_alone(pool: PoolOptions) -> None:
@@ -354,4 +370,4 @@ def _check_alone(pool: PoolOptions) -> None:
     for name in ("total_concurrency_limit", "total_max_qps"):
         if getattr(pool, name) is not None:
             one = "concurrency_limit" if name == "total_concurrency_limit" else "max_qps"
-            raise ConfigError(f"{name} is for several endpoints together; for one give {one}")
+            raise ConfigError(_("{name} is for several endpoints together; for one give {one}", name=name, one=one))

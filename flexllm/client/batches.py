@@ -25,6 +25,7 @@ from ..cancel import CancelToken
 from ..cost.options import CostTrackerConfig
 from ..engines.threads import ThreadEngine
 from ..errors import ConfigError
+from ..language import _
 from ..limits import RateLimit
 from ..messages import Messages
 from ..prices import price_unknown
@@ -106,7 +107,7 @@ class BatchClient(BaseClient):
         distribute, skip_cache = options.pop("distribute", True), options.pop("skip_cache", False)
         model = options.pop("model", None) or self.model or ""
         if not model and not params_list:
-            raise ConfigError("no model is named: give model=... to the client or to this call")
+            raise ConfigError(_("no model is named: give model=... to the client or to this call"))
         rows = ListRows(messages_list, model, options, metadata_list, params_list, self._defaults)
         batch_options = BatchOptions(
             output=None if output is None else jsonl_path(output),
@@ -214,5 +215,7 @@ def jsonl_path(name: str | os.PathLike[str]) -> Path:
     """Return an output file's path. Raises ConfigError (a ValueError) if it does not end in .jsonl."""
     path = Path(os.path.expanduser(name))  # not Path.expanduser, which raises where there is no such home
     if path.suffix != ".jsonl":
-        raise ConfigError(f"output_file={str(name)!r} must end in .jsonl: one JSON object is written a line")
+        raise ConfigError(
+            _("output_file={name!r} must end in .jsonl: one JSON object is written a line", name=str(name))
+        )
     return path

@@ -22,6 +22,7 @@ from ..batch.signals import StopSignals
 from ..cancel import current
 from ..chat import ChatCompletionResult, Chunk
 from ..errors import ConfigError
+from ..language import _
 from ..messages import Messages
 from ..prices.table import default_table
 from .batches import BatchClient
@@ -282,7 +283,9 @@ class LLMClient(BatchClient):
         """
         for name in ("return_summary", "return_cost_report"):
             if options.pop(name, False):
-                raise ConfigError(f"{name}=True: an iterator has no end to give it at; use chat_completions_batch_sync")
+                raise ConfigError(
+                    _("{name}=True: an iterator has no end to give it at; use chat_completions_batch_sync", name=name)
+                )
         options.pop("return_usage", None)  # every item carries it
         rows, job = self._start(self._cancel(), messages_list, output_file or output_jsonl, show_progress, options)
         return _until_stopped(job, rows)

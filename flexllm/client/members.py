@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..backends import Endpoint, build_endpoint
 from ..errors import ConfigError
+from ..language import _
 from ..media.load import MediaStore
 from ..options import EndpointConfig, EndpointOptions, as_endpoint_config
 from ..wire import NO_KEY
@@ -42,11 +43,11 @@ def pool_endpoints(
     """
     for name, entries in (("endpoints", endpoints), ("clients", clients)):
         if entries is not None and (isinstance(entries, (str, bytes)) or not isinstance(entries, Sequence)):
-            raise ConfigError(f"{name} must be a list, not of type {type(entries).__name__}")
+            raise ConfigError(_("{name} must be a list, not of type {kind}", name=name, kind=type(entries).__name__))
     if not endpoints and not clients:
-        raise ConfigError("a pool needs endpoints=[...] or clients=[...] with at least one entry")
+        raise ConfigError(_("a pool needs endpoints=[...] or clients=[...] with at least one entry"))
     if options.base_url is not None or options.api_key != NO_KEY:
-        raise ConfigError("base_url and api_key belong to one endpoint; give them in its entry of endpoints")
+        raise ConfigError(_("base_url and api_key belong to one endpoint; give them in its entry of endpoints"))
     media = MediaStore(options.media, options.transport)
     made = []
     for position, given in enumerate(endpoints or ()):
@@ -67,7 +68,13 @@ def pool_endpoints(
     for position, client in enumerate(clients or ()):
         found = getattr(client, "_endpoints", None)
         if not found:
-            raise ConfigError(f"clients[{position}] must be a client, not of type {type(client).__name__}")
+            raise ConfigError(
+                _(
+                    "clients[{position}] must be a client, not of type {kind}",
+                    position=position,
+                    kind=type(client).__name__,
+                )
+            )
         made += [one.lent(one.model or client.model) for one in found]
     return tuple(made)
 

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import ConfigError
+from ..language import _
 from ..vertex import google_credentials, vertex_base_url
 from ..wire import NO_KEY
 from .llm import LLMClient
@@ -90,13 +91,19 @@ class GeminiClient(LLMClient):
         if not use_vertex_ai:
             if of_vertex:
                 raise ConfigError(
-                    f"{of_vertex} can be given for Vertex AI alone; give use_vertex_ai=True, or leave it out"
+                    _(
+                        "{of_vertex} can be given for Vertex AI alone; give use_vertex_ai=True, or leave it out",
+                        of_vertex=of_vertex,
+                    )
                 )
         elif api_key and api_key != NO_KEY:
             if of_vertex:
                 raise ConfigError(
-                    "Vertex AI is asked with an api_key (express mode), or with project_id, location and credentials, not "
-                    f"with both; leave api_key or {of_vertex} out"
+                    _(
+                        "Vertex AI is asked with an api_key (express mode), or with project_id, location and credentials, not "
+                        "with both; leave api_key or {of_vertex} out",
+                        of_vertex=of_vertex,
+                    )
                 )
             base_url = _behind(base_url, vertex_base_url(None, "global"))
         else:

@@ -13,6 +13,7 @@ from ..cache.store import ResponseCache
 from ..cost.options import CostTrackerConfig
 from ..cost.tracker import CostTracker
 from ..errors import ConfigError
+from ..language import _
 from ..prices import PriceLike, PriceOptions, parse_price
 
 CacheLike = ResponseCacheConfig | ResponseCache | bool | None
@@ -31,7 +32,9 @@ def as_cache(given: CacheLike) -> tuple[ResponseCache | None, bool]:
     if isinstance(given, ResponseCache):
         return given, False
     if not isinstance(given, ResponseCacheConfig):
-        raise ConfigError(f"cache must be made by ResponseCacheConfig(...), not of type {type(given).__name__}")
+        raise ConfigError(
+            _("cache must be made by ResponseCacheConfig(...), not of type {kind}", kind=type(given).__name__)
+        )
     return (ResponseCache(given), True) if given.enabled else (None, False)
 
 
@@ -48,7 +51,9 @@ def as_tracker(
     if isinstance(given, CostTrackerConfig):
         given = CostTracker(given)
     if not isinstance(given, CostTracker):
-        raise ConfigError(f"cost_tracker must be made by CostTrackerConfig, not of type {type(given).__name__}")
+        raise ConfigError(
+            _("cost_tracker must be made by CostTrackerConfig, not of type {kind}", kind=type(given).__name__)
+        )
     if not given.enabled:
         return None
     _check_prices(given, attempts, model)
@@ -82,7 +87,9 @@ def _check_prices(tracker: CostTracker, attempts: Attempts, model: str | None) -
 def price_options(price: PriceLike | None, prices: Mapping[str, PriceLike] | None) -> PriceOptions:
     """Return the prices that a caller gives, checked."""
     if prices is not None and not isinstance(prices, Mapping):
-        raise ConfigError(f"prices must be a mapping of models to prices, not of type {type(prices).__name__}")
+        raise ConfigError(
+            _("prices must be a mapping of models to prices, not of type {kind}", kind=type(prices).__name__)
+        )
     named = {name: parse_price(given, f"prices[{name!r}]") for name, given in (prices or {}).items()}
     return PriceOptions(price=None if price is None else parse_price(price), named=named)
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 
 from ..errors import ConfigError
+from ..language import _
 
 PATIENCE = 30.0
 """Seconds that a command has: enough to unlock a password store by hand."""
@@ -45,7 +46,9 @@ def _run(command: str | tuple[str, ...], what: str, patience: float) -> str:
         )  # fmt: skip
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(f"{what} cannot be run: {words[0]!r}: {reason}") from None
+        raise ConfigError(
+            _("{what} cannot be run: {words!r}: {reason}", what=what, words=words[0], reason=reason)
+        ) from None
     with process:
         try:
             out, said = process.communicate(timeout=patience)
@@ -57,17 +60,19 @@ def _run(command: str | tuple[str, ...], what: str, patience: float) -> str:
                     stream.close()
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise
-            raise ConfigError(f"{what} did not end within {patience:g} seconds; try it in a shell") from None
+            raise ConfigError(
+                _("{what} did not end within {patience:g} seconds; try it in a shell", what=what, patience=patience)
+            ) from None
     if process.returncode:
         raise ConfigError(f"{what} {_ending(process.returncode)}{_last_words(said)}")
     key = out.strip().partition("\n")[0].strip()
     if not key:
-        raise ConfigError(f"{what} printed no key{_last_words(said)}")
+        raise ConfigError(_("{what} printed no key{last_words}", what=what, last_words=_last_words(said)))
     return key
 
 
 def _ending(code: int) -> str:
-    return f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+    return _("was ended by signal {code}", code=-code) if code < 0 else _("ended with exit code {code}", code=code)
 
 
 def _last_words(said: str) -> str:

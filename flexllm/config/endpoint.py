@@ -8,6 +8,7 @@ from typing import Any
 
 from ..configfile.values import Masked
 from ..errors import ConfigError
+from ..language import _
 from ..prices import PriceLike
 from ..templates import CONTENT, UserTemplate
 from ..wire import NO_KEY
@@ -61,6 +62,10 @@ class ResolvedEndpoint(Masked):
         if template.needs_fields:
             others = ", ".join(f"{{{name}}}" for name in template.names if name != CONTENT)
             raise ConfigError(
-                f"{self.sources.get('user_template', self.source)}: user_template has {others}, which only the rows of "
-                "flexllm batch can fill; choose another model, or write {content} alone"
+                _(
+                    "{get}: user_template has {others}, which only the rows of "
+                    "flexllm batch can fill; choose another model, or write {{content}} alone",
+                    get=self.sources.get("user_template", self.source),
+                    others=others,
+                )
             )

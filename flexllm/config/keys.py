@@ -8,6 +8,7 @@ from ..configfile.checks import checked_pair
 from ..configfile.places import expand, has_variables
 from ..configfile.values import BatchEndpoint, Config, ModelEntry
 from ..errors import ConfigError
+from ..language import _
 from ..wire import NO_KEY
 from .commands import key_of_command
 from .endpoint import DEFAULT
@@ -46,8 +47,11 @@ def base_url_of(
             raise
         # What a variable holds is not shown: in the wrong one it is a key.
         raise ConfigError(
-            f"{config.place(key)}: base_url, its variables replaced, is not a URL that can be asked, such as "
-            "'https://api.openai.com/v1'; check them"
+            _(
+                "{place}: base_url, its variables replaced, is not a URL that can be asked, such as "
+                "'https://api.openai.com/v1'; check them",
+                place=config.place(key),
+            )
         ) from None
 
 
@@ -65,9 +69,11 @@ def key_of(
     if entry.api_key_cmd is not None:
         place = config.place(f"{where}.api_key_cmd")
         if not run:
-            return Named(NO_KEY, f"{place}, printed by api_key_cmd, which is run when it is needed")
+            return Named(NO_KEY, _("{place}, printed by api_key_cmd, which is run when it is needed", place=place))
         key = key_of_command(entry.api_key_cmd, place)
-        return Named(checked_pair(None, key, f"{place}: api_key_cmd")[1], f"{place}, printed by api_key_cmd")
+        return Named(
+            checked_pair(None, key, f"{place}: api_key_cmd")[1], _("{place}, printed by api_key_cmd", place=place)
+        )
     place = config.place(f"{where}.api_key")
     key = text_of(config, f"{where}.api_key", entry.api_key, environ)
     if key in ("", NO_KEY):

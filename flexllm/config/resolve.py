@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from ..configfile.checks import checked_pair
 from ..configfile.values import Config, ModelEntry, ids_of
 from ..errors import ConfigError
+from ..language import _, mark
 from ..wire import NO_KEY
 from .endpoint import DEFAULT, ResolvedEndpoint
 from .environment import OPENAI_URL, Environment, Named, read_environment
 from .keys import base_url_of, key_of, text_of, with_openai_key
 
-_COMMAND_LINE = "the command line"
-_ENVIRONMENT = "the environment"
+_COMMAND_LINE = mark("the command line")
+_ENVIRONMENT = mark("the environment")
 _NO_KEY = Named(NO_KEY, DEFAULT)
 _AUTO = Named("auto", DEFAULT)
 _log = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ class _Flags:
 
 def _flag(name: str, value: str | None) -> Named | None:
     if value is not None and not value.strip():
-        raise ConfigError(f"{name} is given but empty; give a value or leave it out")
+        raise ConfigError(_("{name} is given but empty; give a value or leave it out", name=name))
     return None if value is None else Named(value, f"--{name.replace('_', '-')}")
 
 
@@ -122,8 +123,11 @@ class _Choice:
         if key is not None and (provider is None or provider.value in ("auto", "openai")):
             return self._outside(Named(OPENAI_URL, key.source), key, provider, _ENVIRONMENT)
         raise ConfigError(
-            "no server is configured: give --base-url (and --api-key, -m), or set FLEXLLM_BASE_URL, FLEXLLM_API_KEY and "
-            f"FLEXLLM_MODEL, or list models in {self.config.file} ('flexllm init' writes one)"
+            _(
+                "no server is configured: give --base-url (and --api-key, -m), or set FLEXLLM_BASE_URL, FLEXLLM_API_KEY and "
+                "FLEXLLM_MODEL, or list models in {file} ('flexllm init' writes one)",
+                file=self.config.file,
+            )
         )
 
     def _outside(
@@ -136,7 +140,12 @@ class _Choice:
         if model is None and not self.needs_model:
             model = Named("", DEFAULT)
         if model is None:
-            raise ConfigError(f"{source} says whom to ask, but not for which model; give -m NAME or set FLEXLLM_MODEL")
+            raise ConfigError(
+                _(
+                    "{source} says whom to ask, but not for which model; give -m NAME or set FLEXLLM_MODEL",
+                    source=source,
+                )
+            )
         provider = provider or _AUTO
         key = api_key or _NO_KEY
         url = checked_pair(base_url.value, NO_KEY, base_url.source)[0] if base_url is not None else None
@@ -171,8 +180,15 @@ class _Choice:
         asked = self.flags.model or self.environment.model
         models = self.config.models
         nearest = ids_of(models, asked and asked.value)
-        entries = f", or -m with an entry of {self.config.file}: {nearest}" if models else ""
-        return ConfigError(f"an API key is given without the server that it belongs to; give --base-url too{entries}")
+        entries = (
+            _(", or -m with an entry of {file}: {nearest}", file=self.config.file, nearest=nearest) if models else ""
+        )
+        return ConfigError(
+            _(
+                "an API key is given without the server that it belongs to; give --base-url too{entries}",
+                entries=entries,
+            )
+        )
 
     # --- an entry of the file
 
@@ -188,14 +204,18 @@ class _Choice:
         entry = config.default_entry(self.environ) if asked is None else config.find(asked.value, self.environ)
         if entry is not None:
             return entry
-        problem = "several models and no default"
+        problem = _("several models and no default")
         default = config.default_name(self.environ)
         name = asked.value if asked is not None else default
         if name is not None:
-            problem = f"no model {name!r}" + (", its own default" if asked is None else "")
+            problem = _("no model {name!r}", name=name) + (_(", its own default") if asked is None else "")
         raise ConfigError(
-            f"{config.file} has {problem}; it has {ids_of(config.models, name)}: choose one with -m, or give --base-url "
-            "to ask another server"
+            _(
+                "{file} has {problem}; it has {ids_of}: choose one with -m, or give --base-url to ask another server",
+                file=config.file,
+                problem=problem,
+                ids_of=ids_of(config.models, name),
+            )
         )
 
     def _warn_of_ignored(self, entry: ModelEntry) -> None:
@@ -212,8 +232,13 @@ class _Choice:
         if flags.api_key is None and entry.base_url is None and self._is_another_provider(entry):
             # Without a URL the provider stands for it: another one would get a key that was not meant for it.
             raise ConfigError(
-                f"{source} has no base_url and its key belongs to provider {entry.provider!r}; to ask provider "
-                f"{flags.provider and flags.provider.value!r} give its key with --api-key, or an entry of its own"
+                _(
+                    "{source} has no base_url and its key belongs to provider {provider!r}; to ask provider "
+                    "{provider_2!r} give its key with --api-key, or an entry of its own",
+                    source=source,
+                    provider=entry.provider,
+                    provider_2=flags.provider and flags.provider.value,
+                )
             )
         model = self._name(entry)
         provider = flags.provider or Named(entry.provider, self._source(entry, "provider"))
@@ -234,7 +259,9 @@ class _Choice:
             params=entry.params,
             prices=config.prices if entry.price is None else {**config.prices, model.value: entry.price},
             entry_id=entry.id,
-            source=source if flags.api_key is None else f"{source}, with the key of {_COMMAND_LINE}",
+            source=source
+            if flags.api_key is None
+            else _("{source}, with the key of {command_line}", source=source, command_line=_COMMAND_LINE),
             sources={
                 "model": model.source,
                 "base_url": self._source(entry, "base_url") if asked_url == url else DEFAULT,

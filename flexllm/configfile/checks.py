@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import ConfigError
+from ..language import mark
 from ..prices import parse_price
 from ..router import STRATEGIES
 from ..templates import UserTemplate
@@ -55,31 +56,38 @@ def _is_command(value: Any) -> bool:
 _Check = tuple[Callable[[Any], bool], str]
 _TEXT: _Check = (
     lambda value: isinstance(value, str) and bool(value.strip()),
-    "a text that is not empty; put it in quotes, or leave the key out",
+    mark("a text that is not empty; put it in quotes, or leave the key out"),
 )
-_WHOLE: _Check = (lambda value: type(value) is int and value >= 1, "a whole number of at least 1")
-_NUMBER: _Check = (lambda value: type(value) in (int, float) and 0 < value < math.inf, "a number above 0")
+_WHOLE: _Check = (lambda value: type(value) is int and value >= 1, mark("a whole number of at least 1"))
+_NUMBER: _Check = (lambda value: type(value) in (int, float) and 0 < value < math.inf, mark("a number above 0"))
 _SHARE: _Check = (
     lambda value: type(value) in (int, float) and 0 < value <= 1,
-    "a share above 0 and up to 1, such as 0.1",
+    mark("a share above 0 and up to 1, such as 0.1"),
 )
-_STRATEGY: _Check = (lambda value: value in STRATEGIES, f"one of {', '.join(STRATEGIES)}")
-_TRUTH: _Check = (lambda value: isinstance(value, bool), "true or false")
-_PARAMS: _Check = (_is_json_object, "a mapping of request parameters that JSON can carry, such as 'temperature: 0.2'")
+_STRATEGY: _Check = (lambda value: value in STRATEGIES, mark(f"one of {', '.join(STRATEGIES)}"))
+_TRUTH: _Check = (lambda value: isinstance(value, bool), mark("true or false"))
+_PARAMS: _Check = (
+    _is_json_object,
+    mark("a mapping of request parameters that JSON can carry, such as 'temperature: 0.2'"),
+)
 
 _PRICE: _Check = (
     _is_price,
-    "US dollars per million tokens, such as '0.5,1.5' or '0.5,1.5,0.05' (in, out, cached), or a mapping of 'input', "
-    "'output' and others to them",
+    mark(
+        "US dollars per million tokens, such as '0.5,1.5' or '0.5,1.5,0.05' (in, out, cached), or a mapping of 'input', "
+        "'output' and others to them"
+    ),
 )
 
 _COMMAND: _Check = (
     _is_command,
-    "a command that prints the key: a text for the shell, such as 'pass show openai', or the words of it as a list",
+    mark(
+        "a command that prints the key: a text for the shell, such as 'pass show openai', or the words of it as a list"
+    ),
 )
 _TEMPLATE: _Check = (
     _is_template,
-    "a text with {content}, where the question goes, or {name} for a field of the rows; put it in quotes",
+    mark("a text with {content}, where the question goes, or {name} for a field of the rows; put it in quotes"),
 )
 
 CHECKS: dict[str, _Check] = {

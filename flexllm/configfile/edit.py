@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..files import replace_file
+from ..language import _
 from .nodes import compose, yaml_errors
 from .paths import shown_path
 from .places import literal
@@ -34,7 +35,7 @@ def set_default(config: Config, model_id: str) -> None:
         OSError: The file cannot be written; nothing was changed.
     """
     if config.path is None:
-        raise ConfigError(f"there is no {config.file}; 'flexllm init' writes one")
+        raise ConfigError(_("there is no {file}; 'flexllm init' writes one", file=config.file))
     path = config.path
     data = path.read_bytes()
     try:
@@ -42,22 +43,29 @@ def set_default(config: Config, model_id: str) -> None:
         _check(path, data, new, model_id)
     except (UnicodeError, ConfigError) as error:
         raise ConfigError(
-            f"{shown_path(path)} is written in a way that is not safe to edit, and is as it was; write this line yourself: "
-            f"default: {_quoted(model_id, '')}"
+            _(
+                "{shown_path} is written in a way that is not safe to edit, and is as it was; write this line yourself: "
+                "default: {model_id}",
+                shown_path=shown_path(path),
+                model_id=_quoted(model_id, ""),
+            )
         ) from error
     try:
         replace_file(path, (new,))
     except OSError as error:
-        raise OSError(error.errno, f"{shown_path(path)} cannot be changed: {error.strerror}") from error
+        raise OSError(
+            error.errno,
+            _("{shown_path} cannot be changed: {strerror}", shown_path=shown_path(path), strerror=error.strerror),
+        ) from error
 
 
 def _with_default(data: bytes, path: Path, model_id: str) -> str:
     """Return the text with another `default`; or, where the way it is written is not known here, any text."""
     text = data.decode("utf-8")
     with yaml_errors(data, path):
-        _, root = compose(text)
+        root = compose(text)[1]
     if root is None or root.id != "mapping":
-        raise ConfigError("it lists no models")
+        raise ConfigError(_("it lists no models"))
     for key, value in root.value:
         if key.value == "default":
             return _with_value(text, key, value, model_id)
@@ -113,7 +121,7 @@ def _check(path: Path, data: bytes, new: bytes, model_id: str) -> None:
         ConfigError: It does.
     """
     if _rest(data, path) != _rest(new, path) or parse_config(new, path).default_name({}) != model_id:
-        raise ConfigError("it says something else")
+        raise ConfigError(_("it says something else"))
 
 
 def _rest(data: bytes, path: Path) -> list[Any]:

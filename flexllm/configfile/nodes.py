@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError
+from ..language import _
 from .paths import config_path, shown_path, variable
 
 NULL = "tag:yaml.org,2002:null"
@@ -37,7 +38,7 @@ def read_file(path: str | os.PathLike[str] | None, environ: Mapping[str, str]) -
         ConfigError: The file that the argument or FLEXLLM_CONFIG names is missing, or the file is unreadable.
     """
     if path is not None and not os.fspath(path).strip():  # as from an empty variable of a script
-        raise ConfigError("a configuration file is named, but its name is empty; give one, or leave it out")
+        raise ConfigError(_("a configuration file is named, but its name is empty; give one, or leave it out"))
     file = config_path(path, environ)
     try:
         with open(file, "rb") as stream:
@@ -47,12 +48,22 @@ def read_file(path: str | os.PathLike[str] | None, environ: Mapping[str, str]) -
     except FileNotFoundError:
         if not path and not variable(environ, "FLEXLLM_CONFIG"):
             return FileBytes(file, None)
-        named_by = "" if path else " (named by FLEXLLM_CONFIG)"
+        named_by = "" if path else _(" (named by FLEXLLM_CONFIG)")
         raise ConfigError(
-            f"{shown_path(file)}{named_by} does not exist; correct the name, or write that file"
+            _(
+                "{shown_path}{named_by} does not exist; correct the name, or write that file",
+                shown_path=shown_path(file),
+                named_by=named_by,
+            )
         ) from None
     except (OSError, ValueError) as error:  # the latter for a null byte in the name
-        raise ConfigError(f"{shown_path(file)} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise ConfigError(
+            _(
+                "{shown_path} cannot be read: {getattr}",
+                shown_path=shown_path(file),
+                getattr=getattr(error, "strerror", None) or error,
+            )
+        ) from error
 
 
 def compose(data: bytes | str) -> tuple[Any, Any]:
@@ -88,14 +99,18 @@ def yaml_errors(data: bytes, path: Path) -> Iterator[None]:
         yield
     except yaml.reader.ReaderError as error:
         line = data.count(b"\n", 0, error.position) + 1
-        raise ConfigError(f"{file}, line {line} is not UTF-8 text: {error.reason}") from None
+        raise ConfigError(
+            _("{file}, line {line} is not UTF-8 text: {reason}", file=file, line=line, reason=error.reason)
+        ) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         problem = re.sub("'[^']{17,}'", "'...'", str(error.problem or error.context))  # *key and !key are YAML signs
-        raise ConfigError(f"{file}, line {line} is not YAML: {problem}") from None
+        raise ConfigError(
+            _("{file}, line {line} is not YAML: {problem}", file=file, line=line, problem=problem)
+        ) from None
     except RecursionError:
-        raise ConfigError(f"{file} is nested too deeply") from None
+        raise ConfigError(_("{file} is nested too deeply", file=file)) from None
 
 
 def _loader_class() -> type[Any]:
@@ -107,9 +122,11 @@ def _loader_class() -> type[Any]:
         def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
             node = super().compose_mapping_node(anchor)
             seen: set[str] = set()
-            for key in (key for key, _ in node.value if key.id == "scalar"):
+            for key in (pair[0] for pair in node.value if pair[0].id == "scalar"):
                 if key.value in seen:
-                    raise yaml.MarkedYAMLError(problem=f"{key.value!r} stands here again", problem_mark=key.start_mark)
+                    raise yaml.MarkedYAMLError(
+                        problem=_("{value!r} stands here again", value=key.value), problem_mark=key.start_mark
+                    )
                 seen.add(key.value)
             return node
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from ..errors import ConfigError
+from ..language import _
 from .paths import variable
 
 _PLACE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-((?:(?!\$\{)[^}])*))?\}|\$\{")
@@ -35,16 +36,23 @@ def expand(text: str, environ: Mapping[str, str], where: str) -> str:
             return "${"
         if name is None:
             raise ConfigError(
-                f"{where} has a ${{ that begins no variable: write ${{NAME}} or ${{NAME:-default}}, or $${{ for the two "
-                "characters themselves"
+                _(
+                    "{where} has a ${{ that begins no variable: write ${{NAME}} or ${{NAME:-default}}, or $${{ for the two "
+                    "characters themselves",
+                    where=where,
+                )
             )
         found = variable(environ, name)
         if found is not None:
             return found
         if default is None:
             raise ConfigError(
-                f"{where} asks for the environment variable {name}, which is not set; set it, or write "
-                f"${{{name}:-default}}"
+                _(
+                    "{where} asks for the environment variable {name}, which is not set; set it, or write "
+                    "${{{name}:-default}}",
+                    where=where,
+                    name=name,
+                )
             )
         return str(default)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from ..language import _
 from ..prices import PriceLike
 from ..wire import NO_KEY
 from .checks import CHECKS, checked_pair
@@ -36,7 +37,9 @@ def load_config(path: str | os.PathLike[str] | None = None, environ: Mapping[str
     config = parse_config(data, file)
     entries: list[ModelEntry | BatchEndpoint] = [*config.models, *config.batch.endpoints]
     if is_open and any(_has_key(entry) for entry in entries):
-        warning = f"{config.file} holds a key and is open to other users of this machine; run: chmod 600 {config.file}"
+        warning = _(
+            "{file} holds a key and is open to other users of this machine; run: chmod 600 {file}", file=config.file
+        )
         config = replace(config, warnings=(*config.warnings, warning))
     for warning in config.warnings:
         _log.warning("%s", warning)
@@ -70,9 +73,15 @@ class _Reader:
             values = self._section(node, where, _names(ModelEntry))
             names = [values[key] for key in ("id", "name") if key in values]
             if not names:
-                raise ConfigError(f"{self._place(node, where)} needs an id or a name")
+                raise ConfigError(_("{place} needs an id or a name", place=self._place(node, where)))
             if names[0] in models:
-                raise ConfigError(f"{self._place(node, where)}: id={names[0]!r} is the id of an earlier model too")
+                raise ConfigError(
+                    _(
+                        "{place}: id={names!r} is the id of an earlier model too",
+                        place=self._place(node, where),
+                        names=names[0],
+                    )
+                )
             models[names[0]] = ModelEntry(**{**values, "id": names[0], "name": names[-1]})
         batch = self._section(found["batch"], "batch", _names(BatchSettings)) if "batch" in found else {}
         batch["endpoints"] = tuple(
@@ -82,7 +91,9 @@ class _Reader:
         known = {name for entry in models.values() for name in (entry.id, entry.name)}
         if default is not None and default not in known and not has_variables(default):
             # No error yet: who names a model or a server needs no default, and `set-model` must be able to mend it.
-            self._warnings.append(f"{self._file}: default={default!r} is the id or name of no model")
+            self._warnings.append(
+                _("{file}: default={default!r} is the id or name of no model", file=self._file, default=default)
+            )
         return Config(
             default=default,
             models=tuple(models.values()),
@@ -96,14 +107,17 @@ class _Reader:
     def _endpoint(self, node: Any, where: str) -> BatchEndpoint:
         values = self._section(node, where, _names(BatchEndpoint))
         if "base_url" not in values:
-            raise ConfigError(f"{self._place(node, where)} needs a base_url")
+            raise ConfigError(_("{place} needs a base_url", place=self._place(node, where)))
         return BatchEndpoint(**values)
 
     def _prices(self, node: Any) -> dict[str, PriceLike]:
         """Return the prices of models by their names, each checked where it stands."""
         if node.id != "mapping" or any(key.id != "scalar" for key, _ in node.value):
             raise ConfigError(
-                f"{self._place(node, 'prices')} must be a mapping of models to prices, such as 'my-model: 0.5,1.5'"
+                _(
+                    "{place} must be a mapping of models to prices, such as 'my-model: 0.5,1.5'",
+                    place=self._place(node, "prices"),
+                )
             )
         self._loader.flatten_mapping(node)
         return {
@@ -115,7 +129,7 @@ class _Reader:
     def _section(self, node: Any, where: str, known: Sequence[str]) -> dict[str, Any]:
         """Return what a mapping sets: values checked, sections and lists as nodes. An empty value sets nothing."""
         if node.id != "mapping":
-            raise ConfigError(f"{self._place(node, where)} must be a mapping (lines of 'key: value')")
+            raise ConfigError(_("{place} must be a mapping (lines of 'key: value')", place=self._place(node, where)))
         self._loader.flatten_mapping(node)
         found: dict[str, Any] = {}
         self._lines[where] = node.start_mark.line + 1
@@ -123,15 +137,23 @@ class _Reader:
             name, place = str(key.value), self._place(key, where)
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
-                self._warnings.append(f"{place}: unknown key {reprlib.repr(name)} is ignored; {hint}")
+                hint = (
+                    _("did you mean {near!r}?", near=near[0])
+                    if near
+                    else _("known here: {known}", known=", ".join(known))
+                )
+                self._warnings.append(
+                    _("{place}: unknown key {name} is ignored; {hint}", place=place, name=reprlib.repr(name), hint=hint)
+                )
             elif value.tag == NULL:
                 found.pop(name, None)  # what a merge key (<<) brought
             else:
                 found[name] = self._value(name, value, place) if name in CHECKS else value
                 self._note_lines(f"{where}.{name}" if where else name, key, value)
         if "api_key" in found and "api_key_cmd" in found:
-            raise ConfigError(f"{self._place(node, where)} has both api_key and api_key_cmd; leave one of them out")
+            raise ConfigError(
+                _("{place} has both api_key and api_key_cmd; leave one of them out", place=self._place(node, where))
+            )
         return found
 
     def _note_lines(self, path: str, key: Any, value: Any) -> None:
@@ -144,13 +166,17 @@ class _Reader:
         try:
             value = self._loader.construct_object(node, deep=True)
         except (ValueError, LookupError, AttributeError) as error:  # PyYAML's own, as for the date 2024-13-45
-            raise ConfigError(f"{place}: {name} cannot be read; it must be {wanted}") from error
+            raise ConfigError(
+                _("{place}: {name} cannot be read; it must be {wanted}", place=place, name=name, wanted=wanted)
+            ) from error
         if name == "api_key" and value == "":
             return NO_KEY
         if not test(value):
             # No key is shown, and no list or mapping: an entry in the wrong place would show its key.
             shown = f"={reprlib.repr(value)}" if node.id == "scalar" and not name.startswith("api_key") else ""
-            raise ConfigError(f"{place}: {name}{shown} must be {wanted}")
+            raise ConfigError(
+                _("{place}: {name}{shown} must be {wanted}", place=place, name=name, shown=shown, wanted=wanted)
+            )
         if name == "api_key_cmd":
             return tuple(value) if isinstance(value, list) else value
         if name in ("base_url", "api_key") and has_variables(value):
@@ -163,7 +189,7 @@ class _Reader:
         if node is None:
             return []
         if node.id != "sequence":
-            raise ConfigError(f"{self._place(node, where)} must be a list (each entry begins with '- ')")
+            raise ConfigError(_("{place} must be a list (each entry begins with '- ')", place=self._place(node, where)))
         return [(f"{where}[{position}]", item) for position, item in enumerate(node.value)]
 
     def _place(self, node: Any, where: str) -> str:

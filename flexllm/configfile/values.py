@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from ..language import _
 from ..prices import PriceLike
 from ..wire import NO_KEY, mask_key
 from .paths import DEFAULT_PATH, shown_path
@@ -141,7 +142,9 @@ class Config:
         found = [entry for entry in self.models if entry.id == name]
         found = found or [entry for entry in self.models if expand_if_set(entry.name, environ) == name]
         if len(found) > 1:
-            raise ConfigError(f"several models are named {name!r}; choose one by its id: {ids_of(found)}")
+            raise ConfigError(
+                _("several models are named {name!r}; choose one by its id: {ids_of}", name=name, ids_of=ids_of(found))
+            )
         return found[0] if found else None
 
     def default_name(self, environ: Mapping[str, str] = os.environ) -> str | None:

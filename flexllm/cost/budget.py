@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from ..cancel import CancelToken
 from ..errors import BudgetExceededError, RequestCancelled
 from ..fork import forget_in_child
+from ..language import _
 from ..limits.line import Turn
 from .demand import Demand, Expectation
 from .options import Limits
@@ -218,7 +219,7 @@ class Budget:
             if cancel is not None:
                 cancel.off_stop(turn.stop)
         if turn.is_over:
-            raise RequestCancelled("stopped while waiting for room in the budget; it was not sent", attempts=0)
+            raise RequestCancelled(_("stopped while waiting for room in the budget; it was not sent"), attempts=0)
 
     def _abandon(self, reservation: Reservation) -> None:
         """Undo whatever was done for a reservation, so that nobody else waits for it in vain."""
@@ -337,19 +338,38 @@ def explain(limits: Limits, spent: Spend, amount: Spend, reserved: Spend = Spend
     """
     wanted, more, kept = spent.plus(reserved).plus(amount), "", ""
     if limits.requests is not None and wanted.requests > limits.requests:
-        state, names = f"{spent.requests:,} of {limits.requests:,} requests are sent", "max_requests or --max-requests"
+        state, names = (
+            _("{requests:,} of {requests_2:,} requests are sent", requests=spent.requests, requests_2=limits.requests),
+            _("max_requests or --max-requests"),
+        )
     elif limits.tokens is not None and wanted.tokens > limits.tokens:
-        state, more = f"{spent.tokens:,} of {limits.tokens:,} tokens are used", f", which may take {amount.tokens:,},"
-        kept = f", {reserved.tokens:,} are reserved"
-        names = "max_tokens of CostTrackerConfig, max_total_tokens or --max-total-tokens"
+        state, more = (
+            _("{tokens:,} of {tokens_2:,} tokens are used", tokens=spent.tokens, tokens_2=limits.tokens),
+            _(", which may take {tokens:,},", tokens=amount.tokens),
+        )
+        kept = _(", {tokens:,} are reserved", tokens=reserved.tokens)
+        names = _("max_tokens of CostTrackerConfig, max_total_tokens or --max-total-tokens")
     else:
-        state = f"{_dollars(spent.dollars)} of the budget of {_dollars(limits.dollars or 0.0)} is spent"
-        kept = f", {_dollars(reserved.dollars)} is reserved"
-        more, names = f", which may cost {_dollars(amount.dollars)},", "budget_limit, max_cost or --max-cost"
+        state = _(
+            "{dollars} of the budget of {dollars_2} is spent",
+            dollars=_dollars(spent.dollars),
+            dollars_2=_dollars(limits.dollars or 0.0),
+        )
+        kept = _(", {dollars} is reserved", dollars=_dollars(reserved.dollars))
+        more, names = (
+            _(", which may cost {dollars},", dollars=_dollars(amount.dollars)),
+            _("budget_limit, max_cost or --max-cost"),
+        )
     if not reserved.requests or amount == Spend():
         kept = ""
-    unsent = f", and the next request{more} was not sent" if amount != Spend() else ""
-    return f"{state}{kept}{unsent}; raise the limit with {names} to go on"
+    unsent = _(", and the next request{more} was not sent", more=more) if amount != Spend() else ""
+    return _(
+        "{state}{kept}{unsent}; raise the limit with {names} to go on",
+        state=state,
+        kept=kept,
+        unsent=unsent,
+        names=names,
+    )
 
 
 def _dollars(amount: float) -> str:

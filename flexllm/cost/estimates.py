@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..errors import ConfigError
+from ..language import _
 from ..messages import Messages
 from ..prices import ModelPrice, Price, PriceLike, PriceOptions, parse_price, price_of, price_unknown
 from ..tokens import DEFAULT_MODEL, FIRST_COMPLETION, count_each, total
@@ -97,5 +98,5 @@ def _cost(price: Price, asked: float, answered: float) -> float:
 def _tokens(name: str, value: float) -> float:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not 0 <= value <= _MOST_TOKENS:
-        raise ConfigError(f"{name}={value!r} must be a number of tokens, 0 or more")
+        raise ConfigError(_("{name}={value!r} must be a number of tokens, 0 or more", name=name, value=value))
     return value

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..errors import ConfigError
+from ..language import _
 
 OnWarning = Callable[[float, float], object]
 """Told the US dollars that are spent, and the threshold that they have reached."""
@@ -50,24 +51,33 @@ class CostTrackerConfig:
 
     def __post_init__(self) -> None:
         if not isinstance(self.enabled, bool):
-            raise ConfigError(f"enabled={self.enabled!r} of a cost tracker must be True or False")
+            raise ConfigError(_("enabled={enabled!r} of a cost tracker must be True or False", enabled=self.enabled))
         for name in ("budget_limit", "budget_warning"):
             value = getattr(self, name)
             if value is not None and not _is_amount(value):
-                raise ConfigError(f"{name}={value!r} must be US dollars, 0 or more, or None for no limit")
+                raise ConfigError(
+                    _("{name}={value!r} must be US dollars, 0 or more, or None for no limit", name=name, value=value)
+                )
         for name in ("max_requests", "max_tokens"):
             value = getattr(self, name)
             if value is not None and not _is_count(value):
                 raise ConfigError(
-                    f"{name}={value!r} of a cost tracker must be a whole number of at least 1, or None for no limit"
+                    _(
+                        "{name}={value!r} of a cost tracker must be a whole number of at least 1, or None for no limit",
+                        name=name,
+                        value=value,
+                    )
                 )
         if self.on_budget_warning is not None and not callable(self.on_budget_warning):
             raise ConfigError(
-                f"on_budget_warning={self.on_budget_warning!r} must be a function of the cost and the threshold"
+                _(
+                    "on_budget_warning={on_budget_warning!r} must be a function of the cost and the threshold",
+                    on_budget_warning=self.on_budget_warning,
+                )
             )
         if self.on_budget_warning is not None and self.budget_warning is None:
             raise ConfigError(
-                "on_budget_warning is never called without budget_warning; give the dollars it is to be at"
+                _("on_budget_warning is never called without budget_warning; give the dollars it is to be at")
             )
         if (
             self.budget_limit is not None
@@ -75,8 +85,12 @@ class CostTrackerConfig:
             and self.budget_warning > self.budget_limit
         ):
             raise ConfigError(
-                f"budget_warning={self.budget_warning!r} is above budget_limit={self.budget_limit!r}, so that it would "
-                "never come"
+                _(
+                    "budget_warning={budget_warning!r} is above budget_limit={budget_limit!r}, so that it would "
+                    "never come",
+                    budget_warning=self.budget_warning,
+                    budget_limit=self.budget_limit,
+                )
             )
 
     @classmethod
@@ -100,7 +114,7 @@ class CostTrackerConfig:
             on_warning: Told the dollars that are spent, and `warning`.
         """
         if limit is None:
-            raise ConfigError("limit=None is no budget; give US dollars, or use CostTrackerConfig.tracking_only()")
+            raise ConfigError(_("limit=None is no budget; give US dollars, or use CostTrackerConfig.tracking_only()"))
         return cls(enabled=True, budget_limit=limit, budget_warning=warning, on_budget_warning=on_warning)
 
     @property

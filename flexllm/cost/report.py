@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..language import _
+
 
 @dataclass(frozen=True, slots=True)
 class CostLine:
@@ -130,9 +132,13 @@ class CostReport:
     def _headline(self) -> str:
         model = f" ({_shown(self.model)})" if self.model else ""
         cost = f": {dollars(self.total_cost)}" if self.is_priced else ""
-        return (
-            f"{_counted(self.request_count, 'request')}, {self.total_input_tokens:,} input and "
-            f"{self.total_output_tokens:,} output tokens{model}{cost}"
+        return _(
+            "{counted}, {total_input_tokens:,} input and {total_output_tokens:,} output tokens{model}{cost}",
+            counted=_counted(self.request_count, "request"),
+            total_input_tokens=self.total_input_tokens,
+            total_output_tokens=self.total_output_tokens,
+            model=model,
+            cost=cost,
         )
 
     def _notes(self) -> Iterator[str]:
@@ -141,27 +147,44 @@ class CostReport:
             named = ", ".join(_shown(name) for name, line in self.by_model.items() if line.unpriced_requests)
             which = named or _shown(self.model)
             yield (
-                f"price unknown for {self.unpriced_requests:,} of {_counted(self.request_count, 'request')}"
-                f"{f' ({which})' if which else ''}; not in the sum"
+                _(
+                    "price unknown for {unpriced_requests:,} of {counted}{value}; not in the sum",
+                    unpriced_requests=self.unpriced_requests,
+                    counted=_counted(self.request_count, "request"),
+                    value=f" ({which})" if which else "",
+                )
             )
         if self.estimated_cost > 0:
             yield (
-                f"{dollars(self.estimated_cost)} of it is estimated: attempts that broke off, replies without token "
-                "counts, rates that are not sure"
+                _(
+                    "{dollars} of it is estimated: attempts that broke off, replies without token "
+                    "counts, rates that are not sure",
+                    dollars=dollars(self.estimated_cost),
+                )
             )
         if self.cached_tokens or self.cache_write_tokens or self.reasoning_tokens:
             yield (
-                f"of the input {self.cached_tokens:,} from the provider's cache and {self.cache_write_tokens:,} written to "
-                f"it, of the output {self.reasoning_tokens:,} thinking"
+                _(
+                    "of the input {cached_tokens:,} from the provider's cache and {cache_write_tokens:,} written to "
+                    "it, of the output {reasoning_tokens:,} thinking",
+                    cached_tokens=self.cached_tokens,
+                    cache_write_tokens=self.cache_write_tokens,
+                    reasoning_tokens=self.reasoning_tokens,
+                )
             )
         if self.cached_requests:
             rows = self.cached_requests + self.request_count + self.failed_requests
             share = f"{self.cached_requests / rows:.0%}"
-            yield f"{self.cached_requests:,} of {rows:,} rows ({share}) answered for nothing, by the cache or an equal row"
+            yield _(
+                "{cached_requests:,} of {rows:,} rows ({share}) answered for nothing, by the cache or an equal row",
+                cached_requests=self.cached_requests,
+                rows=rows,
+                share=share,
+            )
         if self.failed_requests:
             yield f"{self.failed_requests:,} failed"
         if self.price_date and self.is_priced:
-            yield f"prices of {self.price_date}"
+            yield _("prices of {price_date}", price_date=self.price_date)
 
 
 def dollars(amount: float) -> str:
@@ -196,24 +219,36 @@ def _shown(name: str) -> str:
 
 def _line_cost(line: CostLine) -> str:
     if line.cost is None:
-        return "price unknown"
+        return _("price unknown")
     return f"{dollars(line.cost)}{f', {line.unpriced_requests:,} unpriced' if line.unpriced_requests else ''}"
 
 
 def _line_text(line: CostLine) -> str:
-    return (
-        f"{_counted(line.requests, 'request')}, {line.input_tokens:,} input and {line.output_tokens:,} output tokens, "
-        f"{_line_cost(line)}"
+    return _(
+        "{counted}, {input_tokens:,} input and {output_tokens:,} output tokens, {line_cost}",
+        counted=_counted(line.requests, "request"),
+        input_tokens=line.input_tokens,
+        output_tokens=line.output_tokens,
+        line_cost=_line_cost(line),
     )
 
 
 def _table(kind: str, shares: Mapping[str, CostLine]) -> str:
     rows = "".join(
-        f"<tr><td style='text-align:left'>{html.escape(_shown(name))}</td><td>{line.requests:,}</td>"
-        f"<td>{line.input_tokens:,}</td><td>{line.output_tokens:,}</td><td>{_line_cost(line)}</td></tr>"
+        _(
+            "<tr><td style='text-align:left'>{shown}</td><td>{requests:,}</td>"
+            "<td>{input_tokens:,}</td><td>{output_tokens:,}</td><td>{line_cost}</td></tr>",
+            shown=html.escape(_shown(name)),
+            requests=line.requests,
+            input_tokens=line.input_tokens,
+            output_tokens=line.output_tokens,
+            line_cost=_line_cost(line),
+        )
         for name, line in shares.items()
     )
-    return (
-        f"<table><thead><tr><th>{kind}</th><th>requests</th><th>input tokens</th><th>output tokens</th><th>cost</th></tr>"
-        f"</thead><tbody>{rows}</tbody></table>"
+    return _(
+        "<table><thead><tr><th>{kind}</th><th>requests</th><th>input tokens</th><th>output tokens</th><th>cost</th></tr>"
+        "</thead><tbody>{rows}</tbody></table>",
+        kind=kind,
+        rows=rows,
     )

@@ -12,6 +12,7 @@ from typing import Any
 from ..chat import ChatCompletionResult, Usage
 from ..errors import ConfigError, FlexLLMError, InputError
 from ..fork import forget_in_child
+from ..language import _
 from ..prices import ModelPrice, default_table, price_of, price_unknown
 from .bill import charge, count, own_cost
 from .budget import Budget
@@ -49,7 +50,7 @@ class CostTracker:
         if config is None:
             config = CostTrackerConfig()
         if not isinstance(config, CostTrackerConfig):
-            raise ConfigError(f"config must be a CostTrackerConfig, not of type {type(config).__name__}")
+            raise ConfigError(_("config must be a CostTrackerConfig, not of type {kind}", kind=type(config).__name__))
         self.config = config
         self.budget = Budget(config.limits, spent=spent, outputs=outputs) if config.is_limited else None
         self._before = spent.dollars
@@ -104,7 +105,9 @@ class CostTracker:
         if usage is None:
             return False
         if not isinstance(usage, Mapping):
-            raise InputError(f"usage must be a mapping of token counts, not of type {type(usage).__name__}")
+            raise InputError(
+                _("usage must be a mapping of token counts, not of type {kind}", kind=type(usage).__name__)
+            )
         price, cost = self._prices(model), own_cost(usage)
         estimated = 0.0
         if cost is None and price is not None:

@@ -16,6 +16,7 @@ from ..backends import Backend
 from ..batch.items import BatchItem
 from ..cancel import CancelToken
 from ..errors import ConfigError, FlexLLMError, RequestCancelled, RequestError, release_frames
+from ..language import _
 from ..transport import allow_connections
 
 log = logging.getLogger(__name__)
@@ -152,7 +153,7 @@ class _Run:
             came.append(self._done.get(timeout=timeout))
         except queue.Empty:
             return False
-        for _ in range(min(self._done.qsize(), GROUP - 1)):
+        for _more in range(min(self._done.qsize(), GROUP - 1)):
             came.append(self._done.get())
         self._cancel.heed()
         items = [item for item in came if item is not None]
@@ -203,7 +204,7 @@ class _Run:
                 return
             self._fed -= 1
             raise ConfigError(
-                f"no thread can be started ({error}); raise the limit of processes (ulimit -u)"
+                _("no thread can be started ({error}); raise the limit of processes (ulimit -u)", error=error)
             ) from error
 
     def _answer_all(self) -> None:
@@ -235,4 +236,6 @@ def _answer(backend: Backend, item: BatchItem, cancel: CancelToken) -> None:
         release_frames(error)
         item.outcome = error
     except BaseException as error:  # a defect below, or a caller's `sys.exit`, must cost one row, not the run; nor hide
-        item.outcome = RequestError(f"unexpected {type(error).__name__}: {error}; please report it")
+        item.outcome = RequestError(
+            _("unexpected {kind}: {error}; please report it", kind=type(error).__name__, error=error)
+        )

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from ..cancel import CancelToken
 from ..errors import RequestCancelled, RequestTimeout
 from ..fork import forget_in_child
+from ..language import _
 from ..retry import MAX_RETRY_AFTER
 from .bucket import LATE_SECONDS, MANY
 from .line import Line, Turn
@@ -289,10 +290,10 @@ class Gate:
             now = self._clock()
             if turn.is_over:
                 self._part(turn)
-                raise RequestCancelled("stopped while waiting for its turn; it was not sent", attempts=0)
+                raise RequestCancelled(_("stopped while waiting for its turn; it was not sent"), attempts=0)
             if permit.until is not None and now >= permit.until:
                 self._part(turn)
-                raise RequestTimeout("its time was over before its turn came; it was not sent", attempts=0)
+                raise RequestTimeout(_("its time was over before its turn came; it was not sent"), attempts=0)
             if permit.may_leave and self.traffic.closed_until > now:
                 self._part(turn)
                 raise GateClosed

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import ConfigError
+from ..language import _
 
 DEFAULT_CONCURRENCY = 10
 """The number that the user's document gives for `concurrency_limit`."""
@@ -40,18 +41,29 @@ class RateLimit:
 
     def __post_init__(self) -> None:
         if not _is_count(self.concurrency):
-            raise ConfigError(f"concurrency_limit={self.concurrency!r} must be a whole number of at least 1")
+            raise ConfigError(
+                _(
+                    "concurrency_limit={concurrency!r} must be a whole number of at least 1",
+                    concurrency=self.concurrency,
+                )
+            )
         if self.burst is not None and not _is_count(self.burst):
-            raise ConfigError(f"burst={self.burst!r} must be a whole number of at least 1")
+            raise ConfigError(_("burst={burst!r} must be a whole number of at least 1", burst=self.burst))
         if not isinstance(self.adaptive, bool):
-            raise ConfigError(f"adaptive={self.adaptive!r} must be True or False")
+            raise ConfigError(_("adaptive={adaptive!r} must be True or False", adaptive=self.adaptive))
         for name in ("max_qps", "min_qps", "max_rpm", "max_tpm", "max_input_tpm", "max_output_tpm"):
             value = getattr(self, name)
             is_rate = isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
             if value is not None and not is_rate:
-                raise ConfigError(f"{name}={value!r} must be above 0, or None for no limit")
+                raise ConfigError(_("{name}={value!r} must be above 0, or None for no limit", name=name, value=value))
         if self.min_qps is not None and self.max_qps is not None and self.min_qps > self.max_qps:
-            raise ConfigError(f"min_qps={self.min_qps!r} must not be above max_qps={self.max_qps!r}")
+            raise ConfigError(
+                _(
+                    "min_qps={min_qps!r} must not be above max_qps={max_qps!r}",
+                    min_qps=self.min_qps,
+                    max_qps=self.max_qps,
+                )
+            )
 
     @property
     def counts_tokens(self) -> bool:

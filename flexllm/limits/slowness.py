@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from ..errors import ConfigError
+from ..language import _
 
 WINDOW = 512
 """Latencies that are remembered: enough for a quantile of 0.99, few enough to follow a server through the day."""
@@ -38,11 +39,21 @@ class HedgePolicy:
 
     def __post_init__(self) -> None:
         if not (isinstance(self.quantile, (int, float)) and 0 < self.quantile < 1):
-            raise ConfigError(f"quantile={self.quantile!r} of hedging must be between 0 and 1, such as 0.95")
+            raise ConfigError(
+                _("quantile={quantile!r} of hedging must be between 0 and 1, such as 0.95", quantile=self.quantile)
+            )
         if not (isinstance(self.at_least, int) and 1 <= self.at_least <= WINDOW):
-            raise ConfigError(f"at_least={self.at_least!r} of hedging must be a whole number from 1 to {WINDOW}")
+            raise ConfigError(
+                _(
+                    "at_least={at_least!r} of hedging must be a whole number from 1 to {window}",
+                    at_least=self.at_least,
+                    window=WINDOW,
+                )
+            )
         if not (isinstance(self.at_most, (int, float)) and 0 < self.at_most <= 1):
-            raise ConfigError(f"at_most={self.at_most!r} of hedging must be a share above 0 and at most 1")
+            raise ConfigError(
+                _("at_most={at_most!r} of hedging must be a share above 0 and at most 1", at_most=self.at_most)
+            )
 
 
 class Slowness:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable
 from ..cancel import CancelToken
 from ..errors import RequestCancelled
 from ..fork import forget_in_child
+from ..language import _
 
 PATIENCE = 0.1
 """Seconds after which a thread that waits for another's work looks whether its own caller has given up."""
@@ -97,4 +98,4 @@ class _Work:
     def wait(self, cancel: CancelToken | None) -> None:
         while not self.done.wait(None if cancel is None else PATIENCE):
             if cancel is not None and cancel.stopped:
-                raise RequestCancelled("stopped while a medium was awaited", attempts=0)
+                raise RequestCancelled(_("stopped while a medium was awaited"), attempts=0)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from ..errors import InputError
+from ..language import _
 from .sources import check_size, shown
 
 
@@ -27,7 +28,11 @@ def path_of(source: str) -> str:
     host, slash, rest = source[7:].partition("/")
     if host.lower() not in ("", "localhost") or not slash:
         raise InputError(
-            f"{shown(source)} names the host {host!r}; a local file is file:///absolute/path, with three slashes"
+            _(
+                "{shown} names the host {host!r}; a local file is file:///absolute/path, with three slashes",
+                shown=shown(source),
+                host=host,
+            )
         )
     return f"/{unquote(rest)}"
 
@@ -44,11 +49,11 @@ def find_file(source: str, max_bytes: int) -> LocalFile:
     except (OSError, ValueError) as error:  # ValueError: a NUL, or letters that no file system can hold
         raise InputError(_complaint(path, error)) from error
     if stat.S_ISDIR(status.st_mode):
-        raise InputError(f"{_place(path)} is a folder, not a file")
+        raise InputError(_("{place} is a folder, not a file", place=_place(path)))
     if not stat.S_ISREG(status.st_mode):  # a pipe or device may never end
-        raise InputError(f"{_place(path)} is not a plain file but a device, pipe or socket")
+        raise InputError(_("{place} is not a plain file but a device, pipe or socket", place=_place(path)))
     if not status.st_size:
-        raise InputError(f"{_place(path)} is empty")
+        raise InputError(_("{place} is empty", place=_place(path)))
     check_size(status.st_size, max_bytes, _place(path))
     return LocalFile(os.path.abspath(path), status.st_mtime_ns, status.st_size, status.st_ino)
 
@@ -61,21 +66,23 @@ def read_file(path: str, max_bytes: int) -> bytes:
     except OSError as error:
         raise InputError(_complaint(path, error)) from error
     if len(data) > max_bytes:
-        raise InputError(f"{_place(path)} has more bytes than max_bytes={max_bytes}")
+        raise InputError(
+            _("{place} has more bytes than max_bytes={max_bytes}", place=_place(path), max_bytes=max_bytes)
+        )
     return data
 
 
 def _complaint(path: str, error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
-        return f"{_place(path)} does not exist"
-    reason = error.strerror if isinstance(error, OSError) else "it holds a character that no path can"
-    return f"{_place(path)} cannot be read: {reason}"
+        return _("{place} does not exist", place=_place(path))
+    reason = error.strerror if isinstance(error, OSError) else _("it holds a character that no path can")
+    return _("{place} cannot be read: {reason}", place=_place(path), reason=reason)
 
 
 def _place(path: str) -> str:
     if os.path.isabs(path):
-        return f"the file {_short(path)}"
-    return f"the file {_short(path)} (in the working directory {os.getcwd()})"
+        return _("the file {short}", short=_short(path))
+    return _("the file {short} (in the working directory {getcwd})", short=_short(path), getcwd=os.getcwd())
 
 
 def _short(path: str) -> str:

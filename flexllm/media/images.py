@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import ConfigError, FlexLLMError, InputError
+from ..language import _
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -30,7 +31,9 @@ def require_pillow(option: str) -> None:
     try:
         import PIL.Image  # noqa: F401
     except ImportError:
-        raise ConfigError(f"{option} needs Pillow; install it with {INSTALL}") from None
+        raise ConfigError(
+            _("{option} needs Pillow; install it with {install}", option=option, install=INSTALL)
+        ) from None
 
 
 def is_image(thing: Any) -> bool:
@@ -56,7 +59,7 @@ def encode(image: Any) -> tuple[bytes, str]:
             return buffer.getvalue(), "image/png"
         return _written(_upright(image), image.format)
 
-    return _guarded(work, f"the image of type {type(image).__name__}")
+    return _guarded(work, _("the image of type {kind}", kind=type(image).__name__))
 
 
 def shrink(data: bytes, side: int, shown: str) -> tuple[bytes, str] | None:
@@ -104,11 +107,15 @@ def _guarded(work: Callable[[], T], shown: str) -> T:
     except FlexLLMError:
         raise
     except ImportError as error:
-        raise InputError(f"{shown} cannot be converted without Pillow; install it with {INSTALL}") from error
+        raise InputError(
+            _("{shown} cannot be converted without Pillow; install it with {install}", shown=shown, install=INSTALL)
+        ) from error
     except Exception as error:  # Pillow's readers raise whatever broken bytes lead them to
         text = " ".join(str(error).split()) or type(error).__name__
-        reason = "it knows no such format" if text.startswith("cannot identify image file") else text[:200]
-        raise InputError(f"{shown} cannot be read or written by Pillow: {reason}") from error
+        reason = _("it knows no such format") if text.startswith("cannot identify image file") else text[:200]
+        raise InputError(
+            _("{shown} cannot be read or written by Pillow: {reason}", shown=shown, reason=reason)
+        ) from error
 
 
 def _upright(image: Image.Image) -> Image.Image:

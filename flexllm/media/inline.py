@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from ..cancel import CancelToken
 from ..errors import InputError
+from ..language import _
 from ..messages import Message
 from .files import path_of
 from .load import MediaStore
@@ -120,7 +121,7 @@ class _Reader:
     def _audio(self, inner: Mapping[str, Any], source: str) -> Mapping[str, Any]:
         form, stated = form_of(source), inner.get("format")
         if form is Form.BASE64 or self._is_native_base64(form, source):
-            check_size(len(source) * 3 // 4, self._store.options.max_bytes, "the base64 data")
+            check_size(len(source) * 3 // 4, self._store.options.max_bytes, _("the base64 data"))
             name = stated if isinstance(stated, str) and stated else _format(_sniffed(source), None)
             data = f"data:{_TYPES.get(name, f'audio/{name}')};base64,{source}" if self._wants.audio_as_uri else source
         else:
@@ -158,7 +159,7 @@ class _Reader:
 
 
 def _sniffed(text: str, start: int = 0) -> str | None:
-    return sniff(decode_base64(text[start : start + HEAD_LETTERS], "the audio"))
+    return sniff(decode_base64(text[start : start + HEAD_LETTERS], _("the audio")))
 
 
 def _format(found: str | None, mime: str | None) -> str:
@@ -168,7 +169,7 @@ def _format(found: str | None, mime: str | None) -> str:
     if name is None and (mime or "").startswith("audio/"):
         name = (mime or "").partition("/")[2]
     if name is None:
-        raise InputError("the audio is of no known format; say which as 'format' beside its 'data'")
+        raise InputError(_("the audio is of no known format; say which as 'format' beside its 'data'"))
     return name
 
 

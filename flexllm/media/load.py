@@ -8,6 +8,7 @@ from typing import Protocol
 
 from ..cancel import CancelToken
 from ..errors import InputError, RequestCancelled
+from ..language import _
 from ..transport import TransportOptions
 from ..transport.download import download
 from . import images
@@ -84,7 +85,9 @@ class MediaStore:
     def _read(self, source: str, kind: str, cancel: CancelToken | None) -> str:
         form, options = form_of(source), self.options
         if form is Form.OTHER_SCHEME:
-            raise InputError(f"{shown(source)} cannot be read: only paths and file, http, https and data URLs can")
+            raise InputError(
+                _("{shown} cannot be read: only paths and file, http, https and data URLs can", shown=shown(source))
+            )
         if form is Form.REMOTE:
             url = source.partition("#")[0]
             return self._cache.get((kind, url), lambda: self._downloaded(url, kind, cancel), cancel)
@@ -103,7 +106,9 @@ class MediaStore:
 
     def _check_local(self, source: str) -> None:
         if not self.options.local_files:
-            raise InputError(f"{shown(source)} is a local file, and local_files=False forbids to read them")
+            raise InputError(
+                _("{shown} is a local file, and local_files=False forbids to read them", shown=shown(source))
+            )
 
     def is_local_file(self, source: str) -> bool:
         """Return whether local files may be read and there is one of this name."""
@@ -114,7 +119,7 @@ class MediaStore:
 
     def _downloaded(self, url: str, kind: str, cancel: CancelToken | None) -> str:
         if cancel is not None and cancel.stopped:
-            raise RequestCancelled("stopped before a medium was downloaded", attempts=0)
+            raise RequestCancelled(_("stopped before a medium was downloaded"), attempts=0)
         options = self.options
         data, declared = self._download(
             url,
@@ -137,13 +142,16 @@ class MediaStore:
     def _small(self, uri: str) -> str:
         side = self.options.max_image_side
         data, mime = decoded(uri)
-        small = images.shrink(data, side, "the data URI") if side is not None and mime != _VECTOR else None
+        small = images.shrink(data, side, _("the data URI")) if side is not None and mime != _VECTOR else None
         return encoded(*small) if small else uri
 
 
 def _as_png(uri: str, said: str) -> str:
     data, mime = decoded(uri)
-    return encoded(images.as_png(data, f"{said}, which is {mime} and this provider does not take,"), "image/png")
+    return encoded(
+        images.as_png(data, _("{said}, which is {mime} and this provider does not take,", said=said, mime=mime)),
+        "image/png",
+    )
 
 
 def _digest(uri: str) -> bytes:

@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass
 
 from ..errors import ConfigError
+from ..language import _
 from .images import require_pillow
 
 KINDS = frozenset({"image", "audio", "video", "file"})
@@ -48,10 +49,10 @@ class MediaOptions:
         seconds = self.download_timeout
         is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
         if not is_number or not 0 < seconds < threading.TIMEOUT_MAX:
-            raise ConfigError(f"download_timeout={seconds!r} must be a number of seconds above 0")
+            raise ConfigError(_("download_timeout={seconds!r} must be a number of seconds above 0", seconds=seconds))
         for name in ("allow_private", "local_files"):
             if not isinstance(getattr(self, name), bool):
-                raise ConfigError(f"{name}={getattr(self, name)!r} must be True or False")
+                raise ConfigError(_("{name}={getattr!r} must be True or False", name=name, getattr=getattr(self, name)))
         if self.max_image_side is not None:
             _check_count("max_image_side", self.max_image_side, 1)
             require_pillow(f"max_image_side={self.max_image_side}")
@@ -78,9 +79,17 @@ class MediaWants:
     def __post_init__(self) -> None:
         unknown = set(self.inline_remote) - KINDS
         if unknown:
-            raise ConfigError(f"inline_remote={sorted(unknown)!r} is unknown; known are {', '.join(sorted(KINDS))}")
+            raise ConfigError(
+                _(
+                    "inline_remote={unknown!r} is unknown; known are {kinds}",
+                    unknown=sorted(unknown),
+                    kinds=", ".join(sorted(KINDS)),
+                )
+            )
 
 
 def _check_count(name: str, value: object, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigError(f"{name}={value!r} must be a whole number of at least {least}")
+        raise ConfigError(
+            _("{name}={value!r} must be a whole number of at least {least}", name=name, value=value, least=least)
+        )

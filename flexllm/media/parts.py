@@ -18,6 +18,7 @@ from operator import is_
 from typing import Any, NamedTuple, TypeVar
 
 from ..errors import InputError
+from ..language import _
 from . import images
 from .sniff import kind_of, mime_of, suffix_of, type_of_name
 from .sources import Form, encoded, fitting_type, form_of
@@ -178,15 +179,19 @@ def _text(source: Any, kind: str) -> str:
         return source
     if isinstance(source, (bytes, bytearray, memoryview)):
         data = bytes(source)
-        return encoded(data, fitting_type(data, kind, "the bytes object"))
+        return encoded(data, fitting_type(data, kind, _("the bytes object")))
     if isinstance(source, os.PathLike):
         path = os.fsdecode(source)
         # A path that looks like something else says that it is one: "./" holds a dot, as no base64 does.
         return path if form_of(path) is Form.LOCAL else f"/.{path}" if os.path.isabs(path) else f"./{path}"
     if images.is_image(source):
         data, mime = images.encode(source)
-        return encoded(data, fitting_type(data, kind, "the image", declared=mime))
+        return encoded(data, fitting_type(data, kind, _("the image"), declared=mime))
     raise InputError(
-        f"the {kind} is given as {type(source).__name__}; a path, URL, data URI, bytes"
-        f"{' or an image of Pillow' if kind == 'image' else ''} is needed"
+        _(
+            "the {kind} is given as {kind_2}; a path, URL, data URI, bytes{value} is needed",
+            kind=kind,
+            kind_2=type(source).__name__,
+            value=" or an image of Pillow" if kind == "image" else "",
+        )
     )

@@ -18,6 +18,7 @@ import re
 from urllib.parse import unquote, unquote_to_bytes
 
 from ..errors import InputError
+from ..language import _, mark
 from .sniff import kind_of, mime_of, sniff
 
 LONGEST_PATH = 4096
@@ -40,7 +41,7 @@ _AUDIO_IN = {
 }
 """Containers that may hold sound alone, which their first bytes do not tell."""
 
-_NAMED = {"image": "an image", "audio": "audio", "video": "a video", "file": "a file"}
+_NAMED = {"image": mark("an image"), "audio": "audio", "video": "a video", "file": "a file"}
 
 
 class Form(enum.Enum):
@@ -84,9 +85,9 @@ def shown(source: str) -> str:
     """Return a source as an error may show it: no payload, no credentials, and not too long."""
     form = form_of(source)
     if form is Form.DATA_URI:
-        return "the data URI"
+        return _("the data URI")
     if form is Form.BASE64:
-        return "the base64 data"
+        return _("the base64 data")
     if form in (Form.REMOTE, Form.OTHER_SCHEME):
         source = re.sub(r"//[^/?#]*@", "//", re.split(r"[?#]", source, maxsplit=1)[0])
     return repr(source if len(source) <= 200 else f"{source[:197]}...")
@@ -100,7 +101,7 @@ def encoded(data: bytes, mime: str) -> str:
 def decoded(uri: str) -> tuple[bytes, str]:
     """Return the bytes and the declared MIME type ("" if none) of a data URI. Raises InputError if it is none."""
     mime, payload = _split(uri)
-    return decode_base64(payload, "the data URI"), mime
+    return decode_base64(payload, _("the data URI")), mime
 
 
 def decode_base64(payload: str, name: str) -> bytes:
@@ -108,7 +109,7 @@ def decode_base64(payload: str, name: str) -> bytes:
     try:
         return base64.b64decode(payload, validate=True)
     except (binascii.Error, ValueError):
-        raise InputError(f"{name} is not base64: it holds other letters, or is cut off") from None
+        raise InputError(_("{name} is not base64: it holds other letters, or is cut off", name=name)) from None
 
 
 def checked_uri(uri: str, kind: str, max_bytes: int) -> str:
@@ -121,11 +122,11 @@ def checked_uri(uri: str, kind: str, max_bytes: int) -> str:
     """
     plain = uri if _is_plain(uri) else "data:{};base64,{}".format(*_split(uri))
     declared, start = uri_mime(plain), plain.index(",") + 1
-    check_size((len(plain) - start) * 3 // 4 - plain[-2:].count("="), max_bytes, "the data URI")
-    head = decode_base64(plain[start : start + HEAD_LETTERS], "the data URI")
+    check_size((len(plain) - start) * 3 // 4 - plain[-2:].count("="), max_bytes, _("the data URI"))
+    head = decode_base64(plain[start : start + HEAD_LETTERS], _("the data URI"))
     mime = declared or mime_of(head)
     if kind == "image" and not (declared.startswith("image/") and sniff(head) is None):  # a format that we do not know
-        mime = fitting_type(head, kind, "the data URI", declared=declared)
+        mime = fitting_type(head, kind, _("the data URI"), declared=declared)
     return plain if mime == declared else f"data:{mime};base64,{plain[start:]}"
 
 
@@ -153,7 +154,7 @@ def fitting_type(data: bytes, kind: str, name: str, *, suffix_of: str = "", decl
         InputError: They are empty, or of another kind.
     """
     if not data:
-        raise InputError(f"{name} is empty")
+        raise InputError(_("{name} is empty", name=name))
     mime = mime_of(data, suffix_of, declared)
     if kind == "file":
         return mime
@@ -161,15 +162,19 @@ def fitting_type(data: bytes, kind: str, name: str, *, suffix_of: str = "", decl
         mime = _AUDIO_IN.get(mime, mime)
     found = sniff(data)
     if kind_of(mime) != kind or (kind == "image" and found is None):
-        what = f"its bytes are {mime}" if found else f"its bytes are of no known {kind} format"
-        raise InputError(f"{name} is not {_NAMED[kind]}: {what}")
+        what = (
+            _("its bytes are {mime}", mime=mime) if found else _("its bytes are of no known {kind} format", kind=kind)
+        )
+        raise InputError(_("{name} is not {named}: {what}", name=name, named=_NAMED[kind], what=what))
     return mime
 
 
 def check_size(size: int, max_bytes: int, name: str) -> None:
     """Raise InputError if something is too big."""
     if size > max_bytes:
-        raise InputError(f"{name} has {size} bytes, more than max_bytes={max_bytes}")
+        raise InputError(
+            _("{name} has {size} bytes, more than max_bytes={max_bytes}", name=name, size=size, max_bytes=max_bytes)
+        )
 
 
 def _is_plain(uri: str) -> bool:
@@ -186,7 +191,7 @@ def _split(uri: str) -> tuple[str, str]:
     """Return the declared MIME type, "" if none, and the payload in base64 without blanks."""
     meta, comma, payload = uri.partition(",")
     if not comma or meta[:5].lower() != "data:":
-        raise InputError("the data URI is not complete: 'data:<type>;base64,<data>' is needed")
+        raise InputError(_("the data URI is not complete: 'data:<type>;base64,<data>' is needed"))
     mime, *parameters = (word.strip().lower() for word in meta[5:].split(";"))
     if "base64" not in parameters:
         payload = base64.b64encode(unquote_to_bytes(payload.encode("utf-8", "surrogatepass"))).decode("ascii")
@@ -195,7 +200,7 @@ def _split(uri: str) -> tuple[str, str]:
     if any(blank in payload for blank in " \t\r\n"):
         payload = "".join(payload.split())
     if not payload:
-        raise InputError("the data URI is empty")
+        raise InputError(_("the data URI is empty"))
     payload += "=" * (-len(payload) % 4)
     return mime, payload
 

@@ -7,6 +7,7 @@ import os
 
 from ..errors import ConfigError
 from ..files import replace_file
+from ..language import _
 from .rows import PriceList, read_list, write_list
 
 FETCHED_PATH = "~/.flexllm/prices.json"
@@ -40,6 +41,6 @@ def keep_list(prices: PriceList, about: str, path: str = FETCHED_PATH) -> None:
     """
     place = os.path.realpath(os.path.expanduser(path))
     if os.path.expanduser(path).startswith("~"):
-        raise ConfigError(f"there is no home folder for {path}; set HOME")
+        raise ConfigError(_("there is no home folder for {path}; set HOME", path=path))
     os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)
     replace_file(place, (write_list(prices, about).encode(),), mode=0o600)

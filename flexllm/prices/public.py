@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
 from decimal import Decimal
 
+from ..language import _
 from .rows import PriceRow
 from .sellers import OPENROUTER
 from .table import PriceTable, default_table
@@ -43,7 +44,9 @@ class ModelPricing(Mapping[str, dict[str, float]]):
         return model in self._loaded()
 
     def __repr__(self) -> str:
-        return f"<prices of {len(self)} models in US dollars per token, as of {self._table().date}>"
+        return _(
+            "<prices of {count} models in US dollars per token, as of {date}>", count=len(self), date=self._table().date
+        )
 
     def _loaded(self) -> dict[str, PriceRow]:
         if self._rows is None:

@@ -19,6 +19,7 @@ from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError
+from ..language import _
 from .values import ModelPrice, Price, Tier
 
 UNIT = "US dollars per million tokens"
@@ -92,9 +93,9 @@ def read_list(text: str | bytes) -> PriceList:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"it is no JSON: {error}") from None
+        raise ConfigError(_("it is no JSON: {error}", error=error)) from None
     if not isinstance(data, dict) or not isinstance(data.get("models"), list):
-        raise ConfigError("it is no list of prices: it has no 'models'")
+        raise ConfigError(_("it is no list of prices: it has no 'models'"))
     date = _text(data, "date")
     unix_of(date)  # for its check
     return PriceList(date, tuple(_checked_row(number, line, date) for number, line in enumerate(data["models"], 1)))
@@ -117,7 +118,7 @@ def unix_of(day: object) -> float:
     try:
         return datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=timezone.utc).timestamp()  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        raise ConfigError(f"{day!r} is no day of the form YYYY-MM-DD") from None
+        raise ConfigError(_("{day!r} is no day of the form YYYY-MM-DD", day=day)) from None
 
 
 def day_of(unix_time: float) -> str:
@@ -141,19 +142,28 @@ _TIERS = tuple(one.name for one in fields(Tier))
 
 def _checked_row(number: int, line: object, date: str) -> PriceRow:
     if not isinstance(line, dict):
-        raise ConfigError(f"model {number} of the list is no JSON object")
+        raise ConfigError(_("model {number} of the list is no JSON object", number=number))
     try:
         return _row(line, date)
     except ConfigError as error:
-        raise ConfigError(f"model {number} of the list ({line.get('model')!r}): {error}") from None
+        raise ConfigError(
+            _("model {number} of the list ({get!r}): {error}", number=number, get=line.get("model"), error=error)
+        ) from None
     except (TypeError, ValueError, KeyError, AttributeError) as error:  # a list where an object should be, and so on
-        raise ConfigError(f"model {number} of the list ({line.get('model')!r}) is damaged: {error!r}") from None
+        raise ConfigError(
+            _(
+                "model {number} of the list ({get!r}) is damaged: {error!r}",
+                number=number,
+                get=line.get("model"),
+                error=error,
+            )
+        ) from None
 
 
 def _row(line: Mapping[str, Any], date: str) -> PriceRow:
     changes = tuple((unix_of(one["from"]), _price(one)) for one in line.get("changes", ()))
     if list(changes) != sorted(changes, key=lambda change: change[0]):
-        raise ConfigError("its changes are not in the order of their dates")
+        raise ConfigError(_("its changes are not in the order of their dates"))
     price = ModelPrice(
         model=_text(line, "model") or _missing("model"),
         provider=_text(line, "provider"),
@@ -188,7 +198,7 @@ def _tiers(lines: Iterable[Mapping[str, Any]]) -> tuple[Tier, ...]:
     for line in lines:
         above = _count(line, "above")
         if above is None or (tiers and above <= tiers[-1].above):
-            raise ConfigError("its tiers do not rise")
+            raise ConfigError(_("its tiers do not rise"))
         price = _price({name: line[name] for name in _TIERS if name != "above" and name in line})
         tiers.append(Tier(above=above, input=price.input, output=price.output, cached_input=price.cached_input))
     return tuple(tiers)
@@ -197,23 +207,23 @@ def _tiers(lines: Iterable[Mapping[str, Any]]) -> tuple[Tier, ...]:
 def _hours(pair: Any) -> tuple[int, int]:
     start, end = pair
     if not (isinstance(start, int) and isinstance(end, int) and 0 <= start < end <= 24):
-        raise ConfigError(f"{pair!r} are no hours of a day")
+        raise ConfigError(_("{pair!r} are no hours of a day", pair=pair))
     return start, end
 
 
 def _count(line: Mapping[str, Any], name: str) -> int | None:
     value = line.get(name)
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value <= 0):
-        raise ConfigError(f"{name}={value!r} must be a whole number above 0")
+        raise ConfigError(_("{name}={value!r} must be a whole number above 0", name=name, value=value))
     return value
 
 
 def _text(line: Mapping[str, Any], name: str) -> str:
     value = line.get(name, "")
     if not isinstance(value, str):
-        raise ConfigError(f"{name}={value!r} must be a text")
+        raise ConfigError(_("{name}={value!r} must be a text", name=name, value=value))
     return value
 
 
 def _missing(name: str) -> str:
-    raise ConfigError(f"{name} is missing")
+    raise ConfigError(_("{name} is missing", name=name))

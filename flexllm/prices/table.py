@@ -15,6 +15,7 @@ from functools import lru_cache
 
 from ..errors import ConfigError, PriceUnknown
 from ..fork import forget_in_child
+from ..language import _
 from .fetched import FETCHED_PATH, fetched_list
 from .names import LONGEST, is_name, key_of, readings
 from .rows import PriceList, PriceRow, read_list
@@ -125,7 +126,7 @@ def bundled_list() -> PriceList:
     """Return the list that came with the package."""
     data = pkgutil.get_data(__name__.partition(".")[0], "data/prices.json")
     if data is None:
-        raise ConfigError("the package's list of prices is missing; install flexllm again")
+        raise ConfigError(_("the package's list of prices is missing; install flexllm again"))
     return read_list(data)
 
 
@@ -186,9 +187,12 @@ def price_unknown(model: str) -> PriceUnknown:
     """Return the error for a model without a price, which says how to give one."""
     shown = model if isinstance(model, str) and len(model) <= _SHOWN else f"{str(model)[:_SHOWN]}..."
     return PriceUnknown(
-        f"no price is known for model {shown!r}; give it in US dollars per million tokens, as price='0.5,1.5' to the "
-        "client, --price 0.5,1.5 on the command line or 'price: 0.5,1.5' in the configuration file, or look for it with "
-        "'flexllm pricing --update'"
+        _(
+            "no price is known for model {shown!r}; give it in US dollars per million tokens, as price='0.5,1.5' to the "
+            "client, --price 0.5,1.5 on the command line or 'price: 0.5,1.5' in the configuration file, or look for it with "
+            "'flexllm pricing --update'",
+            shown=shown,
+        )
     )
 
 

@@ -15,13 +15,14 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from ..errors import ConfigError, MalformedResponse
+from ..language import _, mark
 from .names import VENDORS, key_of
 from .rows import PriceList, PriceRow, unix_of
 from .sellers import OPENROUTER, sells_alone
 from .values import ModelPrice, Price, Tier
 
 MODELS_URL = "https://openrouter.ai/api/v1/models"
-SOURCE = "OpenRouter's list of models"
+SOURCE = mark("OpenRouter's list of models")
 
 _OPTIONAL = {
     "cached_input": "input_cache_read",
@@ -51,13 +52,13 @@ def read_models(body: bytes | str, date: str) -> PriceList:
     try:
         data = json.loads(body)
     except (ValueError, RecursionError):
-        raise MalformedResponse("the list of models is no JSON; is this the address of OpenRouter's list?") from None
+        raise MalformedResponse(_("the list of models is no JSON; is this the address of OpenRouter's list?")) from None
     entries = data.get("data") if isinstance(data, dict) else None
     if not isinstance(entries, list):
-        raise MalformedResponse("the list of models has no 'data'; is this the address of OpenRouter's list?")
+        raise MalformedResponse(_("the list of models has no 'data'; is this the address of OpenRouter's list?"))
     found = {row.model: row for row in (_row(entry, date) for entry in entries) if row is not None}
     if not found:
-        raise MalformedResponse("the list of models holds no price that can be read")
+        raise MalformedResponse(_("the list of models holds no price that can be read"))
     return PriceList(date, tuple(found[model] for model in sorted(found)))
 
 
@@ -170,7 +171,7 @@ def _per_million(given: Any) -> float:
 
 
 def _absent() -> float:
-    raise ValueError("a price is not given")
+    raise ValueError(_("a price is not given"))
 
 
 def _count(value: object) -> int | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from ..errors import ConfigError
+from ..language import _, mark
 
 _DAY = 86_400
 _MONDAY = 4 * _DAY  # the first one of Unix time
@@ -172,10 +173,10 @@ def parse_price(given: PriceLike, where: str = "price") -> Price:
             return _from_mapping(given)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
-    raise ConfigError(f"{where}={given!r} is no price; {_FORMS}")
+    raise ConfigError(_("{where}={given!r} is no price; {forms}", where=where, given=given, forms=_FORMS))
 
 
-_FORMS = (
+_FORMS = mark(
     "give US dollars per million tokens as 'IN,OUT' or 'IN,OUT,CACHED', 0.5,1.5 say, or a mapping with input and output"
 )
 
@@ -186,7 +187,7 @@ def _from_text(text: str) -> Price:
     except ValueError:
         numbers = []
     if len(numbers) not in (2, 3):
-        raise ConfigError(f"{text!r} is no price; {_FORMS}")
+        raise ConfigError(_("{text!r} is no price; {forms}", text=text, forms=_FORMS))
     return Price(input=numbers[0], output=numbers[1], cached_input=numbers[2] if len(numbers) == 3 else None)
 
 
@@ -194,10 +195,10 @@ def _from_mapping(given: Mapping[str, Any]) -> Price:
     known = [one.name for one in fields(Price) if one.name != "tiers"]
     for name in given:
         if name not in known:
-            raise ConfigError(f"a price has no {name!r}; it has {', '.join(known)}")
+            raise ConfigError(_("a price has no {name!r}; it has {known}", name=name, known=", ".join(known)))
     for name in ("input", "output"):
         if name not in given:
-            raise ConfigError(f"{name} is missing; {_FORMS}")
+            raise ConfigError(_("{name} is missing; {forms}", name=name, forms=_FORMS))
     return Price(**given)
 
 
@@ -206,7 +207,9 @@ def _check(name: str, value: object, *, optional: bool) -> None:
         return
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not 0 <= value < math.inf:  # type: ignore[operator]
-        raise ConfigError(f"{name}={value!r} of a price must be US dollars per million tokens, 0 or more")
+        raise ConfigError(
+            _("{name}={value!r} of a price must be US dollars per million tokens, 0 or more", name=name, value=value)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from ..chat import ChatCompletionResult, Chunk, ChunkCollector
 from ..errors import ConfigError, InputError
+from ..language import _
 from ..thoughts import split_thoughts
 from ..wire import HttpResponse
 from . import claude, gemini, openai
@@ -49,10 +50,16 @@ def find_provider(name: str, base_url: str | None, model: str | None = None) -> 
         ConfigError: There is no provider of that name, or the base URL is no text.
     """
     if base_url is not None and not isinstance(base_url, str):
-        raise ConfigError(f"base_url must be a URL, not of type {type(base_url).__name__}")
+        raise ConfigError(_("base_url must be a URL, not of type {kind}", kind=type(base_url).__name__))
     found = _PROVIDERS.get(_guess(base_url, model or "") if name == "auto" else name)
     if found is None:
-        raise ConfigError(f"provider={name!r} is not known; there are: auto, {', '.join(sorted(_PROVIDERS))}")
+        raise ConfigError(
+            _(
+                "provider={name!r} is not known; there are: auto, {providers}",
+                name=name,
+                providers=", ".join(sorted(_PROVIDERS)),
+            )
+        )
     provider, default_base_url = found
     return provider(), base_url or default_base_url
 
@@ -90,16 +97,16 @@ def _result_of(data: Any) -> ChatCompletionResult:
         return ChatCompletionResult(data)
     if isinstance(data, Mapping):
         body = _body_of(data)
-        for kind, _ in _PROVIDERS.values():
+        for kind, _urls in _PROVIDERS.values():
             provider = kind()
             if provider.owns(body):
                 return provider.parse(HttpResponse(200, {}, json.dumps(body).encode()))
-        raise _no_thoughts(f"{type(data).__name__} of no provider")
+        raise _no_thoughts(_("{kind} of no provider", kind=type(data).__name__))
     if isinstance(data, (bytes, bytearray)):
         try:
             return _result_of(json.loads(data))
         except ValueError:  # an InputError is one too, and says as much
-            raise _no_thoughts("body that is no provider's JSON") from None
+            raise _no_thoughts(_("body that is no provider's JSON")) from None
     if not isinstance(data, Iterable):
         raise _no_thoughts(type(data).__name__)
     collector = ChunkCollector()
@@ -121,5 +128,5 @@ def _body_of(data: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _no_thoughts(kind: str) -> InputError:
     return InputError(
-        f"thoughts are read from a result, a reply's body, a text or the pieces of a stream, not a {kind}"
+        _("thoughts are read from a result, a reply's body, a text or the pieces of a stream, not a {kind}", kind=kind)
     )

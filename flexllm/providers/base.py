@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from ..chat import ChatCompletionResult, ChatRequest, Chunk, Usage
 from ..errors import ApiStatusError, InputError, MalformedResponse
+from ..language import _
 from ..media.options import MediaWants
 from ..sse import ServerSentEvent
 from ..wire import Headers, HttpRequest, HttpResponse, Target
@@ -65,10 +66,10 @@ def encode_body(payload: Mapping[str, Any]) -> bytes:
     try:
         return _encode(payload).encode()
     except UnicodeEncodeError as error:
-        where = f"a lone surrogate at {error.start}"
-        raise InputError(f"a text holds half a character ({where}); repair the input") from None
+        where = _("a lone surrogate at {start}", start=error.start)
+        raise InputError(_("a text holds half a character ({where}); repair the input", where=where)) from None
     except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"the request cannot be written as JSON: {error}") from None
+        raise InputError(_("the request cannot be written as JSON: {error}", error=error)) from None
 
 
 def decode_body(response: HttpResponse, id_headers: tuple[str, ...] = ("x-request-id",)) -> Any:
@@ -88,9 +89,14 @@ def decode_body(response: HttpResponse, id_headers: tuple[str, ...] = ("x-reques
         return json.loads(response.body)
     except (ValueError, RecursionError):  # the latter where it is nested a thousand deep
         shown = response.body[:80].decode("utf-8", "replace")
-        kind = response.headers.get("content-type", "no content type")
+        kind = response.headers.get("content-type", _("no content type"))
         raise MalformedResponse(
-            f"the server answered {response.status} with something that is not JSON ({kind}): {shown!r}",
+            _(
+                "the server answered {status} with something that is not JSON ({kind}): {shown!r}",
+                status=response.status,
+                kind=kind,
+                shown=shown,
+            ),
             request_id=request_id_of(response.headers, id_headers),
         ) from None
 
@@ -112,11 +118,11 @@ def event_data(event: ServerSentEvent) -> dict[str, Any]:
     try:
         data = json.loads(event.data)
     except (ValueError, RecursionError):
-        raise MalformedResponse(f"a piece of the stream is not JSON: {event.data[:80]!r}") from None
+        raise MalformedResponse(_("a piece of the stream is not JSON: {data!r}", data=event.data[:80])) from None
     if isinstance(data, list) and len(data) == 1:
         data = data[0]
     if not isinstance(data, dict):
-        raise MalformedResponse(f"a piece of the stream is not an object: {event.data[:80]!r}")
+        raise MalformedResponse(_("a piece of the stream is not an object: {data!r}", data=event.data[:80]))
     return data
 
 
@@ -141,7 +147,7 @@ def common_headers(stream: bool) -> Headers:
     return (
         ("Content-Type", "application/json"),
         ("Accept", "text/event-stream" if stream else "application/json"),
-        ("Accept-Encoding", "identity" if stream else "gzip, deflate"),
+        ("Accept-Encoding", "identity" if stream else _("gzip, deflate")),
         ("User-Agent", "flexllm"),
     )
 
@@ -149,7 +155,9 @@ def common_headers(stream: bool) -> Headers:
 def refuse_stream(params: Mapping[str, Any]) -> None:
     """Raise InputError if a call that awaits a whole answer is given stream=True."""
     if params.get("stream"):
-        raise InputError("stream=True is no parameter of a call that awaits a whole answer; use the one that streams")
+        raise InputError(
+            _("stream=True is no parameter of a call that awaits a whole answer; use the one that streams")
+        )
 
 
 def count(number: Any) -> int:

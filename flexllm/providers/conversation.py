@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import InputError
+from ..language import _
 from ..messages import Message
 
 SYSTEM_ROLES = ("system", "developer")
@@ -27,7 +28,14 @@ def refuse_unknown_fields(message: Message, where: str, who: str) -> None:
     """Raise InputError if a message holds something that would be dropped without a word."""
     for field in message.keys() - _FIELDS:
         if message[field] not in (None, "", [], {}, False):
-            raise InputError(f"{where} has a field {field!r}, which {who} has no place for; leave it out")
+            raise InputError(
+                _(
+                    "{where} has a field {field!r}, which {who} has no place for; leave it out",
+                    where=where,
+                    field=field,
+                    who=who,
+                )
+            )
 
 
 def native_of(message: Message, name: str) -> list[Any] | None:
@@ -59,7 +67,9 @@ def text_of(content: Any, what: str) -> str:
     texts = []
     for part in parts_of(content):
         if part.get("type") != "text":
-            raise InputError(f"{what} can hold text alone, not a part of type {part.get('type')!r}")
+            raise InputError(
+                _("{what} can hold text alone, not a part of type {get!r}", what=what, get=part.get("type"))
+            )
         texts.append(str(part.get("text") or ""))
     return "".join(texts)
 
@@ -72,7 +82,7 @@ def call_parts(call: Any) -> tuple[str, str, Any]:
     """
     function = call.get("function") if isinstance(call, Mapping) else None
     if not isinstance(function, Mapping) or not function.get("name"):
-        raise InputError(f"a tool call needs a function with a name: {str(call)[:80]}")
+        raise InputError(_("a tool call needs a function with a name: {call}", call=str(call)[:80]))
     given = function.get("arguments")
     arguments: Any = given
     if given is None or isinstance(given, str):
@@ -80,10 +90,14 @@ def call_parts(call: Any) -> tuple[str, str, Any]:
             arguments = json.loads(given) if given and given.strip() else {}
         except ValueError:
             raise InputError(
-                f"the arguments of the tool call {function['name']!r} are not JSON: {str(given)[:80]!r}"
+                _(
+                    "the arguments of the tool call {name!r} are not JSON: {given!r}",
+                    name=function["name"],
+                    given=str(given)[:80],
+                )
             ) from None
     if not isinstance(arguments, Mapping):
-        raise InputError(f"the arguments of the tool call {function['name']!r} must be a JSON object")
+        raise InputError(_("the arguments of the tool call {name!r} must be a JSON object", name=function["name"]))
     return str(call.get("id") or ""), str(function["name"]), arguments
 
 

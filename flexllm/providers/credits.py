@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import ApiStatusError, ConfigError, MalformedResponse, NotFound, PermissionDenied, RequestError
+from ..language import _, mark
 from ..wire import NO_KEY, HttpRequest, HttpResponse, Target
 from .base import common_headers, decode_body
 from .openai import OpenAIProvider
@@ -85,7 +86,9 @@ class BalanceService:
             ConfigError: There is no key, or it cannot stand in a header.
         """
         if not api_key or api_key == NO_KEY:
-            raise ConfigError(f"{self.provider} tells the balance of a key, and there is none; give api_key")
+            raise ConfigError(
+                _("{provider} tells the balance of a key, and there is none; give api_key", provider=self.provider)
+            )
         return tuple(_request(Target(base_url=url, api_key=api_key)) for url in self.urls)
 
     def read(self, responses: Sequence[HttpResponse]) -> Balance:
@@ -100,7 +103,7 @@ class BalanceService:
             answers += [None] * (len(self.urls) - len(answers))
             balance = self.reader(answers, self)
             if balance.remaining is None and balance.used is None:
-                raise MalformedResponse(f"{self.provider} sent a balance that holds no amount")
+                raise MalformedResponse(_("{provider} sent a balance that holds no amount", provider=self.provider))
         except RequestError as error:
             error.endpoint = self.urls[0]
             raise
@@ -111,7 +114,13 @@ class BalanceService:
             raise self._refusal(response)
         data = decode_body(response)
         if not isinstance(data, dict):
-            raise MalformedResponse(f"{self.provider} sent a balance that is no object but {type(data).__name__}")
+            raise MalformedResponse(
+                _(
+                    "{provider} sent a balance that is no object but {kind}",
+                    provider=self.provider,
+                    kind=type(data).__name__,
+                )
+            )
         if data.get("error"):
             raise read_error(response.status, response.headers, response.body, data)
         # SiliconFlow and Moonshot say by a code of their own, in a reply of status 200, that something is wrong.
@@ -129,10 +138,22 @@ class BalanceService:
         error = OpenAIProvider().error(response)
         is_wrong_key = error.code == "invalid_api_key"
         if self.for_browsers and response.status in (401, 403, 404) and not is_wrong_key:
-            said = f"{self.provider} shows its balance to browsers alone, not to a key; see {self.console}"
+            said = _(
+                "{provider} shows its balance to browsers alone, not to a key; see {console}",
+                provider=self.provider,
+                console=self.console,
+            )
             kind: type[ApiStatusError] = PermissionDenied
         elif response.status == 404:
-            said, kind = f"{self.provider} has no balance at {self.urls[0]} any more; see {self.console}", NotFound
+            said, kind = (
+                _(
+                    "{provider} has no balance at {urls} any more; see {console}",
+                    provider=self.provider,
+                    urls=self.urls[0],
+                    console=self.console,
+                ),
+                NotFound,
+            )
         else:
             return error
         return kind(
@@ -158,7 +179,13 @@ def find_service(base_url: str) -> BalanceService:
         if _is_within(host, domain):
             raise ConfigError(why)
     known = dict.fromkeys(service.provider for service in _SERVICES.values())
-    raise ConfigError(f"nobody knows how to ask {host or 'this base_url'} for a balance; known are {', '.join(known)}")
+    raise ConfigError(
+        _(
+            "nobody knows how to ask {host} for a balance; known are {known}",
+            host=host or "this base_url",
+            known=", ".join(known),
+        )
+    )
 
 
 def _host(base_url: str) -> str:
@@ -267,7 +294,7 @@ def _read_aiml(answers: Sequence[Json | None], service: BalanceService) -> Balan
         provider=service.provider,
         remaining=None if held is None else held / AIML_CREDITS,
         currency=service.currency,
-        unit=f"credits, {AIML_CREDITS:,} to the dollar",
+        unit=_("credits, {aiml_credits:,} to the dollar", aiml_credits=AIML_CREDITS),
     )
 
 
@@ -343,16 +370,20 @@ def _none(provider: str, console: str, why: str = "has no public request that te
 
 
 _GOOGLE = _none("Google", "https://console.cloud.google.com/billing")
-_ZHIPU = "has no documented request that tells a balance"
+_ZHIPU = mark("has no documented request that tells a balance")
 
 _WITHOUT = {
     "anthropic.com": _none(
         "Anthropic",
         "https://console.anthropic.com",
-        "tells no balance to a normal key: its Admin API, which needs an admin key (sk-ant-admin...), tells what was spent",
+        mark(
+            "tells no balance to a normal key: its Admin API, which needs an admin key (sk-ant-admin...), tells what was spent"
+        ),
     ),
     "x.ai": _none(
-        "xAI", "https://console.x.ai", "tells a balance only to a management key, which is another than the API key"
+        "xAI",
+        "https://console.x.ai",
+        mark("tells a balance only to a management key, which is another than the API key"),
     ),
     "together.xyz": _none("Together AI", "https://api.together.ai"),
     "together.ai": _none("Together AI", "https://api.together.ai"),
@@ -367,7 +398,7 @@ _WITHOUT = {
     "aliyuncs.com": _none(
         "DashScope",
         "https://bailian.console.aliyun.com",
-        "tells no balance to an API key: Alibaba Cloud's billing API needs an access key of the account",
+        mark("tells no balance to an API key: Alibaba Cloud's billing API needs an access key of the account"),
     ),
     "z.ai": _none("Z.ai", "https://z.ai", _ZHIPU),
     "bigmodel.cn": _none("Zhipu", "https://bigmodel.cn", _ZHIPU),

@@ -17,6 +17,7 @@ from ..errors import (
     RateLimited,
     ServerError,
 )
+from ..language import _, mark
 from ..wire import HttpResponse
 
 BODY_SHOWN = 2_000
@@ -56,11 +57,11 @@ BUSY_WORDS = ("overloaded", "over capacity")
 """How servers say in a 500 that they have too much to do. Source: replies of compatible servers."""
 
 HINTS: dict[type[ApiStatusError], str] = {
-    AuthenticationFailed: "check the API key, and that it belongs to this server",
-    PermissionDenied: "the API key is not allowed to do this",
-    NotFound: "check base_url (with its version path, such as /v1) and the name of the model",
-    QuotaExhausted: "the account has no credit or quota left; waiting does not help",
-    ContextTooLong: "shorten the messages, or lower max_tokens",
+    AuthenticationFailed: mark("check the API key, and that it belongs to this server"),
+    PermissionDenied: mark("the API key is not allowed to do this"),
+    NotFound: mark("check base_url (with its version path, such as /v1) and the name of the model"),
+    QuotaExhausted: mark("the account has no credit or quota left; waiting does not help"),
+    ContextTooLong: mark("shorten the messages, or lower max_tokens"),
 }
 """What to do, by what happened."""
 
@@ -91,7 +92,7 @@ def status_error(
     said = " ".join(message.split())[:500]
     if said.startswith("<"):  # a proxy's page; its title is all that it says
         title = _TITLE.search(said)
-        said = f"{title[1].strip()} (an HTML page, not an API's answer)" if title else "an HTML page"
+        said = _("{strip} (an HTML page, not an API's answer)", strip=title[1].strip()) if title else _("an HTML page")
     if 200 <= status < 300:
         is_final = family is not None and not issubclass(family, (RateLimited, ServerError))
         is_final = is_final or code in QUOTA_CODES or code in FILTER_CODES or _is_too_long(code, said)
@@ -112,8 +113,12 @@ def status_error(
 
 def redirect_error(response: HttpResponse, request_id: str | None) -> ApiStatusError:
     """Return the error for a 3xx: requests go where the caller says, and nowhere else."""
-    place = response.headers.get("location", "another place")
-    said = f"the server redirects ({response.status}) to {place}; give that as base_url if it is right"
+    place = response.headers.get("location", _("another place"))
+    said = _(
+        "the server redirects ({status}) to {place}; give that as base_url if it is right",
+        status=response.status,
+        place=place,
+    )
     return status_error(404, response.body, message=said, code=None, request_id=request_id)
 
 

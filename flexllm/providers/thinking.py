@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import InputError
+from ..language import _
 
 LEVELS = ("minimal", "low", "medium", "high", "xhigh", "max")
 """Strengths, from the weakest to the strongest."""
@@ -38,8 +39,12 @@ def checked_thinking(value: Any) -> Thinking | None:
         if level == "none":
             return False
     raise InputError(
-        f"thinking={value!r} is not understood; give True, False, a strength ({', '.join(LEVELS)}), a budget in tokens, "
-        "or the provider's own object"
+        _(
+            "thinking={value!r} is not understood; give True, False, a strength ({levels}), a budget in tokens, "
+            "or the provider's own object",
+            value=value,
+            levels=", ".join(LEVELS),
+        )
     )
 
 

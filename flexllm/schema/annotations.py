@@ -12,10 +12,11 @@ from enum import Enum
 from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin, get_type_hints
 
 from ..errors import ConfigError
+from ..language import _, mark
 from .mismatch import KINDS
 from .shapes import Choices, Described, Either, Many, Record, Scalar, Shape, Table
 
-SUPPORTED = (
+SUPPORTED = mark(
     "str, int, float, bool, None, Any, Literal, Enum, date, datetime, list, dict[str, ...], tuple[X, ...], unions, "
     "Annotated and dataclasses"
 )
@@ -77,7 +78,12 @@ class _Reader:
         except (KeyError, TypeError):  # the latter: not hashable
             shown = annotation.__qualname__ if is_class(annotation) else repr(annotation)
             raise ConfigError(
-                f"{where} is of type {shown}, which has no JSON form here; known are {SUPPORTED}"
+                _(
+                    "{where} is of type {shown}, which has no JSON form here; known are {supported}",
+                    where=where,
+                    shown=shown,
+                    supported=SUPPORTED,
+                )
             ) from None
 
     def _item(self, arguments: tuple[Any, ...], where: str) -> Shape:
@@ -90,7 +96,7 @@ class _Reader:
 
     def _enum(self, kind: type[Enum], where: str) -> Shape:
         if not len(kind):
-            raise ConfigError(f"{where} is of type {kind.__qualname__}, which has no values")
+            raise ConfigError(_("{where} is of type {kind}, which has no values", where=where, kind=kind.__qualname__))
         return Choices(tuple(_choice(one, where) for one in kind))
 
     def _record(self, kind: type[Any]) -> Record:
@@ -124,7 +130,11 @@ def _hints(kind: type[Any]) -> dict[str, Any]:
             return get_type_hints(kind, localns={kind.__name__: kind}, include_extras=True)
     except (NameError, TypeError, SyntaxError, AttributeError) as error:
         raise ConfigError(
-            f"the annotations of {kind.__qualname__} cannot be read: {error}; define what they name in the module"
+            _(
+                "the annotations of {kind} cannot be read: {error}; define what they name in the module",
+                kind=kind.__qualname__,
+                error=error,
+            )
         ) from error
 
 
@@ -132,7 +142,9 @@ def _check_buildable(kind: type[Any], names: list[str]) -> None:
     try:
         inspect.signature(kind).bind(**dict.fromkeys(names))
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"{kind.__qualname__} cannot be made from its fields alone: {error}") from None
+        raise ConfigError(
+            _("{kind} cannot be made from its fields alone: {error}", kind=kind.__qualname__, error=error)
+        ) from None
 
 
 def _description(kind: type[Any]) -> str:
@@ -151,7 +163,11 @@ def _choice(option: Any, where: str) -> tuple[Any, Any]:
     if isinstance(value, float) and math.isfinite(value):
         return float(value), option
     raise ConfigError(
-        f"{where} may be {option!r}, which has no JSON form; texts, numbers, true, false and null have one"
+        _(
+            "{where} may be {option!r}, which has no JSON form; texts, numbers, true, false and null have one",
+            where=where,
+            option=option,
+        )
     )
 
 
@@ -222,8 +238,8 @@ _SCALARS: dict[Any, Shape] = {
     None: _NULL,
     type(None): _NULL,
     Any: Scalar({}, "anything", _anything),
-    datetime.date: Scalar({"type": "string", "format": "date"}, "a date such as 2024-12-31", _date),
+    datetime.date: Scalar({"type": "string", "format": "date"}, mark("a date such as 2024-12-31"), _date),
     datetime.datetime: Scalar(
-        {"type": "string", "format": "date-time"}, "a date and time such as 2024-12-31T23:59:00Z", _datetime
+        {"type": "string", "format": "date-time"}, mark("a date and time such as 2024-12-31T23:59:00Z"), _datetime
     ),
 }

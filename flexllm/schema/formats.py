@@ -7,13 +7,14 @@ from copy import deepcopy
 from typing import Any
 
 from ..errors import ConfigError
+from ..language import _, mark
 from .annotations import definition_name
 from .kinds import DEFAULT_NAME, is_kind, kind_name, kind_of
 from .mismatch import KINDS, cut, show
 from .tree import is_strict
 from .validation import check_schema, require_jsonschema
 
-ACCEPTED = (
+ACCEPTED = mark(
     "a dict in OpenAI's form, a JSON schema, a dataclass, a list or union of dataclasses "
     "or, with pydantic installed, a model class or TypedDict"
 )
@@ -79,7 +80,7 @@ def as_response_format(value: Any, repair: bool = False) -> ResponseFormat:
             check_format(fields)
         if repair and wanted_schema(fields) is not None:
             require_jsonschema(
-                "repair=True with a JSON schema as a dictionary, against which replies are to be checked,"
+                _("repair=True with a JSON schema as a dictionary, against which replies are to be checked,")
             )
         return ResponseFormat(fields, repair=repair)
     if is_kind(value):
@@ -87,7 +88,7 @@ def as_response_format(value: Any, repair: bool = False) -> ResponseFormat:
         inner = {"name": kind_name(value), "schema": schema, "strict": is_strict(schema)}
         return ResponseFormat({"type": "json_schema", "json_schema": inner}, kind=value, repair=repair)
     shown = value.__qualname__ if isinstance(value, type) else cut(repr(value), 60)
-    raise ConfigError(f"response_format={shown} cannot be used; give {ACCEPTED}")
+    raise ConfigError(_("response_format={shown} cannot be used; give {accepted}", shown=shown, accepted=ACCEPTED))
 
 
 def check_format(response_format: Mapping[str, Any]) -> None:
@@ -100,19 +101,27 @@ def check_format(response_format: Mapping[str, Any]) -> None:
     """
     kind = response_format.get("type")
     if not isinstance(kind, str):
-        raise ConfigError(f"response_format={show(dict(response_format))} has no 'type'; give {ACCEPTED}")
+        raise ConfigError(
+            _(
+                "response_format={show} has no 'type'; give {accepted}",
+                show=show(dict(response_format)),
+                accepted=ACCEPTED,
+            )
+        )
     if kind != "json_schema" or "json_schema" not in response_format:
         return
     inner = response_format["json_schema"]
     if not isinstance(inner, Mapping):
         raise ConfigError(
-            f"json_schema in response_format must be an object with 'name' and 'schema', not {show(inner)}"
+            _("json_schema in response_format must be an object with 'name' and 'schema', not {show}", show=show(inner))
         )
     schema = inner.get("schema")
     if isinstance(schema, Mapping):
         check_schema(schema)
     elif schema is not None or _is_schema(inner):
-        raise ConfigError("json_schema in response_format needs the schema as an object under 'schema', beside 'name'")
+        raise ConfigError(
+            _("json_schema in response_format needs the schema as an object under 'schema', beside 'name'")
+        )
 
 
 def wanted_schema(response_format: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from ..language import _, mark
+
 Path = tuple[str | int, ...]
 """The keys and positions that lead from the whole reply to one of its values."""
 
@@ -15,12 +17,12 @@ MOST_SHOWN = 120
 
 KINDS = {
     "string": "a string",
-    "integer": "a whole number",
+    "integer": mark("a whole number"),
     "number": "a number",
-    "boolean": "true or false",
+    "boolean": mark("true or false"),
     "null": "null",
     "array": "a list",
-    "object": "an object",
+    "object": mark("an object"),
 }
 """JSON's types in words."""
 
@@ -52,7 +54,7 @@ class WrongKind(Mismatch):
     """
 
     def __init__(self, path: Path, expected: str, value: Any) -> None:
-        super().__init__(path, f"{cut(expected, MOST_SHOWN)} is expected, not {show(value)}")
+        super().__init__(path, _("{cut} is expected, not {show}", cut=cut(expected, MOST_SHOWN), show=show(value)))
         self.expected = expected
 
 
@@ -63,19 +65,19 @@ def missing(names: Iterable[str]) -> str:
 
 def unknown(names: Iterable[str]) -> str:
     """Return the words for properties that should not be there. At least one name is needed."""
-    return _of_properties(names, "not known")
+    return _of_properties(names, _("not known"))
 
 
 def _of_properties(names: Iterable[str], claim: str) -> str:
     shown = [show(name) for name in names]
-    subject = "the property" if len(shown) == 1 else "the properties"
+    subject = _("the property") if len(shown) == 1 else _("the properties")
     return f"{subject} {cut(', '.join(shown), MOST_SHOWN)} {'is' if len(shown) == 1 else 'are'} {claim}"
 
 
 def one_of(values: Iterable[Any]) -> str:
     """Return the words for a choice among JSON values."""
     shown = [show(value) for value in values]
-    return shown[0] if len(shown) == 1 else f"one of {', '.join(shown)}"
+    return shown[0] if len(shown) == 1 else _("one of {shown}", shown=", ".join(shown))
 
 
 def json_path(path: Path) -> str:

@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from ..errors import ConfigError
+from ..language import _
 from .annotations import is_class
 from .mismatch import MOST_SHOWN, Mismatch, cut, json_path, show
 from .tree import inline_root, subschemas
@@ -46,7 +47,9 @@ class ModelKind:
 
     def __init__(self, annotation: Any) -> None:
         if not is_installed():
-            raise ConfigError(f"response_format={annotation!r} needs pydantic 2: pip install 'pydantic>=2'")
+            raise ConfigError(
+                _("response_format={annotation!r} needs pydantic 2: pip install 'pydantic>=2'", annotation=annotation)
+            )
         import pydantic
 
         try:
@@ -55,7 +58,11 @@ class ModelKind:
         except (pydantic.errors.PydanticUserError, NameError, TypeError) as error:
             reason = str(error).partition("\n")[0]  # the rest is a link
             raise ConfigError(
-                f"response_format={annotation!r} has no JSON schema: {cut(reason, MOST_SHOWN)}"
+                _(
+                    "response_format={annotation!r} has no JSON schema: {cut}",
+                    annotation=annotation,
+                    cut=cut(reason, MOST_SHOWN),
+                )
             ) from error
         _tighten(self.schema)
 

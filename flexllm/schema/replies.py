@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from ..errors import SchemaMismatch
+from ..language import _
 from ..thoughts import split_thoughts
 from .formats import ResponseFormat, wanted_schema
 from .kinds import kind_of
@@ -42,13 +43,17 @@ def parse_reply(text: str, response_format: Mapping[str, Any]) -> Any:
             written = _without_fence(answer)
             return _read(written, response_format)
     except _NotJson as error:
-        problem = f"the reply is not JSON: {error}" if written else "the reply is empty, where JSON was asked for"
+        problem = (
+            _("the reply is not JSON: {error}", error=error)
+            if written
+            else _("the reply is empty, where JSON was asked for")
+        )
         raise SchemaMismatch(problem, content=text) from None
     except Mismatch as error:
-        problem = f"the reply does not match the schema {error}"
+        problem = _("the reply does not match the schema {error}", error=error)
         raise SchemaMismatch(problem, content=text) from error.__cause__
     except RecursionError:
-        raise SchemaMismatch("the reply is nested too deeply to be read", content=text) from None
+        raise SchemaMismatch(_("the reply is nested too deeply to be read"), content=text) from None
 
 
 def _read(written: str, response_format: Mapping[str, Any]) -> Any:
@@ -78,13 +83,21 @@ def _decode(written: str) -> Any:
         return _decoder.decode(written)
     except json.JSONDecodeError as error:
         near = written[max(0, error.pos - 20) : error.pos + 40]
-        raise _NotJson(f"{error.msg} at line {error.lineno}, column {error.colno}, near {show(near, 70)}") from None
+        raise _NotJson(
+            _(
+                "{msg} at line {lineno}, column {colno}, near {show}",
+                msg=error.msg,
+                lineno=error.lineno,
+                colno=error.colno,
+                show=show(near, 70),
+            )
+        ) from None
     except ValueError as error:  # a number that Python does not read
         raise _NotJson(str(error)) from None
 
 
 def _refuse(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON's")
+    raise ValueError(_("{name} is no number of JSON's", name=name))
 
 
 def _finite(text: str) -> float:

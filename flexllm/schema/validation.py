@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
+from ..language import _
 from .mismatch import KINDS, MOST_SHOWN, Mismatch, WrongKind, cut, json_path, missing, one_of, show, unknown
 from .tree import Schema, every_schema, references, resolve
 
@@ -36,7 +37,7 @@ def check_schema(schema: Schema) -> None:
     try:
         _check(_written(schema))
     except RecursionError:
-        raise ConfigError("the schema of response_format is nested too deeply") from None
+        raise ConfigError(_("the schema of response_format is nested too deeply")) from None
 
 
 def validate(value: Any, schema: Schema) -> None:
@@ -65,14 +66,14 @@ def require_jsonschema(what: str) -> None:
     try:
         import jsonschema  # noqa: F401
     except ImportError:
-        raise ConfigError(f'{what} needs jsonschema: pip install "flexllm[schema]"') from None
+        raise ConfigError(_('{what} needs jsonschema: pip install "flexllm[schema]"', what=what)) from None
 
 
 def _written(schema: Schema) -> str:
     try:
         return json.dumps(schema)
     except (TypeError, ValueError, RecursionError) as error:
-        raise ConfigError(f"the schema of response_format cannot be written as JSON: {error}") from None
+        raise ConfigError(_("the schema of response_format cannot be written as JSON: {error}", error=error)) from None
 
 
 @lru_cache(maxsize=VALIDATORS_KEPT)
@@ -95,7 +96,10 @@ def _check_references(schema: dict[str, Any]) -> None:
 
 def _unresolved(reference: str) -> ConfigError:
     return ConfigError(
-        f"the schema of response_format refers to {show(reference)}, which it does not hold; nothing is fetched"
+        _(
+            "the schema of response_format refers to {show}, which it does not hold; nothing is fetched",
+            show=show(reference),
+        )
     )
 
 
@@ -119,8 +123,11 @@ def _make_validator(written: str) -> Validator:
         kind.check_schema(schema)
     except SchemaError as error:
         raise ConfigError(
-            f"response_format is no valid JSON schema at {json_path(tuple(error.absolute_path))}: "
-            f"{cut(error.message, MOST_SHOWN)}"
+            _(
+                "response_format is no valid JSON schema at {json_path}: {cut}",
+                json_path=json_path(tuple(error.absolute_path)),
+                cut=cut(error.message, MOST_SHOWN),
+            )
         ) from None
     return kind(schema, registry=Registry())  # an empty one: the default fetches what it does not hold
 
@@ -146,8 +153,16 @@ def _mismatch(error: ValidationError) -> Mismatch:
     if error.validator == "additionalProperties" and wanted is False and "patternProperties" not in schema:
         return Mismatch(path, unknown(name for name in value if name not in schema.get("properties", {})))
     if error.validator in ("anyOf", "oneOf"):
-        fits = "does not fit any" if error.context else "fits more than one"
-        return Mismatch(path, f"{show(value)} {fits} of the forms that the schema has")
+        fits = _("does not fit any") if error.context else _("fits more than one")
+        return Mismatch(path, _("{show} {fits} of the forms that the schema has", show=show(value), fits=fits))
     if error.validator in (None, "not"):  # None: the schema is just `false`
-        return Mismatch(path, f"{show(value)} is not allowed")
-    return Mismatch(path, f"{show(value)} does not satisfy {error.validator}: {show(wanted)}")
+        return Mismatch(path, _("{show} is not allowed", show=show(value)))
+    return Mismatch(
+        path,
+        _(
+            "{show} does not satisfy {validator}: {show_2}",
+            show=show(value),
+            validator=error.validator,
+            show_2=show(wanted),
+        ),
+    )

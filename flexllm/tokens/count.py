@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from ..chat import ChatRequest
 from ..errors import ConfigError, InputError
 from ..fork import forget_in_child
+from ..language import _
 from ..media.parts import as_messages
 from ..messages import Message, Messages, normalise_messages
 from .estimate import MESSAGE_TOKENS, REPLY_TOKENS, estimate_prompt_tokens
@@ -46,7 +47,10 @@ def count_tokens(text: str, model: str = DEFAULT_MODEL) -> TokenCount:
     """
     if not isinstance(text, str):
         raise InputError(
-            f"count_tokens counts a text, not {type(text).__name__}; count_messages_tokens counts conversations"
+            _(
+                "count_tokens counts a text, not {kind}; count_messages_tokens counts conversations",
+                kind=type(text).__name__,
+            )
         )
     tokenizer = _tokenizer_for(model)
     return _estimated_text(text, model) if tokenizer is None else tokenizer.count(text)
@@ -96,7 +100,7 @@ def _conversations(given: Messages | Iterable[Messages]) -> tuple[list[Any], boo
     if isinstance(given, (str, Mapping)):
         return [given], False
     if not isinstance(given, Iterable) or isinstance(given, (bytes, bytearray)):
-        raise InputError(f"conversations must be a list of them, or one, not {type(given).__name__}")
+        raise InputError(_("conversations must be a list of them, or one, not {kind}", kind=type(given).__name__))
     found = list(given)
     if found and all(isinstance(one, Mapping) for one in found):
         return [found], False
@@ -255,7 +259,7 @@ _encodings = Encodings()
 
 def _tokenizer_for(model: str) -> Tokenizer | None:
     if not isinstance(model, str) or not model:
-        raise ConfigError(f"model={model!r} is no name of a model")
+        raise ConfigError(_("model={model!r} is no name of a model", model=model))
     return _encodings.tokenizer(model)
 
 

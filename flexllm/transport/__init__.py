@@ -18,6 +18,7 @@ import requests
 from ..cancel import CancelToken
 from ..errors import FlexLLMError, RequestCancelled, RequestTimeout
 from ..fork import forget_in_child
+from ..language import _
 from ..wire import HttpRequest, HttpResponse
 from .direct import DirectAdapter, DirectRoute, new_session
 from .failures import FOREIGN, translate
@@ -140,11 +141,12 @@ class Transport:
             ours = self._translated(error, request, cancel, self._options.timeout, begun=begun)
             late = deadline.passed(time.monotonic() + REARM_SECONDS)
             if late and isinstance(ours, RequestTimeout):
-                said = f"was not complete within {total or 0.0:g} s; raise stream_timeout"
+                said = _("was not complete within {total:g} s; raise stream_timeout", total=total or 0.0)
                 if late == "first piece":
-                    said = f"brought nothing within {round(seconds or 0.0, 3):g} s; raise total_timeout"
+                    said = _("brought nothing within {round:g} s; raise total_timeout", round=round(seconds or 0.0, 3))
                 ours = RequestTimeout(
-                    f"the stream of {ours.endpoint} {said} if the model needs longer", endpoint=ours.endpoint
+                    _("the stream of {endpoint} {said} if the model needs longer", endpoint=ours.endpoint, said=said),
+                    endpoint=ours.endpoint,
                 )
             raise ours from error
 
@@ -184,5 +186,5 @@ class Transport:
         self, error: Exception, request: HttpRequest, cancel: CancelToken | None, limit: float, *, begun: bool = False
     ) -> FlexLLMError:
         if cancel is not None and cancel.aborted:
-            return RequestCancelled("stopped while its reply was awaited")
+            return RequestCancelled(_("stopped while its reply was awaited"))
         return translate(error, request.url, self._options, limit, begun=begun)

@@ -22,6 +22,7 @@ from urllib3.exceptions import ConnectTimeoutError
 from ..cancel import Breaker, CancelToken
 from ..errors import ConfigError
 from ..http1 import BrokenReply, NothingReceived, Reply
+from ..language import _
 from ..wire import HttpRequest
 from .options import REARM_SECONDS, RECEIVE_BYTES, Cert, Departed, HttpStream, StreamDeadline, TransportOptions, Verify
 
@@ -82,7 +83,9 @@ class _Lendable:
             connection.connect()
         except TimeoutError as error:  # of the TLS handshake; urllib3 gives that of connecting a class of its own
             connection.close()
-            raise ConnectTimeoutError(f"no TLS handshake within {connect_timeout:g} s") from error
+            raise ConnectTimeoutError(
+                _("no TLS handshake within {connect_timeout:g} s", connect_timeout=connect_timeout)
+            ) from error
         except BaseException:  # Ctrl-C too: nobody else can close it
             connection.close()
             raise
@@ -369,12 +372,12 @@ def render_head(request: HttpRequest) -> bytes:
     lines += [f"{name}: {value}" for name, value in request.headers]
     text = "\r\n".join(lines) + "\r\n"
     if text.count("\n") != len(lines) or text.count("\r") != len(lines):
-        raise ConfigError("a header holds a line end; headers must be single lines")
+        raise ConfigError(_("a header holds a line end; headers must be single lines"))
     try:
         return text.encode("latin-1")
     except UnicodeEncodeError:
         raise ConfigError(
-            "a header holds a character that HTTP cannot carry; use Latin-1 or percent-encoding"
+            _("a header holds a character that HTTP cannot carry; use Latin-1 or percent-encoding")
         ) from None
 
 

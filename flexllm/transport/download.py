@@ -37,6 +37,7 @@ from ..errors import (
     RequestError,
     RequestTimeout,
 )
+from ..language import _
 from .failures import FOREIGN, translate
 from .options import RECEIVE_BYTES, TransportOptions, place_of
 from .session import check_settings, proxy_for, within
@@ -88,7 +89,7 @@ def download(
         return within(deadline, cancel, work.run, lambda late: None)
     except FOREIGN as error:
         if cancel is not None and cancel.aborted:
-            raise RequestCancelled("stopped while a medium was downloaded", attempts=0) from error
+            raise RequestCancelled(_("stopped while a medium was downloaded"), attempts=0) from error
         raise _translated(error, work.url, timeout, options) from error
     finally:
         guard.break_off()
@@ -136,8 +137,11 @@ class _Guard:
         """Raise InputError for an address that may not be asked."""
         if not self.allow_private and not is_public(address):
             raise InputError(
-                f"{_shown(self.url)} leads to {address}, which is no public address; set allow_private=True if it "
-                "may be asked"
+                _(
+                    "{shown} leads to {address}, which is no public address; set allow_private=True if it may be asked",
+                    shown=_shown(self.url),
+                    address=address,
+                )
             )
 
     def check_name(self, url: str) -> None:
@@ -147,7 +151,7 @@ class _Guard:
             found = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):
             return  # connecting will tell what is wrong, or the proxy knows the name
-        for *_, place in found:
+        for *_family, place in found:
             self.check(str(place[0]))
 
     def _hold(self, sock: socket.socket) -> None:
@@ -237,13 +241,19 @@ class _Work:
             adapter = _Adapter(self._guard)
             session.mount("http://", adapter)
             session.mount("https://", adapter)
-            for _ in range(MAX_REDIRECTS + 1):
+            for _hop in range(MAX_REDIRECTS + 1):
                 with self._ask(session) as response:
                     place = session.get_redirect_target(response) if response.status_code in _REDIRECTS else None
                     if place is None:
                         return self._body(response), response.headers.get("Content-Type", "")
                     self.url = _joined(self.url, place)
-        raise InputError(f"{_shown(self.url)} is redirected again, after {MAX_REDIRECTS} redirects; give the last URL")
+        raise InputError(
+            _(
+                "{shown} is redirected again, after {max_redirects} redirects; give the last URL",
+                shown=_shown(self.url),
+                max_redirects=MAX_REDIRECTS,
+            )
+        )
 
     def _ask(self, session: requests.Session) -> requests.Response:
         options = self._options
@@ -266,12 +276,24 @@ class _Work:
     def _body(self, response: requests.Response) -> bytes:
         status, place = response.status_code, _shown(self.url)
         if status in _RETRYABLE or status >= 500:
-            raise ConnectionFailed(f"{place} could not be downloaded: its server answered {status}", attempts=0)
+            raise ConnectionFailed(
+                _("{place} could not be downloaded: its server answered {status}", place=place, status=status),
+                attempts=0,
+            )
         if not 200 <= status < 300:
-            raise InputError(f"{place} cannot be downloaded: its server answered {status}")
+            raise InputError(
+                _("{place} cannot be downloaded: its server answered {status}", place=place, status=status)
+            )
         length = response.headers.get("Content-Length", "")
         if length.isdecimal() and int(length) > self._max_bytes:
-            raise InputError(f"{place} has {length} bytes, more than max_bytes={self._max_bytes}")
+            raise InputError(
+                _(
+                    "{place} has {length} bytes, more than max_bytes={max_bytes}",
+                    place=place,
+                    length=length,
+                    max_bytes=self._max_bytes,
+                )
+            )
         return self._decoded(b"".join(self._pieces(response)), response.headers.get("Content-Encoding", ""))
 
     def _pieces(self, response: requests.Response) -> Iterator[bytes]:
@@ -291,24 +313,36 @@ class _Work:
         if coding in ("", "identity"):
             return body
         if coding not in ("gzip", "x-gzip", "deflate"):
-            raise InputError(f"{_shown(self.url)} is sent in the coding {coding[:40]!r}, which was not asked for")
+            raise InputError(
+                _(
+                    "{shown} is sent in the coding {coding!r}, which was not asked for",
+                    shown=_shown(self.url),
+                    coding=coding[:40],
+                )
+            )
         try:
             plain = zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(body, self._max_bytes + 1)
         except zlib.error as error:
-            raise ConnectionFailed(f"{_shown(self.url)} came with a broken body: {error}", attempts=0) from error
+            raise ConnectionFailed(
+                _("{shown} came with a broken body: {error}", shown=_shown(self.url), error=error), attempts=0
+            ) from error
         if len(plain) > self._max_bytes:
             self._complain_of_size()
         return plain
 
     def _complain_of_size(self) -> None:
-        raise InputError(f"{_shown(self.url)} has more bytes than max_bytes={self._max_bytes}")
+        raise InputError(
+            _("{shown} has more bytes than max_bytes={max_bytes}", shown=_shown(self.url), max_bytes=self._max_bytes)
+        )
 
 
 def _joined(url: str, place: str) -> str:
     try:
         return urljoin(url, place)
     except ValueError as error:
-        raise InputError(f"{_shown(url)} cannot be downloaded: its server redirects to what is no URL") from error
+        raise InputError(
+            _("{shown} cannot be downloaded: its server redirects to what is no URL", shown=_shown(url))
+        ) from error
 
 
 def _check_url(url: str) -> None:
@@ -318,7 +352,9 @@ def _check_url(url: str) -> None:
     except ValueError:
         is_usable = False
     if not is_usable:
-        raise InputError(f"{_shown(url)} is no URL that can be downloaded: http or https and a host are needed")
+        raise InputError(
+            _("{shown} is no URL that can be downloaded: http or https and a host are needed", shown=_shown(url))
+        )
 
 
 def _name_error(url: str, error: BaseException) -> FlexLLMError:
@@ -326,20 +362,30 @@ def _name_error(url: str, error: BaseException) -> FlexLLMError:
     host = urlsplit(url).hostname
     if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
         return ConnectionFailed(
-            f"the name {host!r} in {_shown(url)} cannot be looked up for now; check the network", attempts=0
+            _(
+                "the name {host!r} in {shown} cannot be looked up for now; check the network",
+                host=host,
+                shown=_shown(url),
+            ),
+            attempts=0,
         )
-    return InputError(f"the name {host!r} in {_shown(url)} cannot be found")
+    return InputError(_("the name {host!r} in {shown} cannot be found", host=host, shown=_shown(url)))
 
 
 def _translated(error: Exception, url: str, timeout: float, options: TransportOptions) -> FlexLLMError:
     ours = translate(error, url, options)
     if isinstance(ours, RequestTimeout):
         return RequestTimeout(
-            f"{_shown(url)} was not downloaded within {timeout:g} s; raise download_timeout", attempts=0
+            _(
+                "{shown} was not downloaded within {timeout:g} s; raise download_timeout",
+                shown=_shown(url),
+                timeout=timeout,
+            ),
+            attempts=0,
         )
     if isinstance(error, ValueError) and isinstance(ours, ConfigError) and not _is_of_proxy(error):
-        return InputError(f"{_shown(url)} is no URL that can be downloaded")
-    ours.args = (f"{_shown(url)} could not be downloaded: {ours}",)
+        return InputError(_("{shown} is no URL that can be downloaded", shown=_shown(url)))
+    ours.args = (_("{shown} could not be downloaded: {ours}", shown=_shown(url), ours=ours),)
     if isinstance(ours, RequestError):
         ours.endpoint, ours.attempts = None, 0
     return ours

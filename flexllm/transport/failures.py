@@ -14,6 +14,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 
 from ..errors import ConfigError, ConnectionFailed, FlexLLMError, RequestTimeout, TlsFailed
 from ..http1 import BrokenReply, NothingReceived
+from ..language import _
 from .options import TransportOptions, place_of
 
 FOREIGN = (OSError, HTTPError, requests.RequestException, ProxySchemeUnsupported, NothingReceived, BrokenReply)
@@ -37,56 +38,98 @@ def translate(
 
     if certificate := caused_by(ssl.SSLCertVerificationError):
         return TlsFailed(
-            f"the certificate of {place} was not accepted ({certificate}); if a company's own CA signed it, give its "
-            "bundle as verify='/path/to/ca.pem' or in REQUESTS_CA_BUNDLE",
+            _(
+                "the certificate of {place} was not accepted ({certificate}); if a company's own CA signed it, give its "
+                "bundle as verify='/path/to/ca.pem' or in REQUESTS_CA_BUNDLE",
+                place=place,
+                certificate=certificate,
+            ),
             endpoint=place,
         )
     if isinstance(error, requests.exceptions.InvalidProxyURL):
-        return ConfigError(f"the proxy for {place} has a wrong URL ({_short(error)}); check proxies= or HTTPS_PROXY")
+        return ConfigError(
+            _(
+                "the proxy for {place} has a wrong URL ({short}); check proxies= or HTTPS_PROXY",
+                place=place,
+                short=_short(error),
+            )
+        )
     if isinstance(error, requests.exceptions.InvalidHeader):  # its text repeats the header, which may be a key
-        return ConfigError(f"{place} cannot be asked: a header of the session holds a character that it must not")
+        return ConfigError(
+            _("{place} cannot be asked: a header of the session holds a character that it must not", place=place)
+        )
     if isinstance(error, ValueError):  # requests' families of wrong URLs
-        return ConfigError(f"{place} cannot be asked: {_short(error)}")
+        return ConfigError(_("{place} cannot be asked: {short}", place=place, short=_short(error)))
     if caused_by(requests.exceptions.ConnectTimeout, ConnectTimeoutError):
         seconds, option = _shorter(options.connect_timeout, "connect_timeout", limit)
         return RequestTimeout(
-            f"{place} did not take the connection within {seconds} s; check the address and the network, or raise "
-            f"{option}",
+            _(
+                "{place} did not take the connection within {seconds} s; check the address and the network, or raise "
+                "{option}",
+                place=place,
+                seconds=seconds,
+                option=option,
+            ),
             endpoint=place,
         )
     if caused_by(TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError):
-        happened = "sent nothing more for" if begun else "did not complete its reply within"
+        happened = _("sent nothing more for") if begun else _("did not complete its reply within")
         seconds, option = _shorter(options.timeout, "timeout", limit)
         return _sent(
-            RequestTimeout(f"{place} {happened} {seconds} s; raise {option} if the model needs longer", endpoint=place)
+            RequestTimeout(
+                _(
+                    "{place} {happened} {seconds} s; raise {option} if the model needs longer",
+                    place=place,
+                    happened=happened,
+                    seconds=seconds,
+                    option=option,
+                ),
+                endpoint=place,
+            )
         )
     if tls := caused_by(ssl.SSLError, requests.exceptions.SSLError, urllib3.exceptions.SSLError):
         return ConnectionFailed(
-            f"the TLS connection to {place} failed ({_short(tls)}); check that the port speaks TLS, and verify= or "
-            "REQUESTS_CA_BUNDLE if a company's own CA is in use",
+            _(
+                "the TLS connection to {place} failed ({short}); check that the port speaks TLS, and verify= or "
+                "REQUESTS_CA_BUNDLE if a company's own CA is in use",
+                place=place,
+                short=_short(tls),
+            ),
             endpoint=place,
         )
     if caused_by(requests.exceptions.ProxyError, urllib3.exceptions.ProxyError):
-        return ConnectionFailed(f"the proxy on the way to {place} failed ({_short(error)}); check it", endpoint=place)
-    if caused_by(socket.gaierror):
-        host = urlsplit(url).hostname
-        return ConnectionFailed(f"the name {host!r} cannot be found; check base_url and the network", endpoint=place)
-    if caused_by(ConnectionRefusedError):
         return ConnectionFailed(
-            f"nothing listens at {place}; is the server running, is the port right?", endpoint=place
-        )
-    if broken := caused_by(BrokenReply):
-        return _sent(ConnectionFailed(f"the reply of {place} is broken: {broken}", endpoint=place))
-    if caused_by(NothingReceived, ConnectionResetError, BrokenPipeError):
-        when = "before its stream was complete" if begun else "without a reply"
-        return ConnectionFailed(f"{place} closed the connection {when}", endpoint=place)
-    if any(isinstance(cause, OSError) and cause.errno in _OUT_OF_FILES for cause in causes):
-        return ConnectionFailed(
-            f"no connection to {place} could be opened: too many open files; lower concurrency_limit or raise "
-            "the limit (ulimit -n)",
+            _("the proxy on the way to {place} failed ({short}); check it", place=place, short=_short(error)),
             endpoint=place,
         )
-    return ConnectionFailed(f"the connection to {place} failed: {_short(error)}", endpoint=place)
+    if caused_by(socket.gaierror):
+        host = urlsplit(url).hostname
+        return ConnectionFailed(
+            _("the name {host!r} cannot be found; check base_url and the network", host=host), endpoint=place
+        )
+    if caused_by(ConnectionRefusedError):
+        return ConnectionFailed(
+            _("nothing listens at {place}; is the server running, is the port right?", place=place), endpoint=place
+        )
+    if broken := caused_by(BrokenReply):
+        return _sent(
+            ConnectionFailed(_("the reply of {place} is broken: {broken}", place=place, broken=broken), endpoint=place)
+        )
+    if caused_by(NothingReceived, ConnectionResetError, BrokenPipeError):
+        when = _("before its stream was complete") if begun else _("without a reply")
+        return ConnectionFailed(_("{place} closed the connection {when}", place=place, when=when), endpoint=place)
+    if any(isinstance(cause, OSError) and cause.errno in _OUT_OF_FILES for cause in causes):
+        return ConnectionFailed(
+            _(
+                "no connection to {place} could be opened: too many open files; lower concurrency_limit or raise "
+                "the limit (ulimit -n)",
+                place=place,
+            ),
+            endpoint=place,
+        )
+    return ConnectionFailed(
+        _("the connection to {place} failed: {short}", place=place, short=_short(error)), endpoint=place
+    )
 
 
 def _sent(error: ConnectionFailed) -> ConnectionFailed:

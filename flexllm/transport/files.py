@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..errors import ConfigError
+from ..language import _
 
 
 def allow_connections(connections: int) -> None:
@@ -21,9 +22,15 @@ def allow_connections(connections: int) -> None:
         return
     if hard != resource.RLIM_INFINITY and hard < needed:
         raise ConfigError(
-            f"concurrency_limit={connections} needs about {needed} open files, but the hard limit of this process is "
-            f"{hard}: lower concurrency_limit to {max(1, hard - SPARE_FILES)}, or raise the limit (ulimit -Hn, "
-            "LimitNOFILE= of a systemd unit, /etc/security/limits.conf)"
+            _(
+                "concurrency_limit={connections} needs about {needed} open files, but the hard limit of this process is "
+                "{hard}: lower concurrency_limit to {max}, or raise the limit (ulimit -Hn, "
+                "LimitNOFILE= of a systemd unit, /etc/security/limits.conf)",
+                connections=connections,
+                needed=needed,
+                hard=hard,
+                max=max(1, hard - SPARE_FILES),
+            )
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from ..cancel import CancelToken
 from ..errors import ConfigError
+from ..language import _
 from ..wire import HttpRequest
 
 Proxies = Mapping[str, str]
@@ -56,7 +57,7 @@ class TransportOptions:
             if value is None and name == "stream_timeout":
                 continue
             if not isinstance(value, (int, float)) or not 0 < value < threading.TIMEOUT_MAX:
-                raise ConfigError(f"{name}={value!r} must be a number of seconds above 0")
+                raise ConfigError(_("{name}={value!r} must be a number of seconds above 0", name=name, value=value))
 
 
 class StreamDeadline:
@@ -76,7 +77,7 @@ class StreamDeadline:
     def passed(self, now: float) -> str:
         """Return which of them has passed: "stream", "first piece", or "" for none."""
         if self.first is not None and now >= self.first:
-            return "first piece"
+            return _("first piece")
         return "stream" if self.complete is not None and now >= self.complete else ""
 
 

@@ -16,6 +16,7 @@ import urllib3
 
 from ..cancel import CancelToken
 from ..errors import ConfigError
+from ..language import _
 from ..wire import NO_KEY, HttpRequest
 from .direct import render_head
 from .options import RECEIVE_BYTES, Cert, Departed, HttpStream, StreamDeadline, TransportOptions, Verify, place_of
@@ -199,9 +200,13 @@ def check_settings(url: str, proxy: str | None, verify: Verify | None, cert: Cer
         except ValueError:
             usable = False
         if not usable:
-            raise ConfigError(f"the proxy for {place_of(url)} has a wrong URL; check proxies= or HTTPS_PROXY")
+            raise ConfigError(
+                _("the proxy for {place_of} has a wrong URL; check proxies= or HTTPS_PROXY", place_of=place_of(url))
+            )
     if url.startswith("https:"):
         certs = (cert,) if isinstance(cert, str) else cert or ()
         for name, path in (("verify", verify), *(("cert", path) for path in certs)):
             if path and not isinstance(path, bool) and not os.path.exists(path):
-                raise ConfigError(f"{name}={path!r} does not exist; REQUESTS_CA_BUNDLE may name it, too")
+                raise ConfigError(
+                    _("{name}={path!r} does not exist; REQUESTS_CA_BUNDLE may name it, too", name=name, path=path)
+                )

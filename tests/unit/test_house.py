@@ -30,7 +30,8 @@ FLOORS: list[set[str]] = [
     {"limits", "templates"},
     {"messages", "retry", "transport", "digest", "thoughts", "vertex", "router", "replies", "prices"},
     {"wire", "files", "sse", "http1", "cancel", "fork", "health"},
-    {"controls", "errors"},
+    {"controls", "errors", "system_errors"},
+    {"language"},
 ]
 """From the top to the ground. A room may import from lower floors alone: not from above, nor from beside it."""
 
@@ -60,7 +61,16 @@ IMPURE = {"io", "logging", "os", "pathlib", "random", "socket", "ssl", "subproce
 """What a function of values has no need of: clocks, files, sockets, threads."""
 
 MOST_LINES = 400
-LONGER: dict[str, int] = {}
+LONGER: dict[str, int] = {
+    "backends.attempts": 405,
+    "batch.checkpoint": 432,
+    "providers.claude.requests": 410,
+    "providers.credits": 410,
+    "providers.gemini.contents": 455,
+    "router": 420,
+    "transport.download": 410,
+    "vertex": 430,
+}
 """Modules that ask for a wall, with the number of lines that they must not pass meanwhile."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from ...language import _
 from ..output import is_terminal, print_data, print_json, talk
 
 TYPE_CHECKING = False  # see errors.py
@@ -38,14 +39,15 @@ def _budget_sentence(expected: float, worst: float, left: float) -> str:
     from ...cost import dollars
 
     if not left:
-        return "Nothing is left of the budget: give a larger --max-cost."
+        return _("Nothing is left of the budget: give a larger --max-cost.")
     if expected > left:
-        return (
-            f"The {dollars(left)} that are left of the budget will probably not do: the run stops when they are spent."
+        return _(
+            "The {dollars} that are left of the budget will probably not do: the run stops when they are spent.",
+            dollars=dollars(left),
         )
     if worst > left:
-        return f"The {dollars(left)} that are left of the budget will probably do, but not at worst."
-    return f"The {dollars(left)} that are left of the budget will do."
+        return _("The {dollars} that are left of the budget will probably do, but not at worst.", dollars=dollars(left))
+    return _("The {dollars} that are left of the budget will do.", dollars=dollars(left))
 
 
 def check_can_ask(args: argparse.Namespace) -> None:
@@ -58,8 +60,10 @@ def check_can_ask(args: argparse.Namespace) -> None:
 
     if not args.yes and not is_terminal(sys.stdin, sys.stderr):
         raise ConfigError(
-            "--sample asks whether to go on, and there is no terminal to ask at: give --yes to go on in any case, or ask "
-            "the first rows with -n and then look at --dry-run"
+            _(
+                "--sample asks whether to go on, and there is no terminal to ask at: give --yes to go on in any case, or ask "
+                "the first rows with -n and then look at --dry-run"
+            )
         )
 
 
@@ -73,7 +77,7 @@ def wants_the_rest(args: argparse.Namespace, forecast: Forecast) -> bool:
         return True
     _forget_typed()
     try:
-        talk("Go on? [y/N] ", end="")
+        talk(_("Go on? [y/N] "), end="")
         answer = sys.stdin.readline()
     except KeyboardInterrupt:
         talk("")  # what is said of it gets a line of its own

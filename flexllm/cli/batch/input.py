@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 
+from ...language import _, mark
 from ..units import count, words
 
 TYPE_CHECKING = False  # see errors.py
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from ...config import ResolvedEndpoint
     from ...templates import UserTemplate
 
-STANDARD_INPUT = "standard input"
+STANDARD_INPUT = mark("standard input")
 MOST_OF_A_TEMPLATE = 1_000_000
 """Bytes. A file that is larger was not meant."""
 
@@ -29,31 +30,36 @@ def add_input_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say what is read, and how a row becomes a question."""
     group = parser.add_argument_group(
         "input",
-        "JSON lines, a JSON array, or a table (.csv, .tsv), each also compressed by gzip. The first line of a table names "
-        "the fields.",
+        _(
+            "JSON lines, a JSON array, or a table (.csv, .tsv), each also compressed by gzip. The first line of a table names "
+            "the fields."
+        ),
     )
-    group.add_argument("-n", "--limit", type=count, metavar="N", help="take only the first N rows")
+    group.add_argument("-n", "--limit", type=count, metavar="N", help=_("take only the first N rows"))
     group.add_argument(
         "--format", default="auto", choices=("auto", "openai_chat", "openai_batch", "alpaca", "simple"),
-        help="the shape of the rows (auto: found from the first)",
+        help=_("the shape of the rows (auto: found from the first)"),
     )  # fmt: skip
     group.add_argument(
         "--input-type", choices=("jsonl", "csv", "tsv"),
-        help="what the input is written in, where its name does not say it, as that of a pipe (jsonl)",
+        help=_("what the input is written in, where its name does not say it, as that of a pipe (jsonl)"),
     )  # fmt: skip
-    group.add_argument("--system", type=words, metavar="TEXT", help="a system message for rows that have none")
+    group.add_argument("--system", type=words, metavar="TEXT", help=_("a system message for rows that have none"))
     group.add_argument(
         "--user-field", type=words, metavar="NAME",
-        help="the field that holds the question, whatever the shape of the rows",
+        help=_("the field that holds the question, whatever the shape of the rows"),
     )  # fmt: skip
     group.add_argument(
-        "--system-field", type=words, metavar="NAME", help="the field that holds the system message of its row (system)"
+        "--system-field",
+        type=words,
+        metavar="NAME",
+        help=_("the field that holds the system message of its row (system)"),
     )
     group.add_argument(
         "--user-template", metavar="TEXT",
-        help="put this around each question: {content} is the question, {NAME} the field of that name; without "
+        help=_("put this around each question: {content} is the question, {NAME} the field of that name; without "
         "{content} the question is made of fields alone. {{NAME}} stays as it is in single braces. @FILE reads it from a "
-        "file",
+        "file"),
     )  # fmt: skip
 
 
@@ -84,7 +90,9 @@ class BatchInput:
         self._fields: Fields = Fields(args.user_field, args.system_field)
         for option, field in (("--user-field", args.user_field), ("--system-field", args.system_field)):
             if field is not None and not field.strip():
-                raise ConfigError(f"{option} is given but empty; name a field of the rows, or leave it out")
+                raise ConfigError(
+                    _("{option} is given but empty; name a field of the rows, or leave it out", option=option)
+                )
         self._template = None if args.user_template is None else read_template(args.user_template)
         check_reading(args.format, self._fields, self._template)
         self._file = None if args.input in (None, "-") else os.path.expanduser(args.input)
@@ -93,7 +101,7 @@ class BatchInput:
         if not self.is_pipe:
             self._open().close()
         elif self._file is None and (sys.stdin is None or sys.stdin.isatty()):
-            raise InputError("no input: name a file of questions, or pipe one in")
+            raise InputError(_("no input: name a file of questions, or pipe one in"))
 
     def refuse_as_output(self, path: str | os.PathLike[str]) -> None:
         """Raise InputError if that file, which is to be written, is the one that is read."""
@@ -105,7 +113,7 @@ class BatchInput:
         except OSError:  # one of them is not there
             return
         if is_same and not _is_device(path):
-            raise InputError(f"{os.fspath(path)} is both input and output; name another output file")
+            raise InputError(_("{fspath} is both input and output; name another output file", fspath=os.fspath(path)))
 
     def rows(self, endpoint: ResolvedEndpoint | None, model: str, params: Mapping[str, Any]) -> FileRows:
         """Return the rows, anew at each call; a pipe only once.
@@ -146,8 +154,11 @@ class BatchInput:
         keeps_model = args.model is not None or endpoint is None  # a pool's endpoints have their own names for it
         if not model and not keeps_model and reader.first(names_model) is False:
             raise ConfigError(
-                f"{self.name}: the first row names no model, and nothing else does; set FLEXLLM_MODEL for such rows, "
-                "or give -m NAME to ask all rows of one"
+                _(
+                    "{name}: the first row names no model, and nothing else does; set FLEXLLM_MODEL for such rows, "
+                    "or give -m NAME to ask all rows of one",
+                    name=self.name,
+                )
             )
         flags = request_params(args, {})
         return OwnSettingsRows(reader, model, params, total, flags=flags, keeps_model=keeps_model)
@@ -155,9 +166,9 @@ class BatchInput:
     def _hint(self, template: UserTemplate | None, kind: str) -> str:
         """Return what may help where no row can be read."""
         if any(self._fields) or template is not None:
-            return "--user-field, --system-field and the template say which fields a row must have"
-        hint = "--user-field names the field of the question"
-        return f"{hint}, and a table is read by --input-type csv" if kind == "jsonl" else hint
+            return _("--user-field, --system-field and the template say which fields a row must have")
+        hint = _("--user-field names the field of the question")
+        return _("{hint}, and a table is read by --input-type csv", hint=hint) if kind == "jsonl" else hint
 
     def _system(self, endpoint: ResolvedEndpoint | None) -> str | None:
         if self._args.system is not None:
@@ -181,7 +192,9 @@ class BatchInput:
             total = self._input(self._open()).count()
             return self._input(self._open()), total
         if self._was_read:
-            raise InputError(f"{self.name} is a pipe, which can be read only once; put the rows into a file")
+            raise InputError(
+                _("{name} is a pipe, which can be read only once; put the rows into a file", name=self.name)
+            )
         self._was_read = True
         return self._input(self._open()), None
 
@@ -199,7 +212,7 @@ class BatchInput:
         try:
             return open(self._file, "rb", buffering=1 << 18)
         except OSError as error:
-            raise InputError(f"{self.name} cannot be read: {error.strerror}") from None
+            raise InputError(_("{name} cannot be read: {strerror}", name=self.name, strerror=error.strerror)) from None
 
 
 def read_template(text: str) -> UserTemplate | None:
@@ -220,15 +233,17 @@ def read_template(text: str) -> UserTemplate | None:
             with open(os.path.expanduser(name), "rb") as file:
                 data = file.read(MOST_OF_A_TEMPLATE + 1)
         except OSError as error:
-            raise InputError(f"the template {name} cannot be read: {error.strerror}") from None
+            raise InputError(
+                _("the template {name} cannot be read: {strerror}", name=name, strerror=error.strerror)
+            ) from None
         if len(data) > MOST_OF_A_TEMPLATE:
-            raise InputError(f"the template {name} is larger than a megabyte; that cannot have been meant")
+            raise InputError(_("the template {name} is larger than a megabyte; that cannot have been meant", name=name))
         try:
             text = data.decode("utf-8-sig").removesuffix("\n").removesuffix("\r")  # an editor's own
         except UnicodeDecodeError:
-            raise InputError(f"the template {name} is not UTF-8; convert it with iconv") from None
+            raise InputError(_("the template {name} is not UTF-8; convert it with iconv", name=name)) from None
         if not text:
-            raise ConfigError(f"the template {name} is empty")
+            raise ConfigError(_("the template {name} is empty", name=name))
     return UserTemplate(words(text)) if text else None
 
 

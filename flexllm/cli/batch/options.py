@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ...language import _
 from ..common import make_client, make_pool
 from ..units import amount, count, duration, number, positive, price, quantile, share
 from .watch import add_watch_options
@@ -27,103 +28,105 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("run")
     group.add_argument(
         "--grace", type=duration, default=10.0, metavar="TIME",
-        help="how long requests under way may finish after Ctrl-C, SIGTERM or a closed terminal: seconds, or 30s, 2m; a "
-        "second signal ends it at once (10)",
+        help=_("how long requests under way may finish after Ctrl-C, SIGTERM or a closed terminal: seconds, or 30s, 2m; a "
+        "second signal ends it at once (10)"),
     )  # fmt: skip
     group.add_argument(
         "--max-time", type=duration, metavar="TIME",
-        help="for the run: seconds, or 30m, 8h; then nothing new is asked, and what is under way has --grace. The same "
-        "command goes on later",
+        help=_("for the run: seconds, or 30m, 8h; then nothing new is asked, and what is under way has --grace. The same "
+        "command goes on later"),
     )  # fmt: skip
     add_watch_options(group)
     group.add_argument(
-        "--fail-over", type=share, metavar="SHARE", help="stop when more than this share of the rows failed: 0 to 1"
+        "--fail-over", type=share, metavar="SHARE", help=_("stop when more than this share of the rows failed: 0 to 1")
     )
     group.add_argument(
-        "--connect-timeout", type=duration, metavar="TIME", help="how long making a connection may take (10)"
+        "--connect-timeout", type=duration, metavar="TIME", help=_("how long making a connection may take (10)")
     )
     group.add_argument(
         "--on-truncated", choices=("keep", "error", "retry"),
-        help="an answer that was cut at a token limit: keep it, count it as failed, or ask once more with more tokens "
-        "(keep)",
+        help=_("an answer that was cut at a token limit: keep it, count it as failed, or ask once more with more tokens "
+        "(keep)"),
     )  # fmt: skip
     group.add_argument(
         "--on-invalid", choices=("keep", "error", "retry"),
-        help="an answer that is not of the form that response_format asks for (error)",
+        help=_("an answer that is not of the form that response_format asks for (error)"),
     )  # fmt: skip
     group.add_argument(
         "--track-cost",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="show the cost, where prices are known (on)",
+        help=_("show the cost, where prices are known (on)"),
     )
     group.add_argument(
-        "--return-usage", action=argparse.BooleanOptionalAction, default=None, help="show the tokens used (on)"
+        "--return-usage", action=argparse.BooleanOptionalAction, default=None, help=_("show the tokens used (on)")
     )
 
 
 def add_limit_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say how fast it goes."""
     group = parser.add_argument_group(
-        "limits", "Of each endpoint, retries included. They are kept, and may be combined."
+        "limits", _("Of each endpoint, retries included. They are kept, and may be combined.")
     )
-    group.add_argument("-c", "--concurrency", type=count, metavar="N", help="requests under way at the same time (10)")
-    group.add_argument("--max-qps", type=positive, metavar="N", help="requests a second at most")
-    group.add_argument("--max-rpm", type=positive, metavar="N", help="requests a minute at most")
-    group.add_argument("--max-tpm", type=positive, metavar="N", help="tokens a minute at most, in and out together")
-    group.add_argument("--max-input-tpm", type=positive, metavar="N", help="tokens of the requests a minute at most")
-    group.add_argument("--max-output-tpm", type=positive, metavar="N", help="tokens of the answers a minute at most")
+    group.add_argument(
+        "-c", "--concurrency", type=count, metavar="N", help=_("requests under way at the same time (10)")
+    )
+    group.add_argument("--max-qps", type=positive, metavar="N", help=_("requests a second at most"))
+    group.add_argument("--max-rpm", type=positive, metavar="N", help=_("requests a minute at most"))
+    group.add_argument("--max-tpm", type=positive, metavar="N", help=_("tokens a minute at most, in and out together"))
+    group.add_argument("--max-input-tpm", type=positive, metavar="N", help=_("tokens of the requests a minute at most"))
+    group.add_argument("--max-output-tpm", type=positive, metavar="N", help=_("tokens of the answers a minute at most"))
     group.add_argument(
         "--adaptive", action=argparse.BooleanOptionalAction, default=None,
-        help="find the rate that the server accepts, from its refusals and what its headers say (on)",
+        help=_("find the rate that the server accepts, from its refusals and what its headers say (on)"),
     )  # fmt: skip
     group.add_argument(
         "--burst",
         type=count,
         metavar="N",
-        help="requests that may go out at once where --max-qps allows one after the other",
+        help=_("requests that may go out at once where --max-qps allows one after the other"),
     )
     group.add_argument(
-        "--min-qps", type=positive, metavar="N", help="requests a second that --adaptive never goes below"
+        "--min-qps", type=positive, metavar="N", help=_("requests a second that --adaptive never goes below")
     )
     group.add_argument(
         "--hedge", type=quantile, metavar="QUANTILE",
-        help="send a row once more when it takes longer than this share of the others, 0.95 say; the first answer counts",
+        help=_("send a row once more when it takes longer than this share of the others, 0.95 say; the first answer counts"),
     )  # fmt: skip
 
 
 def add_pool_options(parser: argparse.ArgumentParser) -> None:
     """Add the options for several endpoints."""
     group = parser.add_argument_group(
-        "several endpoints", "For the endpoints under 'batch' in the configuration file, which are asked as one."
+        _("several endpoints"), _("For the endpoints under 'batch' in the configuration file, which are asked as one.")
     )
     group.add_argument(
         "--distribute", action=argparse.BooleanOptionalAction, default=None,
-        help="give each row to the endpoint that has room, instead of the one that --load-balance chooses (on)",
+        help=_("give each row to the endpoint that has room, instead of the one that --load-balance chooses (on)"),
     )  # fmt: skip
     group.add_argument(
         "--load-balance", choices=("round_robin", "weighted", "random", "fallback", "least_busy"),
-        help="how an endpoint is chosen where --distribute does not (round_robin)",
+        help=_("how an endpoint is chosen where --distribute does not (round_robin)"),
     )  # fmt: skip
     group.add_argument(
         "--fallback", action=argparse.BooleanOptionalAction, default=None,
-        help="ask another endpoint when one fails (on)",
+        help=_("ask another endpoint when one fails (on)"),
     )  # fmt: skip
     group.add_argument(
         "--failure-threshold", type=count, metavar="N",
-        help="leave an endpoint alone for a while after so many failures in a row (3)",
+        help=_("leave an endpoint alone for a while after so many failures in a row (3)"),
     )  # fmt: skip
     group.add_argument(
-        "--recovery-time", type=duration, metavar="TIME", help="how long it is left alone: seconds, or 30s, 5m (60)"
+        "--recovery-time", type=duration, metavar="TIME", help=_("how long it is left alone: seconds, or 30s, 5m (60)")
     )
     group.add_argument(
         "--total-concurrency",
         type=count,
         metavar="N",
-        help="requests under way at the same time, at all endpoints together",
+        help=_("requests under way at the same time, at all endpoints together"),
     )
     group.add_argument(
-        "--total-max-qps", type=positive, metavar="N", help="requests a second at most, at all endpoints together"
+        "--total-max-qps", type=positive, metavar="N", help=_("requests a second at most, at all endpoints together")
     )
 
 
@@ -132,76 +135,79 @@ def add_resume_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("resume")
     group.add_argument(
         "--retry-failed", action=argparse.BooleanOptionalAction, default=None,
-        help="ask only the rows that failed in earlier runs, and no new ones; with --no-retry-failed the failed ones are "
-        "left alone. Without either, new and failed rows are asked",
+        help=_("ask only the rows that failed in earlier runs, and no new ones; with --no-retry-failed the failed ones are "
+        "left alone. Without either, new and failed rows are asked"),
     )  # fmt: skip
     group.add_argument(
         "--on-change", choices=("rerun", "keep", "fail"),
-        help="what to do with rows that were answered with another model or other parameters: ask again, keep the "
-        "answer, or stop (rerun)",
+        help=_("what to do with rows that were answered with another model or other parameters: ask again, keep the "
+        "answer, or stop (rerun)"),
     )  # fmt: skip
     group.add_argument(
         "--save-input", default="all", choices=("all", "last", "none"),
-        help="what of the messages each answer repeats: all, the last one, none (all)",
+        help=_("what of the messages each answer repeats: all, the last one, none (all)"),
     )  # fmt: skip
-    group.add_argument("--save-raw", action="store_true", help="keep the server's whole reply in each line")
+    group.add_argument("--save-raw", action="store_true", help=_("keep the server's whole reply in each line"))
     group.add_argument(
         "--flush-interval", type=number, metavar="SECONDS",
-        help="until an answer is on the disk and not only in the kernel, at most (1)",
+        help=_("until an answer is on the disk and not only in the kernel, at most (1)"),
     )  # fmt: skip
 
 
 def add_cost_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that save requests, limit what they cost, or tell it before."""
     group = parser.add_argument_group(
-        "cost", "What earlier runs of the same output file took counts towards the budgets. Prices: flexllm pricing."
+        "cost", _("What earlier runs of the same output file took counts towards the budgets. Prices: flexllm pricing.")
     )
     before = group.add_mutually_exclusive_group()
     before.add_argument(
         "--dry-run", action="store_true",
-        help="send nothing and write nothing: tell how many rows are to be bought, and what they will take in tokens, "
-        "dollars and time",
+        help=_("send nothing and write nothing: tell how many rows are to be bought, and what they will take in tokens, "
+        "dollars and time"),
     )  # fmt: skip
     before.add_argument(
         "--sample", type=count, metavar="N",
-        help="first ask N rows, spread over the file; then tell what the rest will take, and ask whether to go on",
+        help=_("first ask N rows, spread over the file; then tell what the rest will take, and ask whether to go on"),
     )  # fmt: skip
-    group.add_argument("-y", "--yes", action="store_true", help="go on after --sample without being asked")
+    group.add_argument("-y", "--yes", action="store_true", help=_("go on after --sample without being asked"))
     group.add_argument(
         "--max-cost", type=amount, metavar="DOLLARS",
-        help="stop before more than this is spent; the price of the model must be known. The same command with more goes "
-        "on later",
+        help=_("stop before more than this is spent; the price of the model must be known. The same command with more goes "
+        "on later"),
     )  # fmt: skip
     group.add_argument(
-        "--max-requests", type=count, metavar="N", help="stop before more requests than this are sent, retries included"
+        "--max-requests",
+        type=count,
+        metavar="N",
+        help=_("stop before more requests than this are sent, retries included"),
     )
     group.add_argument(
         "--max-total-tokens", type=count, metavar="N",
-        help="stop before more tokens than this are used, of prompts and answers together; --max-tokens is another "
-        "thing: the limit of each answer",
+        help=_("stop before more tokens than this are used, of prompts and answers together; --max-tokens is another "
+        "thing: the limit of each answer"),
     )  # fmt: skip
     group.add_argument(
         "--price", type=price, metavar="IN,OUT[,CACHED]",
-        help="the model's price in US dollars per million tokens, of the prompt, the answer and, if it is another, the "
-        "part of the prompt that the provider has in its cache: 0.5,1.5 say",
+        help=_("the model's price in US dollars per million tokens, of the prompt, the answer and, if it is another, the "
+        "part of the prompt that the provider has in its cache: 0.5,1.5 say"),
     )  # fmt: skip
     group.add_argument(
         "--cache", action=argparse.BooleanOptionalAction, default=None,
-        help="take answers from the response cache, and keep new ones there (off)",
+        help=_("take answers from the response cache, and keep new ones there (off)"),
     )  # fmt: skip
-    group.add_argument("--cache-dir", metavar="DIR", help="the folder of the cache; turns it on")
+    group.add_argument("--cache-dir", metavar="DIR", help=_("the folder of the cache; turns it on"))
     group.add_argument(
         "--cache-ttl", type=duration, metavar="TIME",
-        help="use answers that are no older: seconds, or 30m, 12h, 7d; 0 for any age; turns the cache on (24h)",
+        help=_("use answers that are no older: seconds, or 30m, 12h, 7d; 0 for any age; turns the cache on (24h)"),
     )  # fmt: skip
     group.add_argument(
         "--share", action=argparse.BooleanOptionalAction, default=None,
-        help="ask equal rows once and give all of them the answer (on at --temperature 0 alone)",
+        help=_("ask equal rows once and give all of them the answer (on at --temperature 0 alone)"),
     )  # fmt: skip
     group.add_argument(
         "--order", choices=("input", "prefix"),
-        help="input asks the rows as they come; prefix reads all of them first and asks rows that begin alike one after "
-        "the other, so that the provider's cache of prompts makes them cheaper (input)",
+        help=_("input asks the rows as they come; prefix reads all of them first and asks rows that begin alike one after "
+        "the other, so that the provider's cache of prompts makes them cheaper (input)"),
     )  # fmt: skip
 
 
@@ -253,8 +259,11 @@ def _refuse_pool_options(args: argparse.Namespace) -> None:
     for name in _POOL_OPTIONS:
         if getattr(args, name) is not None:
             raise ConfigError(
-                f"--{name.replace('_', '-')} is for several endpoints, and one is asked; list them under 'batch' in the "
-                "configuration file, and name no other"
+                _(
+                    "--{replace} is for several endpoints, and one is asked; list them under 'batch' in the "
+                    "configuration file, and name no other",
+                    replace=name.replace("_", "-"),
+                )
             )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 
+from ...language import _
+
 TYPE_CHECKING = False  # see errors.py
 
 if TYPE_CHECKING:
@@ -22,13 +24,13 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say where the answers go."""
     parser.add_argument(
         "-o", "--output", required=True, metavar="FILE",
-        help="the answers: a name that ends in .jsonl, .csv or .tsv, or in one of these and .gz; - writes JSON lines to "
-        "standard output as they come, and cannot be resumed",
+        help=_("the answers: a name that ends in .jsonl, .csv or .tsv, or in one of these and .gz; - writes JSON lines to "
+        "standard output as they come, and cannot be resumed"),
     )  # fmt: skip
     parser.add_argument(
         "--errors", metavar="FILE",
-        help="write the lines of the rows that failed to this file too, anew at the end of each run; it is empty if none "
-        "did",
+        help=_("write the lines of the rows that failed to this file too, anew at the end of each run; it is empty if none "
+        "did"),
     )  # fmt: skip
 
 
@@ -62,8 +64,11 @@ class BatchOutput:
         kind = next((kind for kind in KINDS if len(path.name) > len(kind) and path.name.lower().endswith(kind)), None)
         if kind is None and not self.is_stream:
             raise ConfigError(
-                f"the output file {self.name!r} must end in .jsonl, .csv or .tsv, or in one of these and .gz; - writes "
-                "JSON lines to standard output"
+                _(
+                    "the output file {name!r} must end in .jsonl, .csv or .tsv, or in one of these and .gz; - writes "
+                    "JSON lines to standard output",
+                    name=self.name,
+                )
             )
         self.is_table = kind is not None and not kind.startswith(".jsonl")
         self.file: Path | None = None
@@ -71,7 +76,7 @@ class BatchOutput:
             self.file = checkpoint_of(path)
         self.view = None if self.is_stream or path == self.file else path
         if args.errors in ("", "-"):
-            raise ConfigError("--errors needs the name of a file")
+            raise ConfigError(_("--errors needs the name of a file"))
         self.errors = None if args.errors is None else Path(os.path.expanduser(args.errors))
 
     def check(self, source: BatchInput) -> None:
@@ -96,7 +101,9 @@ class BatchOutput:
         if self.errors is not None:
             ours = () if self.file is None else map(os.path.realpath, files_of(self.view or self.file))
             if os.path.realpath(self.errors) in ours:
-                raise InputError(f"--errors {self.errors} is a file that the answers go to; name another one")
+                raise InputError(
+                    _("--errors {errors} is a file that the answers go to; name another one", errors=self.errors)
+                )
             check_view(self.errors)
 
     def sinks(self, options: CheckpointOptions) -> tuple[Sink, ...]:
@@ -130,9 +137,11 @@ def why_no_stream(args: argparse.Namespace) -> str | None:
     if args.output != "-":
         return None
     if args.json and not args.dry_run:
-        return "-o - writes the answers to standard output, where --json would put the summary: leave one of them out"
+        return _(
+            "-o - writes the answers to standard output, where --json would put the summary: leave one of them out"
+        )
     if args.sample is not None:
-        return "--sample needs an output file: the rest of the rows is asked by a second run, which goes on with it"
+        return _("--sample needs an output file: the rest of the rows is asked by a second run, which goes on with it")
     resumes = {
         "--retry-failed": args.retry_failed is True,
         "--no-retry-failed": args.retry_failed is False,
@@ -140,5 +149,5 @@ def why_no_stream(args: argparse.Namespace) -> str | None:
         "--flush-interval": args.flush_interval is not None,
     }
     for option in (option for option, is_given in resumes.items() if is_given):
-        return f"{option} needs an output file, which runs go on with: name it instead of -o -"
+        return _("{option} needs an output file, which runs go on with: name it instead of -o -", option=option)
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 
+from ...language import _, mark
 from ..logs import record
 from ..output import ERROR, print_json, talk
 
@@ -55,7 +56,9 @@ def tell_trouble(args: argparse.Namespace, job: BatchJob) -> None:
     summary = job.summary()
     told = sentence(summary, args.output, tokens=False, cost=False)
     examples = [one["examples"][0]["message"] for one in summary["errors"].values() if one["examples"]]
-    talk(f"flexllm: {told}" + (f"; the first error: {examples[0]}" if examples else ""), level=ERROR)
+    talk(
+        f"flexllm: {told}" + (_("; the first error: {examples}", examples=examples[0]) if examples else ""), level=ERROR
+    )
 
 
 def sentence(summary: dict[str, Any], output: str, *, tokens: bool, cost: bool) -> str:
@@ -65,7 +68,7 @@ def sentence(summary: dict[str, Any], output: str, *, tokens: bool, cost: bool) 
     rows = "row" if summary["total"] == 1 else "rows"
     parts = [f"{summary['success']:,} of {summary['total']:,} {rows} answered"]
     if before := answered_before(summary):
-        parts.append(f"{before:,} of them by earlier runs")
+        parts.append(_("{before:,} of them by earlier runs", before=before))
     parts += [f"{summary[name]:,} {what}" for name, what in _SPARED if summary[name]]
     if summary["failed"]:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in summary["errors_by_class"].items())
@@ -79,9 +82,17 @@ def sentence(summary: dict[str, Any], output: str, *, tokens: bool, cost: bool) 
         parts.append(paid)
     for endpoint in summary["endpoints"]:
         if endpoint["learned"] is not None and endpoint["rate"] is not None:
-            parts.append(f"{endpoint['place']} accepts about {endpoint['rate']:.1f} requests a second")
+            parts.append(
+                _("{place} accepts about {rate:.1f} requests a second", place=endpoint["place"], rate=endpoint["rate"])
+            )
         if endpoint["state"] in ("cooling", "probing"):
-            parts.append(f"{endpoint['place']} was left alone at the end ({endpoint['last_error']})")
+            parts.append(
+                _(
+                    "{place} was left alone at the end ({last_error})",
+                    place=endpoint["place"],
+                    last_error=endpoint["last_error"],
+                )
+            )
     return ", ".join(parts) if output == "-" else f"{', '.join(parts)}; see {output}"
 
 
@@ -91,7 +102,7 @@ def answered_before(summary: Mapping[str, Any]) -> int:
     return int(summary["resumed"] - left_alone)
 
 
-_SPARED = (("cached", "from the cache"), ("shared", "like another row"))
+_SPARED = (("cached", mark("from the cache")), ("shared", mark("like another row")))
 
 
 def how_to_go_on(args: argparse.Namespace, file: Path | None) -> str:
@@ -101,10 +112,15 @@ def how_to_go_on(args: argparse.Namespace, file: Path | None) -> str:
         file: The output file, None if it is standard output.
     """
     if file is None:
-        return "Interrupted; the answers that came are on standard output. Nothing was kept to go on from"
+        return _("Interrupted; the answers that came are on standard output. Nothing was kept to go on from")
     piped = args.input in (None, "-")
-    hint = "the same input piped into the same command" if piped else "the same command"
-    return f"Interrupted; every answer that came is in {file}. To go on, {hint}:\n  {_masked(args.argv)}"
+    hint = _("the same input piped into the same command") if piped else _("the same command")
+    return _(
+        "Interrupted; every answer that came is in {file}. To go on, {hint}:\n  {masked}",
+        file=file,
+        hint=hint,
+        masked=_masked(args.argv),
+    )
 
 
 def _masked(words: Sequence[str]) -> str:

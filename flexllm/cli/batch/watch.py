@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
+from ...language import _
 from ..logs import heed_signals, on_end, record
 
 TYPE_CHECKING = False  # see errors.py
@@ -21,8 +22,8 @@ def add_watch_options(parser: argparse._ActionsContainer) -> None:
     """Add the option that names a status file."""
     parser.add_argument(
         "--status-file", metavar="FILE",
-        help="keep a JSON file of what the run has done so far: never half written, at most once a second, and at the end "
-        "with the exit code. flexllm status FILE shows it",
+        help=_("keep a JSON file of what the run has done so far: never half written, at most once a second, and at the end "
+        "with the exit code. flexllm status FILE shows it"),
     )  # fmt: skip
 
 
@@ -46,7 +47,12 @@ def begin_watching(args: argparse.Namespace) -> tuple[Progress, ...]:
         from ...errors import InputError
 
         if args.status_file in ("", "-"):
-            raise InputError(f"--status-file {args.status_file!r} names no file; give one, or leave it out")
+            raise InputError(
+                _(
+                    "--status-file {status_file!r} names no file; give one, or leave it out",
+                    status_file=args.status_file,
+                )
+            )
         # No command line: it may hold keys, and whoever supervises the run may show this file to others.
         facts = {"input": _place(args.input), "output": _place(args.output), "model": args.model}
         status_file = StatusFile(Path(os.path.expanduser(args.status_file)), facts)
@@ -120,7 +126,14 @@ def check_files(args: argparse.Namespace) -> None:
         real = os.path.realpath(os.path.expanduser(name))
         other = seen.setdefault(real, option)
         if other != option and option in ("--status-file", "--log-file"):
-            raise InputError(f"{option} {name} is the file of {other} already; name another one")
+            raise InputError(
+                _(
+                    "{option} {name} is the file of {other} already; name another one",
+                    option=option,
+                    name=name,
+                    other=other,
+                )
+            )
         if option == "--output":
             for beside in files_of(Path(os.path.expanduser(name))):
                 seen.setdefault(os.path.realpath(beside), option)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ...cost import CostReport
 from ...errors import FlexLLMError
+from ...language import _, mark
 from ..output import complain, talk
 from ..tables import shortened
 from ..units import counted
@@ -16,10 +17,10 @@ from .saved import SavedFiles
 from .session import ChatSession
 
 _KEYS = (
-    ("\\ at the end", "the next line belongs to the same message"),
-    ('""" ... """', "so do all lines in between; pasted lines do anyway"),
-    ("//", "a message that begins with a slash"),
-    ("Ctrl-C", "end the answer, or clear what is being written"),
+    (mark("\\ at the end"), mark("the next line belongs to the same message")),
+    ('""" ... """', mark("so do all lines in between; pasted lines do anyway")),
+    ("//", mark("a message that begins with a slash")),
+    ("Ctrl-C", mark("end the answer, or clear what is being written")),
 )
 
 
@@ -54,17 +55,19 @@ class Commands:
         self._commands = {
             one.name: one
             for one in (
-                Command("/help", "", "tell what there is", self._help),
-                Command("/system", "[TEXT]", "show the system message, or set it; - removes it", self._system),
-                Command("/model", "[NAME]", "show the model, or go on with another one", self._model),
-                Command("/save", "[FILE]", "save the conversation as JSON; /save! overwrites other files", self._save),
+                Command("/help", "", _("tell what there is"), self._help),
+                Command("/system", "[TEXT]", _("show the system message, or set it; - removes it"), self._system),
+                Command("/model", "[NAME]", _("show the model, or go on with another one"), self._model),
+                Command(
+                    "/save", "[FILE]", _("save the conversation as JSON; /save! overwrites other files"), self._save
+                ),
                 Command("/save!", "FILE", "", self._save_over),
-                Command("/load", "FILE", "go on with a conversation that was saved", self._load),
-                Command("/undo", "", "forget the last question and its answer", self._undo),
-                Command("/retry", "", "ask the last question again", self._retry),
-                Command("/clear", "", "forget all that was said; the system message stays", self._clear),
-                Command("/cost", "", "tell what this chat has cost", self._tell_cost),
-                Command("/exit", "", "end the chat; so does Ctrl-D", self._exit),
+                Command("/load", "FILE", _("go on with a conversation that was saved"), self._load),
+                Command("/undo", "", _("forget the last question and its answer"), self._undo),
+                Command("/retry", "", _("ask the last question again"), self._retry),
+                Command("/clear", "", _("forget all that was said; the system message stays"), self._clear),
+                Command("/cost", "", _("tell what this chat has cost"), self._tell_cost),
+                Command("/exit", "", _("end the chat; so does Ctrl-D"), self._exit),
                 Command("/quit", "", "", self._exit),
             )
         }
@@ -79,11 +82,20 @@ class Commands:
         if command is None:
             near = difflib.get_close_matches(name.lower(), self._commands, n=1)
             if near:
-                talk(f"There is no {_short(name)}; did you mean {near[0]}? /help tells what there is.")
+                talk(
+                    _(
+                        "There is no {short}; did you mean {near}? /help tells what there is.",
+                        short=_short(name),
+                        near=near[0],
+                    )
+                )
             else:
                 talk(
-                    f"There is no {_short(name)}; /help tells what there is, and a text that begins with a slash is "
-                    "written with two."
+                    _(
+                        "There is no {short}; /help tells what there is, and a text that begins with a slash is "
+                        "written with two.",
+                        short=_short(name),
+                    )
                 )
             return None
         try:
@@ -108,7 +120,7 @@ class Commands:
 
     # --- one by one
 
-    def _help(self, _: str) -> None:
+    def _help(self, _argument: str) -> None:
         told = [(f"{one.name} {one.argument}", one.help) for one in self._commands.values() if one.help]
         for name, meaning in (*told, *_KEYS):
             talk(f"  {name:<15} {meaning}")
@@ -117,19 +129,24 @@ class Commands:
         if text:
             self._session.set_system(None if text == "-" else text)
         system = self._session.conversation.system
-        talk(f"The system message is: {system}" if system else "There is no system message.")
+        talk(_("The system message is: {system}", system=system) if system else _("There is no system message."))
 
     def _model(self, name: str) -> None:
         if name:
             self._session.switch(name)
         partner = self._session.partner
-        talk(f"The model is {partner.name} at {partner.place}.")
+        talk(_("The model is {name} at {place}.", name=partner.name, place=partner.place))
         if name and self._models and name not in self._models:
             near = difflib.get_close_matches(name, self._models, n=1)
-            hint = f"; did you mean {near[0]}?" if near else "."
-            talk(f"It is none of the configuration{hint}")
+            hint = _("; did you mean {near}?", near=near[0]) if near else "."
+            talk(_("It is none of the configuration{hint}", hint=hint))
         elif not name and self._models:
-            talk(f"The configuration has: {', '.join(self._models)}. Any other name is asked at the same server.")
+            talk(
+                _(
+                    "The configuration has: {models}. Any other name is asked at the same server.",
+                    models=", ".join(self._models),
+                )
+            )
 
     def _save(self, name: str) -> None:
         self._save_to(name or self._files.last, overwrite=False)
@@ -139,7 +156,7 @@ class Commands:
 
     def _save_to(self, name: str | None, *, overwrite: bool) -> None:
         if not name:
-            talk("Name the file: /save FILE")
+            talk(_("Name the file: /save FILE"))
             return
         conversation = self._session.conversation
         self._files.save(name, conversation.as_json(self._session.partner.name), overwrite=overwrite)
@@ -147,32 +164,32 @@ class Commands:
 
     def _load(self, name: str) -> None:
         if not name:
-            talk("Name the file: /load FILE")
+            talk(_("Name the file: /load FILE"))
             return
         self._session.load(self._files.load(name), name)
         self._files.own(name)
         conversation = self._session.conversation
-        open_end = "" if conversation.is_answered else " The last question has no answer; /retry asks it."
+        open_end = "" if conversation.is_answered else _(" The last question has no answer; /retry asks it.")
         talk(f"Loaded {counted(len(conversation.messages), 'message')} from {name}.{open_end}")
 
-    def _undo(self, _: str) -> None:
+    def _undo(self, _argument: str) -> None:
         content = self._session.conversation.undo()
-        talk("There is nothing to forget." if content is None else f"Forgotten: {_short(content)}")
+        talk(_("There is nothing to forget.") if content is None else f"Forgotten: {_short(content)}")
 
-    def _retry(self, _: str) -> object:
+    def _retry(self, _argument: str) -> object:
         content = self._session.retry()
         if content is None:
-            talk("There is no question to ask again.")
+            talk(_("There is no question to ask again."))
         return content
 
-    def _clear(self, _: str) -> None:
+    def _clear(self, _argument: str) -> None:
         self._session.clear()
-        talk("All that was said is forgotten.")
+        talk(_("All that was said is forgotten."))
 
-    def _tell_cost(self, _: str) -> None:
+    def _tell_cost(self, _argument: str) -> None:
         talk(str(self._cost()))
 
-    def _exit(self, _: str) -> None:
+    def _exit(self, _argument: str) -> None:
         self.has_ended = True
 
 
@@ -189,5 +206,5 @@ def _paths(start: str) -> Iterable[str]:
 
 
 def _short(content: object) -> str:
-    text = content if isinstance(content, str) else "a question with files"
+    text = content if isinstance(content, str) else _("a question with files")
     return shortened(text)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import InputError
+from ...language import _
 from ...messages import Message, normalise_messages
 
 CUT = "[The answer was cut off here.]"
@@ -78,7 +79,7 @@ class Conversation:
         """
         messages = value.get("messages") if isinstance(value, Mapping) else value
         if not isinstance(messages, list):
-            raise InputError("it holds no conversation: an object with 'messages', or a list of messages, is needed")
+            raise InputError(_("it holds no conversation: an object with 'messages', or a list of messages, is needed"))
         checked = normalise_messages(messages) if messages else []
         checked = [
             one for one in checked if one["role"] not in _SYSTEM or one["content"]

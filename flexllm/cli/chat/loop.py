@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import BinaryIO
 
+from ...language import _
 from ..output import complain, talk
 from .commands import Commands
 from .editor import Entry
@@ -54,11 +55,11 @@ def _entries(read_entry: Callable[[], Entry]) -> Iterator[Entry]:
             return
         except KeyboardInterrupt:
             with suppress(KeyboardInterrupt):  # pressed once more while it is told
-                talk("\n[Ctrl-D or /exit ends the chat.]" if was_cleared else "")
+                talk(_("\n[Ctrl-D or /exit ends the chat.]") if was_cleared else "")
             was_cleared = True
             continue
         except UnicodeError:
-            complain("that line is not in the terminal's encoding; it is left out")
+            complain(_("that line is not in the terminal's encoding; it is left out"))
             continue
         was_cleared = False
         if entry.text:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...errors import InputError
 from ...files import replace_file
+from ...language import _
 
 MOST_BYTES = 100_000_000
 """Of a file that is read: more than any model's context, pictures included."""
@@ -32,14 +33,14 @@ class SavedFiles:
         """
         path = _path(name)
         if os.path.isdir(path):
-            raise InputError(f"{name} is a folder; name a file")
+            raise InputError(_("{name} is a folder; name a file", name=name))
         if os.path.lexists(path) and path not in self._own and not overwrite:
-            raise InputError(f"{name} exists and is not of this chat; /save! {name} overwrites it")
+            raise InputError(_("{name} exists and is not of this chat; /save! {name} overwrites it", name=name))
         try:
             text = json.dumps(value, ensure_ascii=False, indent=2) + "\n"
             replace_file(path, (text.encode("utf-8", "backslashreplace"),), mode=0o600)
         except OSError as error:
-            raise InputError(f"{name} cannot be written: {error.strerror}") from None
+            raise InputError(_("{name} cannot be written: {strerror}", name=name, strerror=error.strerror)) from None
         self._note(name, path)
 
     def load(self, name: str) -> Any:
@@ -53,13 +54,15 @@ class SavedFiles:
             with open(path, "rb") as file:
                 data = file.read(MOST_BYTES + 1)
         except OSError as error:
-            raise InputError(f"{name} cannot be read: {error.strerror}") from None
+            raise InputError(_("{name} cannot be read: {strerror}", name=name, strerror=error.strerror)) from None
         if len(data) > MOST_BYTES:
-            raise InputError(f"{name} has more than {MOST_BYTES} bytes; that is no conversation")
+            raise InputError(
+                _("{name} has more than {most_bytes} bytes; that is no conversation", name=name, most_bytes=MOST_BYTES)
+            )
         try:
             return json.loads(data)
         except (ValueError, RecursionError):
-            raise InputError(f"{name} is not JSON; /load reads what /save wrote") from None
+            raise InputError(_("{name} is not JSON; /load reads what /save wrote", name=name)) from None
 
     def own(self, name: str) -> None:
         """Take a file for this chat's own, once its conversation has been taken on."""
@@ -74,4 +77,4 @@ def _path(name: str) -> str:
     try:
         return os.path.realpath(os.path.expanduser(name))
     except ValueError:  # before Python 3.13, for a NUL
-        raise InputError("the name holds a character that no path can") from None
+        raise InputError(_("the name holds a character that no path can")) from None

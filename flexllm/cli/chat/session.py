@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from ...chat import ChatCompletionResult, Chunk
 from ...errors import FlexLLMError, InputError
+from ...language import _
 from ...messages import Message
 from ..answers import AnswerPrinter
 from ..output import complain, talk
@@ -111,9 +112,9 @@ class ChatSession:
         except FlexLLMError as error:
             complain(error)
         if self._failed is not None:
-            talk("[The question is taken back; /retry asks it again.]")
+            talk(_("[The question is taken back; /retry asks it again.]"))
         elif is_cut:
-            talk("[Cut off; what came is kept. /undo forgets it, /retry asks again.]")
+            talk(_("[Cut off; what came is kept. /undo forgets it, /retry asks again.]"))
 
     def retry(self) -> Any:
         """Return the question that failed, else the last one, which is taken back with its answer, else None."""

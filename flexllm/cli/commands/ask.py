@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from ...language import _
 from ..answers import AnswerPrinter, add_printing_options, print_answer_json, print_text, remark
 from ..attachments import Attachments, piped_in
 from ..common import add_endpoint_options, add_talk_options, find_endpoint, make_client
@@ -26,15 +27,19 @@ def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "ask",
-        help="ask one question",
+        help=_("ask one question"),
         description=(
-            "Ask one question and print the answer; on a terminal piece by piece as it arrives. What is piped in is put "
-            "behind the question, or is the question if none is given. A pipe is read to its end: where one stays open and "
-            "nothing is meant to come, as under ssh without -n, put </dev/null behind the command."
+            _(
+                "Ask one question and print the answer; on a terminal piece by piece as it arrives. What is piped in is put "
+                "behind the question, or is the question if none is given. A pipe is read to its end: where one stays open and "
+                "nothing is meant to come, as under ssh without -n, put </dev/null behind the command."
+            )
         ),
         epilog=(
-            'Examples: flexllm ask "What is Python?"; git diff | flexllm ask "Write a commit message" -s "Be brief"; '
-            'flexllm ask "What is on it?" -f photo.jpg; flexllm ask "A shell script that counts lines" -x > count.sh'
+            _(
+                'Examples: flexllm ask "What is Python?"; git diff | flexllm ask "Write a commit message" -s "Be brief"; '
+                'flexllm ask "What is on it?" -f photo.jpg; flexllm ask "A shell script that counts lines" -x > count.sh'
+            )
         ),
     )
     parser.add_argument(
@@ -42,19 +47,19 @@ def add_parser(subparsers: Any) -> None:
         nargs="?",
         type=words,
         metavar="PROMPT",
-        help="the question, in quotes; without it, or as -, it is what is piped in",
+        help=_("the question, in quotes; without it, or as -, it is what is piped in"),
     )
     add_system_option(parser)
     parser.add_argument(
         "-f", "--file", action="append", default=[], metavar="FILE", dest="files",
-        help="a file that goes along with the question: a text, picture, sound, video or PDF, also as the URL of one; - "
-        "is standard input. Repeatable. What the provider cannot take is refused before anything is sent",
+        help=_("a file that goes along with the question: a text, picture, sound, video or PDF, also as the URL of one; - "
+        "is standard input. Repeatable. What the provider cannot take is refused before anything is sent"),
     )  # fmt: skip
     parser.add_argument(
         "-x", "--extract", action="store_true",
-        help="print the first code block of the answer alone; without one, fail with exit code 1",
+        help=_("print the first code block of the answer alone; without one, fail with exit code 1"),
     )  # fmt: skip
-    add_printing_options(parser, "the answer")
+    add_printing_options(parser, _("the answer"))
     add_request_options(parser)
     add_endpoint_options(parser)
     add_talk_options(parser)
@@ -67,9 +72,9 @@ def run(args: argparse.Namespace) -> int:
 
     set_up_logging(args)
     if args.extract and args.schema is not None:
-        raise ConfigError("-x prints a code block and --schema asks for JSON; give one of them")
+        raise ConfigError(_("-x prints a code block and --schema asks for JSON; give one of them"))
     content = _content(args)
-    _, endpoint = find_endpoint(args)
+    endpoint = find_endpoint(args)[1]
     params = request_params(args, endpoint.params)
     messages = [{"role": "user", "content": content}]
     stdout = standard_output()  # before anything is paid for
@@ -113,14 +118,14 @@ def _code(args: argparse.Namespace, result: ChatCompletionResult) -> str:
     code = first_code_block(result.content)
     if code is None:
         _tell_rejected(args, result.content)
-        raise MalformedResponse("the answer holds no code block; without -x it is printed as it is")
+        raise MalformedResponse(_("the answer holds no code block; without -x it is printed as it is"))
     return code
 
 
 def _tell_rejected(args: argparse.Namespace, answer: str) -> None:
     """Tell whoever wants to know (--verbose) what came: it is paid for, and may be of use; to others it is private."""
     if args.verbose:
-        talk(f"flexllm: the answer was: {answer}")
+        talk(_("flexllm: the answer was: {answer}", answer=answer))
 
 
 def _content(args: argparse.Namespace) -> Any:
@@ -135,5 +140,5 @@ def _content(args: argparse.Namespace) -> Any:
     for source in args.files:
         attached.add(source, sys.stdin.buffer if sys.stdin is not None else None)
     if not question.strip() and not attached.texts and not attached.parts:
-        raise InputError("nothing is asked: give a question, or pipe one in")
+        raise InputError(_("nothing is asked: give a question, or pipe one in"))
     return attached.content(question)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from ...language import _
 from ..batch.input import BatchInput, add_input_options
 from ..batch.options import (
     add_cost_options,
@@ -54,20 +55,24 @@ def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "batch",
-        usage="flexllm batch [INPUT] -o FILE [OPTION ...]",  # argparse's own has twenty lines
-        help="answer a file of questions; stopped at any moment, it goes on where it was",
+        usage=_("flexllm batch [INPUT] -o FILE [OPTION ...]"),  # argparse's own has twenty lines
+        help=_("answer a file of questions; stopped at any moment, it goes on where it was"),
         description=(
-            "Ask one question for each row of a file and write one line for each answer. A row is a line of JSON, or of a "
-            "table: an object with 'messages', or 'instruction' (and 'input'), or 'q', 'question' or 'prompt' (and "
-            "'system'), or a request of OpenAI's batch API; all other fields become metadata of the answer. Run again "
-            "after an interruption, it asks only what has no answer yet."
+            _(
+                "Ask one question for each row of a file and write one line for each answer. A row is a line of JSON, or of a "
+                "table: an object with 'messages', or 'instruction' (and 'input'), or 'q', 'question' or 'prompt' (and "
+                "'system'), or a request of OpenAI's batch API; all other fields become metadata of the answer. Run again "
+                "after an interruption, it asks only what has no answer yet."
+            )
         ),
         epilog=(
-            "Examples: flexllm batch questions.jsonl -o answers.jsonl -m gpt-4 -c 20; "
-            "flexllm batch questions.csv -o answers.csv --user-template 'Translate into English: {text}'"
+            _(
+                "Examples: flexllm batch questions.jsonl -o answers.jsonl -m gpt-4 -c 20; "
+                "flexllm batch questions.csv -o answers.csv --user-template 'Translate into English: {text}'"
+            )
         ),
     )
-    parser.add_argument("input", nargs="?", metavar="INPUT", help="the questions; - or a pipe reads standard input")
+    parser.add_argument("input", nargs="?", metavar="INPUT", help=_("the questions; - or a pipe reads standard input"))
     add_output_options(parser)
     add_input_options(parser)
     add_run_options(parser)
@@ -86,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     from ...config import load_config
 
     if (reason := why_no_stream(args) or _why_no_yes(args)) is not None:
-        talk(f"flexllm batch: {reason}; 'flexllm batch --help' tells what there is", level=ERROR)
+        talk(_("flexllm batch: {reason}; 'flexllm batch --help' tells what there is", reason=reason), level=ERROR)
         return USAGE
     check_files(args)  # before the log file is opened, which might be one of the others
     set_up_logging(args)
@@ -126,7 +131,7 @@ def _own_the_process() -> None:
 
 
 def _why_no_yes(args: argparse.Namespace) -> str | None:
-    return "-y answers what --sample asks; give that too, or neither" if args.yes and args.sample is None else None
+    return _("-y answers what --sample asks; give that too, or neither") if args.yes and args.sample is None else None
 
 
 def _check_sample(args: argparse.Namespace, source: BatchInput) -> None:
@@ -135,7 +140,7 @@ def _check_sample(args: argparse.Namespace, source: BatchInput) -> None:
     from ..batch.forecast import check_can_ask
 
     if source.is_pipe:
-        raise ConfigError("--sample reads the input more than once, so that it must be a file, not a pipe")
+        raise ConfigError(_("--sample reads the input more than once, so that it must be a file, not a pipe"))
     check_can_ask(args)
 
 
@@ -203,7 +208,7 @@ class _Batch:
         if not wants_the_rest(args, forecast):
             if args.json:
                 report(args, job, options, forecast)
-            talk(f"The answers of the sample are in {args.output}; they are not asked again.")
+            talk(_("The answers of the sample are in {output}; they are not asked again.", output=args.output))
             return FAILED
         if options.max_time is not None:
             options = replace(options, max_time=max(options.max_time - job.summary()["elapsed"], _INSTANT))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ...language import _
 from ..output import talk
 from ..tables import shortened
 from ..units import count, counted, duration, shown_size, size
@@ -25,15 +26,17 @@ def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "cache",
-        help="show, prune or export the answers that are kept",
+        help=_("show, prune or export the answers that are kept"),
         description=(
-            "Look after the response cache: the answers that flexllm batch --cache, or a client with a "
-            "ResponseCacheConfig, has kept. Any of it may be done while others use the cache."
+            _(
+                "Look after the response cache: the answers that flexllm batch --cache, or a client with a "
+                "ResponseCacheConfig, has kept. Any of it may be done while others use the cache."
+            )
         ),
-        epilog="Example: flexllm cache prune --older-than 30d",
+        epilog=_("Example: flexllm cache prune --older-than 30d"),
     )
     actions = parser.add_subparsers(
-        prog="flexllm cache", title="what to do", dest="action", metavar="ACTION", required=True
+        prog=_("flexllm cache"), title=_("what to do"), dest="action", metavar="ACTION", required=True
     )
     parser.set_defaults(verbose=False, quiet=False)
     _add_stats(actions)
@@ -44,65 +47,69 @@ def add_parser(subparsers: Any) -> None:
 
 def _add_stats(actions: Any) -> None:
     parser = actions.add_parser(
-        "stats", help="count the answers", description="Tell how many answers there are, of which models and how old."
+        "stats",
+        help=_("count the answers"),
+        description=_("Tell how many answers there are, of which models and how old."),
     )
     _add_folder(parser)
     parser.add_argument(
         "--cache-ttl", type=duration, metavar="TIME",
-        help="the age from which on answers count as too old: seconds, or 30m, 12h, 7d; 0 for never (24h)",
+        help=_("the age from which on answers count as too old: seconds, or 30m, 12h, 7d; 0 for never (24h)"),
     )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="print it as JSON")
+    parser.add_argument("--json", action="store_true", help=_("print it as JSON"))
     parser.set_defaults(run=_stats)
 
 
 def _add_show(actions: Any) -> None:
     parser = actions.add_parser(
         "show",
-        help="list the newest answers, or show one",
-        description="List the newest answers, of any age, or show the one with this key, or whose key begins so.",
+        help=_("list the newest answers, or show one"),
+        description=_("List the newest answers, of any age, or show the one with this key, or whose key begins so."),
     )
-    parser.add_argument("key", nargs="?", metavar="KEY", help="as the list has it")
-    parser.add_argument("-n", "--limit", type=count, default=SHOWN, metavar="N", help=f"how many to list ({SHOWN})")
+    parser.add_argument("key", nargs="?", metavar="KEY", help=_("as the list has it"))
+    parser.add_argument(
+        "-n", "--limit", type=count, default=SHOWN, metavar="N", help=_("how many to list ({shown})", shown=SHOWN)
+    )
     _add_folder(parser)
-    parser.add_argument("--json", action="store_true", help="print all that is known, as JSON")
+    parser.add_argument("--json", action="store_true", help=_("print all that is known, as JSON"))
     parser.set_defaults(run=_show)
 
 
 def _add_prune(actions: Any) -> None:
     parser = actions.add_parser(
-        "prune", help="remove answers", description="Remove answers for good, and make the file smaller."
+        "prune", help=_("remove answers"), description=_("Remove answers for good, and make the file smaller.")
     )
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument(
         "--older-than",
         type=duration,
         metavar="TIME",
-        help="answers that are older than so many seconds, or 30m, 12h, 7d",
+        help=_("answers that are older than so many seconds, or 30m, 12h, 7d"),
     )
     which.add_argument(
         "--max-size",
         type=size,
         metavar="SIZE",
-        help="the oldest answers, until the file has at most so many bytes, or 64K, 500M",
+        help=_("the oldest answers, until the file has at most so many bytes, or 64K, 500M"),
     )
-    which.add_argument("--all", action="store_true", help="all answers")
+    which.add_argument("--all", action="store_true", help=_("all answers"))
     _add_folder(parser)
-    parser.add_argument("--json", action="store_true", help="print how many as JSON")
+    parser.add_argument("--json", action="store_true", help=_("print how many as JSON"))
     parser.set_defaults(run=_prune)
 
 
 def _add_export(actions: Any) -> None:
     parser = actions.add_parser(
         "export",
-        help="print all answers as JSON lines",
-        description="Print all answers, of any age, the oldest first, as one JSON object a line.",
+        help=_("print all answers as JSON lines"),
+        description=_("Print all answers, of any age, the oldest first, as one JSON object a line."),
     )
     _add_folder(parser)
     parser.set_defaults(run=_export)
 
 
 def _add_folder(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--cache-dir", metavar="DIR", help="the folder of the cache (~/.cache/flexllm/llm_response)")
+    parser.add_argument("--cache-dir", metavar="DIR", help=_("the folder of the cache (~/.cache/flexllm/llm_response)"))
 
 
 def _open(args: argparse.Namespace, ttl: float | None = None) -> ResponseCache:
@@ -118,7 +125,7 @@ def _open(args: argparse.Namespace, ttl: float | None = None) -> ResponseCache:
         ResponseCacheConfig(enabled=True, **{name: value for name, value in given.items() if value is not None})
     )
     if cache.config.path.exists() and not cache.config.path.is_dir():  # a batch does without; here it is all there is
-        raise ConfigError(f"the response cache cannot be in {cache.config.path}, which is no folder")
+        raise ConfigError(_("the response cache cannot be in {path}, which is no folder", path=cache.config.path))
     return cache
 
 
@@ -137,9 +144,9 @@ def _stats(args: argparse.Namespace) -> int:
 def _told(stats: CacheStats) -> Iterable[str]:
     yield f"{stats.path}: {counted(stats.entries, 'answer')}, {shown_size(stats.bytes)}"
     if stats.expired:
-        yield f"  {stats.expired:,} of them too old to be used"
+        yield _("  {expired:,} of them too old to be used", expired=stats.expired)
     if stats.oldest is not None and stats.newest is not None:
-        yield f"  made from {_when(stats.oldest)} to {_when(stats.newest)}"
+        yield _("  made from {when} to {when_2}", when=_when(stats.oldest), when_2=_when(stats.newest))
     for model, number in stats.models.items():
         yield f"  {number:>9,}  {model or 'of unnamed models'}"
 
@@ -184,8 +191,16 @@ def _find(cache: ResponseCache, key: str) -> CacheEntry:
     if len(found) == 1:
         return found[0]
     if found:
-        raise CacheError(f"{len(found):,} answers have keys that begin with {key!r}; give more of it")
-    raise CacheError(f"no answer in {cache.config.path} has the key {key!r}; flexllm cache show lists the newest")
+        raise CacheError(
+            _("{count:,} answers have keys that begin with {key!r}; give more of it", count=len(found), key=key)
+        )
+    raise CacheError(
+        _(
+            "no answer in {path} has the key {key!r}; flexllm cache show lists the newest",
+            path=cache.config.path,
+            key=key,
+        )
+    )
 
 
 def _prune(args: argparse.Namespace) -> int:
@@ -198,7 +213,13 @@ def _prune(args: argparse.Namespace) -> int:
         print_json({"removed": removed, **left.as_dict()})
     else:
         talk(
-            f"{counted(removed, 'answer')} removed from {left.path}, {left.entries:,} left ({shown_size(left.bytes)})."
+            _(
+                "{counted} removed from {path}, {entries:,} left ({shown_size}).",
+                counted=counted(removed, "answer"),
+                path=left.path,
+                entries=left.entries,
+                shown_size=shown_size(left.bytes),
+            )
         )
     return 0
 
@@ -220,7 +241,7 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _tell_none(cache: ResponseCache) -> None:
-    talk(f"There are no answers in {cache.config.path}.")
+    talk(_("There are no answers in {path}.", path=cache.config.path))
 
 
 def _fields(entry: CacheEntry) -> dict[str, Any]:
@@ -246,7 +267,7 @@ def _fields(entry: CacheEntry) -> dict[str, Any]:
 
 
 def _line(entry: CacheEntry) -> str:
-    text = shortened(entry.result.content) or "(no text)"
+    text = shortened(entry.result.content) or _("(no text)")
     tokens = entry.result.usage["completion_tokens"] if entry.result.usage else 0
     return f"{entry.key}  {_when(entry.at)}  {entry.result.model or '-'}  {counted(tokens, 'token')}  {text}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from ...language import _
 from ..answers import AnswerPrinter, add_printing_options, answer_fields
 from ..attachments import piped_in
 from ..common import add_endpoint_options, add_talk_options, find_endpoint, make_client
@@ -31,20 +32,22 @@ def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "chat",
-        help="talk with a model",
+        help=_("talk with a model"),
         description=(
-            "Talk with a model: each question is asked together with all that was said before. /help tells the commands of "
-            "the chat itself, such as /save and /model; Ctrl-C ends an answer, Ctrl-D the chat. Where standard input is no "
-            "terminal, each of its lines is a question, and the first request that fails ends the chat with its exit code."
+            _(
+                "Talk with a model: each question is asked together with all that was said before. /help tells the commands of "
+                "the chat itself, such as /save and /model; Ctrl-C ends an answer, Ctrl-D the chat. Where standard input is no "
+                "terminal, each of its lines is a question, and the first request that fails ends the chat with its exit code."
+            )
         ),
-        epilog='Examples: flexllm chat; flexllm chat "Hello" -m gpt-4',
+        epilog=_('Examples: flexllm chat; flexllm chat "Hello" -m gpt-4'),
     )
-    parser.add_argument("prompt", nargs="?", type=words, metavar="MESSAGE", help="the first question")
+    parser.add_argument("prompt", nargs="?", type=words, metavar="MESSAGE", help=_("the first question"))
     add_system_option(parser)
-    add_printing_options(parser, "each answer")
+    add_printing_options(parser, _("each answer"))
     parser.add_argument(
         "--no-history", action="store_true",
-        help="neither read nor write ~/.flexllm/chat_history, where what you type is kept for the next chat",
+        help=_("neither read nor write ~/.flexllm/chat_history, where what you type is kept for the next chat"),
     )  # fmt: skip
     add_request_options(parser)
     add_endpoint_options(parser)
@@ -87,7 +90,7 @@ def _opening(args: argparse.Namespace) -> str | None:
     opening = (args.prompt or "").strip() or None
     if opening is None and sys.stdin is None:
         raise InputError(
-            "nothing is asked: there is neither a question, nor a terminal or a pipe that one could come from"
+            _("nothing is asked: there is neither a question, nor a terminal or a pipe that one could come from")
         )
     return opening
 
@@ -106,8 +109,8 @@ def _converse(
     editor = Editor(commands.completions, None if args.no_history else History())
     if not args.quiet:
         partner = session.partner
-        talk(f"This is {partner.name} at {partner.place}.")
-        talk("/help tells what there is; Ctrl-D ends the chat.")
+        talk(_("This is {name} at {place}.", name=partner.name, place=partner.place))
+        talk(_("/help tells what there is; Ctrl-D ends the chat."))
     signal.signal(signal.SIGTERM, _end)
     try:
         converse(session, commands, editor.entry, opening)
@@ -130,7 +133,7 @@ def _answer_lines(session: ChatSession, opening: str | None) -> None:
     lines: Iterable[str] = () if stdin is None else lines_of(stdin)
     first = opening or next(iter(lines), None)
     if first is None:
-        raise InputError("nothing is asked: give a question, or pipe questions in, one a line")
+        raise InputError(_("nothing is asked: give a question, or pipe questions in, one a line"))
     answer_lines(session, chain([first], lines))
 
 
@@ -157,7 +160,7 @@ class _Introduction:
         endpoint = self._find(name)
         client = make_client(self._args, endpoint, system=None, cost_tracker=self._tracker)
         partner = Partner(
-            _Client(client), endpoint.entry_id or endpoint.model, endpoint.base_url or "the provider's own server",
+            _Client(client), endpoint.entry_id or endpoint.model, endpoint.base_url or _("the provider's own server"),
             request_params(self._args, endpoint.params), endpoint.system,
         )  # fmt: skip
         self._endpoint = endpoint

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ...language import _
 from ..balances import balance_data, balance_text
 from ..common import make_client
 from ..exits import common_code
@@ -28,14 +29,16 @@ def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "credits",
-        help="tell what is left of the account behind an API key",
+        help=_("tell what is left of the account behind an API key"),
         description=(
-            "Ask the service behind the default model, or another one, what is left of the account. It is known by its "
-            "base URL. OpenRouter, SiliconFlow, DeepSeek, AI/ML API and Moonshot tell it; OpenAI mostly tells it to "
-            "browsers alone. The key goes to the service's own address and nowhere else. For services that cannot be "
-            "asked it says why, and where to look instead."
+            _(
+                "Ask the service behind the default model, or another one, what is left of the account. It is known by its "
+                "base URL. OpenRouter, SiliconFlow, DeepSeek, AI/ML API and Moonshot tell it; OpenAI mostly tells it to "
+                "browsers alone. The key goes to the service's own address and nowhere else. For services that cannot be "
+                "asked it says why, and where to look instead."
+            )
         ),
-        epilog="Example: flexllm credits -m grok-4",
+        epilog=_("Example: flexllm credits -m grok-4"),
     )
     add_server_options(parser, timeout=TIMEOUT)
     parser.set_defaults(run=run)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from ...language import _
 from ..output import is_terminal, talk
 
 TYPE_CHECKING = False  # see errors.py
@@ -21,22 +22,24 @@ def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "init",
-        help="write the configuration file",
+        help=_("write the configuration file"),
         description=(
-            "Write ~/.flexllm/config.yaml, or the file that --config or FLEXLLM_CONFIG names. On a terminal it asks whom "
-            "you want to ask, with which key and for which model; the server is asked for its list of models. Elsewhere, "
-            "or with --example, it writes an example to be edited, in which every setting is explained. Only you can read "
-            "the file. A file that is there already is left alone."
+            _(
+                "Write ~/.flexllm/config.yaml, or the file that --config or FLEXLLM_CONFIG names. On a terminal it asks whom "
+                "you want to ask, with which key and for which model; the server is asked for its list of models. Elsewhere, "
+                "or with --example, it writes an example to be edited, in which every setting is explained. Only you can read "
+                "the file. A file that is there already is left alone."
+            )
         ),
-        epilog="Examples: flexllm init; flexllm init --example --config ./flexllm.yaml",
+        epilog=_("Examples: flexllm init; flexllm init --example --config ./flexllm.yaml"),
     )
     parser.add_argument(
-        "--example", action="store_true", help="ask nothing, and write an example also where there is a terminal"
+        "--example", action="store_true", help=_("ask nothing, and write an example also where there is a terminal")
     )
     parser.add_argument(
-        "--force", action="store_true", help="replace the file that is there, and keep it with .bak behind its name"
+        "--force", action="store_true", help=_("replace the file that is there, and keep it with .bak behind its name")
     )
-    parser.add_argument("--config", metavar="FILE", help="the file to write instead of ~/.flexllm/config.yaml")
+    parser.add_argument("--config", metavar="FILE", help=_("the file to write instead of ~/.flexllm/config.yaml"))
     parser.set_defaults(run=run)
 
 
@@ -50,10 +53,16 @@ def run(args: argparse.Namespace) -> int:
     check_place(path, force=args.force)
     if args.example or not is_terminal(sys.stdin, sys.stderr):
         _write(args, path, config_text(EXAMPLE))
-        talk(f"Put in whom you want to ask, then try it with: {_command(args, 'test')}")
+        talk(_("Put in whom you want to ask, then try it with: {command}", command=_command(args, "test")))
     else:
         _write(args, path, config_text(_ask(path)))
-        talk(f'Try it with: {_command(args, "test")}; ask with: {_command(args, "ask")} "Hello"')
+        talk(
+            _(
+                'Try it with: {command}; ask with: {command_2} "Hello"',
+                command=_command(args, "test"),
+                command_2=_command(args, "ask"),
+            )
+        )
     if (sentence := what_goes_before()) is not None:
         talk(sentence)
     return 0
@@ -64,9 +73,9 @@ def _write(args: argparse.Namespace, path: Path, text: str) -> None:
     from ..first_config import write_config
 
     kept = write_config(path, text, force=args.force)
-    talk(f"Written: {shown_path(path)}, which only you can read.")
+    talk(_("Written: {shown_path}, which only you can read.", shown_path=shown_path(path)))
     if kept is not None:
-        talk(f"The one that was there is {shown_path(kept)} now.")
+        talk(_("The one that was there is {shown_path} now.", shown_path=shown_path(kept)))
 
 
 def _command(args: argparse.Namespace, name: str) -> str:
@@ -88,7 +97,12 @@ def _ask(path: Path) -> Any:
     from ...errors import FlexLLMError
     from ..interview import interview
 
-    talk(f"This writes {shown_path(path)}. Ctrl-C ends it at any time, and nothing is written.\n")
+    talk(
+        _(
+            "This writes {shown_path}. Ctrl-C ends it at any time, and nothing is written.\n",
+            shown_path=shown_path(path),
+        )
+    )
     try:
         return interview(_Terminal(), _models_of, os.environ)
     except KeyboardInterrupt:
@@ -96,7 +110,7 @@ def _ask(path: Path) -> Any:
         raise
     except EOFError:
         talk("")
-        raise FlexLLMError("the answers ended before the last question; nothing was written") from None
+        raise FlexLLMError(_("the answers ended before the last question; nothing was written")) from None
 
 
 def _models_of(base_url: str, api_key: str, provider: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ...language import _
 from ..common import add_endpoint_options, add_talk_options
 from ..output import complain, print_data, print_json, talk
 
@@ -20,19 +21,21 @@ def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "list",
-        help="list the models of the configuration file",
+        help=_("list the models of the configuration file"),
         description=(
-            "List the models of the configuration file, the default one marked with a star, and the endpoints that "
-            "flexllm batch asks together, if there are any. With --resolve, or with any option that says whom to ask, "
-            "tell instead what flexllm ask and flexllm batch would use, and where each value comes from. Keys are "
-            "masked, and no api_key_cmd is run."
+            _(
+                "List the models of the configuration file, the default one marked with a star, and the endpoints that "
+                "flexllm batch asks together, if there are any. With --resolve, or with any option that says whom to ask, "
+                "tell instead what flexllm ask and flexllm batch would use, and where each value comes from. Keys are "
+                "masked, and no api_key_cmd is run."
+            )
         ),
-        epilog="Examples: flexllm list; flexllm list --resolve -m gpt-4",
+        epilog=_("Examples: flexllm list; flexllm list --resolve -m gpt-4"),
     )
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--ids", action="store_true", help="print the ids of the models alone, one a line")
+    what.add_argument("--ids", action="store_true", help=_("print the ids of the models alone, one a line"))
     what.add_argument(
-        "--resolve", action="store_true", help="show the values that would be used, and where each comes from"
+        "--resolve", action="store_true", help=_("show the values that would be used, and where each comes from")
     )
     add_endpoint_options(parser)
     add_talk_options(parser)
@@ -77,7 +80,10 @@ def _print_ids(args: argparse.Namespace) -> int:
         from ...errors import ConfigError
 
         raise ConfigError(
-            f"--ids prints what the file has, whatever --{option.replace('_', '-')} says; leave one of them out"
+            _(
+                "--ids prints what the file has, whatever --{replace} says; leave one of them out",
+                replace=option.replace("_", "-"),
+            )
         )
     ids = listed_ids(args.config)
     if args.json:
@@ -117,7 +123,7 @@ def _told(config: Config) -> Iterator[str]:
     if config.models and config.batch.endpoints:
         yield ""
     if config.batch.endpoints:
-        yield "flexllm batch asks these together, unless -m or --base-url names another:"
+        yield _("flexllm batch asks these together, unless -m or --base-url names another:")
         yield table([("model", "base_url", "limits"), *map(_endpoint_line, config.batch.endpoints)], "  ")
 
 
@@ -139,11 +145,20 @@ def _tell_more(config: Config) -> None:
         if (sentence := what_goes_before(config)) is not None:
             talk(sentence)
     elif (named := read_environment().base_url) is not None:
-        talk(f"There are no models in {config.file}; {named.source} is set, and names the server that is asked.")
+        talk(
+            _(
+                "There are no models in {file}; {source} is set, and names the server that is asked.",
+                file=config.file,
+                source=named.source,
+            )
+        )
     elif not config.batch.endpoints:
         talk(
-            f"There are no models in {config.file} yet. To begin, run flexllm init, or set FLEXLLM_BASE_URL, "
-            "FLEXLLM_API_KEY and FLEXLLM_MODEL."
+            _(
+                "There are no models in {file} yet. To begin, run flexllm init, or set FLEXLLM_BASE_URL, "
+                "FLEXLLM_API_KEY and FLEXLLM_MODEL.",
+                file=config.file,
+            )
         )
 
 

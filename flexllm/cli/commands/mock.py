@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ...language import _
 from ..output import print_data, talk
 from ..units import count, number, positive, whole
 
@@ -17,16 +18,18 @@ def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "mock",
-        help="start a server that answers like an LLM, for tries and tests",
+        help=_("start a server that answers like an LLM, for tries and tests"),
         description=(
-            "Start a server on this machine that speaks OpenAI's chat completions, Anthropic's messages and Gemini's "
-            "generateContent, also as Vertex AI does. It answers from the request alone: the same request gets the same "
-            "answer, and one that the service would refuse is refused. It prints its base URL for OpenAI's format (for "
-            "the others leave out /v1) and runs until Ctrl-C or SIGTERM, which end it with exit code 0. GET /mock/requests "
-            "tells what it has received. While it runs, POST /mock/options changes its options, POST /mock/script says "
-            "what is answered next, and POST /mock/reset begins the counts and the chances again; the first two take JSON."
+            _(
+                "Start a server on this machine that speaks OpenAI's chat completions, Anthropic's messages and Gemini's "
+                "generateContent, also as Vertex AI does. It answers from the request alone: the same request gets the same "
+                "answer, and one that the service would refuse is refused. It prints its base URL for OpenAI's format (for "
+                "the others leave out /v1) and runs until Ctrl-C or SIGTERM, which end it with exit code 0. GET /mock/requests "
+                "tells what it has received. While it runs, POST /mock/options changes its options, POST /mock/script says "
+                "what is answered next, and POST /mock/reset begins the counts and the chances again; the first two take JSON."
+            )
         ),
-        epilog="Example: flexllm mock --delay 0.2 --faults rate_limited:0.05,reset:0.01",
+        epilog=_("Example: flexllm mock --delay 0.2 --faults rate_limited:0.05,reset:0.01"),
     )
     _add_answer_options(parser)
     _add_failure_options(parser)
@@ -36,49 +39,51 @@ def add_parser(subparsers: Any) -> None:
 
 def _add_answer_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--host", type=_named, default="127.0.0.1", help="the address to listen on (127.0.0.1: this machine alone)"
+        "--host", type=_named, default="127.0.0.1", help=_("the address to listen on (127.0.0.1: this machine alone)")
     )
-    parser.add_argument("-p", "--port", type=whole, default=8000, help="the port; 0 takes a free one (8000)")
+    parser.add_argument("-p", "--port", type=whole, default=8000, help=_("the port; 0 takes a free one (8000)"))
     parser.add_argument(
         "--delay",
         type=_delay,
         default=0.0,
         metavar="SECONDS",
-        help="before each answer; or a range such as 0.1-0.5 (0)",
+        help=_("before each answer; or a range such as 0.1-0.5 (0)"),
     )
     parser.add_argument(
-        "--token-delay", type=number, default=0.0, metavar="SECONDS", help="between streamed pieces (0)"
+        "--token-delay", type=number, default=0.0, metavar="SECONDS", help=_("between streamed pieces (0)")
     )
     parser.add_argument(
-        "--model", type=_named, default="mock-model", metavar="NAME", help="the model it offers (mock-model)"
+        "--model", type=_named, default="mock-model", metavar="NAME", help=_("the model it offers (mock-model)")
     )
-    parser.add_argument("--require-key", type=_named, metavar="KEY", help="answer 401 to every other key")
+    parser.add_argument("--require-key", type=_named, metavar="KEY", help=_("answer 401 to every other key"))
     parser.add_argument(
         "--openai-dialect",
         choices=("any", "openai"),
         default="any",
-        help="what is taken in OpenAI's format: what any known server takes (any), or what OpenAI itself does",
+        help=_("what is taken in OpenAI's format: what any known server takes (any), or what OpenAI itself does"),
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the failures, faults and delays (0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help=_("of the failures, faults and delays (0)"))
 
 
 def _add_failure_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--error-rate", type=number, default=0.0, metavar="SHARE", help="of requests that fail: 0 to 1 (0)"
+        "--error-rate", type=number, default=0.0, metavar="SHARE", help=_("of requests that fail: 0 to 1 (0)")
     )
     parser.add_argument(
-        "--error-status", type=whole, default=500, metavar="STATUS", help="with which HTTP status (500)"
+        "--error-status", type=whole, default=500, metavar="STATUS", help=_("with which HTTP status (500)")
     )
     parser.add_argument(
         "--faults",
         default="",
         metavar="NAME:SHARE,...",
         help=(
-            "Strike shares of the requests with faults as real providers have them, such as "
-            "rate_limited:0.1,hang:0.02. The shares are at most 1 together. There are rate_limited, quota, "
-            "unauthorized, payment, forbidden, not_found, bad_request, context_too_long, server_error, bad_gateway, "
-            "unavailable, overloaded, overloaded_stream, broken_stream, hang, drip, reset, truncated_json, html, "
-            "empty, refusal, length and slow_close."
+            _(
+                "Strike shares of the requests with faults as real providers have them, such as "
+                "rate_limited:0.1,hang:0.02. The shares are at most 1 together. There are rate_limited, quota, "
+                "unauthorized, payment, forbidden, not_found, bad_request, context_too_long, server_error, bad_gateway, "
+                "unavailable, overloaded, overloaded_stream, broken_stream, hang, drip, reset, truncated_json, html, "
+                "empty, refusal, length and slow_close."
+            )
         ),
     )
 
@@ -88,32 +93,34 @@ def _add_limit_options(parser: argparse.ArgumentParser) -> None:
         "--rate-limit",
         type=positive,
         metavar="N",
-        help="requests a second; what comes faster gets a 429 with Retry-After",
+        help=_("requests a second; what comes faster gets a 429 with Retry-After"),
     )
-    parser.add_argument("--rate-burst", type=count, default=1, metavar="N", help="requests that may come at once (1)")
+    parser.add_argument(
+        "--rate-burst", type=count, default=1, metavar="N", help=_("requests that may come at once (1)")
+    )
     parser.add_argument(
         "--token-rate-limit",
         type=positive,
         metavar="N",
-        help="Allow so many tokens a minute, of prompts and answers together; what goes beyond gets a 429.",
+        help=_("Allow so many tokens a minute, of prompts and answers together; what goes beyond gets a 429."),
     )
     parser.add_argument(
         "--concurrency-limit",
         type=count,
         metavar="N",
-        help="Allow so many requests to be under way at once; one more gets a 429.",
+        help=_("Allow so many requests to be under way at once; one more gets a 429."),
     )
     parser.add_argument(
         "--rate-headers",
         action="store_true",
-        help="Tell in the headers of every reply what the limits still allow, as OpenAI and Anthropic do.",
+        help=_("Tell in the headers of every reply what the limits still allow, as OpenAI and Anthropic do."),
     )
     parser.add_argument(
         "--retry-after",
         type=_retry_after,
         default=1,
         metavar="SECONDS",
-        help="What a 429 asks to wait (1); with none it gives no hint at all.",
+        help=_("What a 429 asks to wait (1); with none it gives no hint at all."),
     )
 
 
@@ -152,10 +159,24 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         reason = str(error.strerror).partition(" (while")[0]  # newer Pythons repeat the address there
         is_taken = error.errno in (errno.EADDRINUSE, errno.EACCES)
-        hint = "--port 0 takes a free one" if is_taken else "--host must be an address of this machine"
-        raise ConfigError(f"cannot listen on {args.host}:{args.port}: {reason}; {hint}") from None
+        hint = _("--port 0 takes a free one") if is_taken else _("--host must be an address of this machine")
+        raise ConfigError(
+            _(
+                "cannot listen on {host}:{port}: {reason}; {hint}",
+                host=args.host,
+                port=args.port,
+                reason=reason,
+                hint=hint,
+            )
+        ) from None
     with server:
-        talk(f"Try it: flexllm ask Hello --base-url {server.base_url} -m {args.model}. Ctrl-C ends it.")
+        talk(
+            _(
+                "Try it: flexllm ask Hello --base-url {base_url} -m {model}. Ctrl-C ends it.",
+                base_url=server.base_url,
+                model=args.model,
+            )
+        )
         print_data(server.base_url)
         server.serve_forever()
     return 0
@@ -168,13 +189,13 @@ def _delay(text: str) -> float | tuple[float, float]:
     except argparse.ArgumentTypeError:
         delays = (1.0, 0.0)
     if delays[0] > delays[1] or bool(dash) != bool(high):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither seconds nor a range such as 0.1-0.5")
+        raise argparse.ArgumentTypeError(_("{text!r} is neither seconds nor a range such as 0.1-0.5", text=text))
     return delays if dash else delays[0]
 
 
 def _named(text: str) -> str:
     if not text.strip():  # an empty variable of a script; an empty host would be every address of the machine
-        raise argparse.ArgumentTypeError(f"{text!r} is empty; give a text, or leave the option out")
+        raise argparse.ArgumentTypeError(_("{text!r} is empty; give a text, or leave the option out", text=text))
     return text
 
 
@@ -184,4 +205,4 @@ def _retry_after(text: str) -> float | None:
     try:
         return number(text)
     except argparse.ArgumentTypeError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither seconds nor none") from None
+        raise argparse.ArgumentTypeError(_("{text!r} is neither seconds nor none", text=text)) from None

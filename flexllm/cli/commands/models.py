@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ...language import _
 from ..common import make_client
 from ..exits import common_code
 from ..logs import set_up_logging
@@ -27,16 +28,18 @@ def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "models",
-        help="list the models that a server offers",
+        help=_("list the models that a server offers"),
         description=(
-            "Ask a server which models it offers, and print their ids, one a line, in the server's order. Where the "
-            "configuration lists endpoints for batch and no other server is named, each of them is asked. 'flexllm list' "
-            "shows the models of the configuration instead, and asks nobody."
+            _(
+                "Ask a server which models it offers, and print their ids, one a line, in the server's order. Where the "
+                "configuration lists endpoints for batch and no other server is named, each of them is asked. 'flexllm list' "
+                "shows the models of the configuration instead, and asks nobody."
+            )
         ),
-        epilog="Examples: flexllm models; flexllm models qwen --base-url http://localhost:8000/v1",
+        epilog=_("Examples: flexllm models; flexllm models qwen --base-url http://localhost:8000/v1"),
     )
     parser.add_argument(
-        "filter", nargs="?", metavar="TEXT", help="only the ids that hold this text, in large or small letters"
+        "filter", nargs="?", metavar="TEXT", help=_("only the ids that hold this text, in large or small letters")
     )
     add_server_options(parser, timeout=TIMEOUT)
     parser.set_defaults(run=run)
@@ -81,7 +84,9 @@ def _offered(args: argparse.Namespace, server: ResolvedEndpoint) -> list[str]:
     with make_client(args, server, user_template=None) as client:
         every = client.model_list()
     if not every:
-        raise FlexLLMError(f"{place_of(server)} lists no models; if it is your own, load one there first")
+        raise FlexLLMError(
+            _("{place_of} lists no models; if it is your own, load one there first", place_of=place_of(server))
+        )
     found = [name for name in every if args.filter is None or args.filter.lower() in name.lower()]
     if not found:
         raise FlexLLMError(_none_sentence(place_of(server), args.filter, every))
@@ -93,6 +98,17 @@ def _none_sentence(place: str, wanted: str, every: Sequence[str]) -> str:
 
     near = difflib.get_close_matches(wanted, every, n=3, cutoff=0.4)
     if len(every) == 1:
-        return f"the only model of {place}, {shown(every[0])}, has no {wanted[:80]!r} in its id"
-    hint = shown(nearest_are(near)) if near else f"{shown(every[0])} is one of them"
-    return f"none of the {counted(len(every), 'model')} of {place} has {wanted[:80]!r} in its id; {hint}"
+        return _(
+            "the only model of {place}, {shown}, has no {wanted!r} in its id",
+            place=place,
+            shown=shown(every[0]),
+            wanted=wanted[:80],
+        )
+    hint = shown(nearest_are(near)) if near else _("{shown} is one of them", shown=shown(every[0]))
+    return _(
+        "none of the {counted} of {place} has {wanted!r} in its id; {hint}",
+        counted=counted(len(every), "model"),
+        place=place,
+        wanted=wanted[:80],
+        hint=hint,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ...language import _
 from ..common import add_config_option
 from ..units import nearest_are
 
@@ -23,27 +24,33 @@ def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "pricing",
-        help="show what models cost",
+        help=_("show what models cost"),
         description=(
-            "Show what models cost, in US dollars per million tokens. The prices came with the package and are dated; "
-            "with --update they are compared with OpenRouter's public list, and what is newer there counts from then on. "
-            "Nothing is ever fetched without --update. A model that is not known has no price: give one in the "
-            "configuration file, which is shown too, or with --price where it is asked."
+            _(
+                "Show what models cost, in US dollars per million tokens. The prices came with the package and are dated; "
+                "with --update they are compared with OpenRouter's public list, and what is newer there counts from then on. "
+                "Nothing is ever fetched without --update. A model that is not known has no price: give one in the "
+                "configuration file, which is shown too, or with --price where it is asked."
+            )
         ),
-        epilog="Example: flexllm pricing gpt-4o claude-sonnet-4-5",
+        epilog=_("Example: flexllm pricing gpt-4o claude-sonnet-4-5"),
     )
-    parser.add_argument("models", nargs="*", metavar="MODEL", help="the models to show; without any, all are shown")
-    parser.add_argument("--base-url", metavar="URL", help="what they cost at this server")
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=_("the models to show; without any, all are shown"))
+    parser.add_argument("--base-url", metavar="URL", help=_("what they cost at this server"))
     parser.add_argument(
         "--update",
         action="store_true",
-        help="fetch OpenRouter's public list of models into ~/.flexllm/prices.json; no key is needed, and none is sent",
+        help=_(
+            "fetch OpenRouter's public list of models into ~/.flexllm/prices.json; no key is needed, and none is sent"
+        ),
     )
     parser.add_argument(
-        "--update-url", metavar="URL", help="another address of that list, such as a mirror of your own, for --update"
+        "--update-url",
+        metavar="URL",
+        help=_("another address of that list, such as a mirror of your own, for --update"),
     )
     add_config_option(parser)
-    parser.add_argument("--json", action="store_true", help="print the prices as JSON")
+    parser.add_argument("--json", action="store_true", help=_("print the prices as JSON"))
     parser.set_defaults(run=run, verbose=False, quiet=False)
 
 
@@ -56,9 +63,9 @@ def run(args: argparse.Namespace) -> int:
 
     set_up_logging(args)
     if args.update_url is not None and not args.update:
-        raise ConfigError("--update-url is the address for --update; give both")
+        raise ConfigError(_("--update-url is the address for --update; give both"))
     if args.base_url is not None and not args.models:
-        raise ConfigError("--base-url says where a model is asked; name the model too")
+        raise ConfigError(_("--base-url says where a model is asked; name the model too"))
     if args.base_url is not None:
         _check_url(args.base_url, "--base-url")
     if args.update:
@@ -76,7 +83,9 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print_rows(rows)
         dates = sorted({row.price.date for row in rows} - {""})
-        talk(f"In US dollars per million tokens{', as of ' * bool(dates)}{', '.join(dates)}.")
+        talk(
+            _("In US dollars per million tokens{value}{dates}.", value=", as of " * bool(dates), dates=", ".join(dates))
+        )
     return 0
 
 
@@ -98,7 +107,7 @@ def _own_rows(path: str | None) -> dict[str, PriceRow]:
 
     config = load_config(path)
     given = {entry.name: entry.price for entry in config.models if entry.price is not None}
-    source = "the configuration file"
+    source = _("the configuration file")
     return {
         model: PriceRow(price=ModelPrice(model=model, provider="yours", price=parse_price(price), source=source))
         for model, price in {**config.prices, **given}.items()
@@ -133,7 +142,13 @@ def _unknown_sentence(table: PriceTable, unknown: Sequence[str], base_url: str |
     at = f" at {base_url}" if base_url else ""
     hint = f"{nearest_are(near)}; " if near else ""
     shown = ", ".join(repr(model[:80]) for model in unknown)
-    return f"no price is known for model{plural} {shown}{at}; {hint}'flexllm pricing --update' fetches newer prices"
+    return _(
+        "no price is known for model{plural} {shown}{at}; {hint}'flexllm pricing --update' fetches newer prices",
+        plural=plural,
+        shown=shown,
+        at=at,
+        hint=hint,
+    )
 
 
 # --- as text ----------------------------------------------------------------------------------------------------------
@@ -165,11 +180,11 @@ def _notes(row: PriceRow) -> list[str]:
     price = row.price
     notes = [f"above {t.above:,} tokens {_dollars(t.input)}/{_dollars(t.output)}" for t in price.price.tiers]
     if price.price.cache_write is not None:
-        notes.append(f"cache write {_dollars(price.price.cache_write)}")
+        notes.append(_("cache write {dollars}", dollars=_dollars(price.price.cache_write)))
     notes += [f"from {day_of(since)} {_pair(changed)}" for since, changed in price.changes]
     if price.off_peak is not None:
         hours = ", ".join(f"{start:02}-{end:02}" for start, end in price.peak_hours)
-        notes.append(f"{_pair(price.off_peak)} at weekends and outside {hours} UTC")
+        notes.append(_("{pair} at weekends and outside {hours} UTC", pair=_pair(price.off_peak), hours=hours))
     if row.shutdown:
         notes.append(f"shutdown {row.shutdown}")
     if price.uncertain:
@@ -203,7 +218,7 @@ def _update(url: str | None) -> PriceList:
 
     body = _fetch(url or MODELS_URL)
     prices = read_models(body, day_of(time.time()))
-    keep_list(prices, f"Written by flexllm pricing --update. Source: {SOURCE}.")
+    keep_list(prices, _("Written by flexllm pricing --update. Source: {source}.", source=SOURCE))
     return prices
 
 
@@ -222,7 +237,8 @@ def _fetch(url: str) -> bytes:
         transport.close()
     if response.status != 200:
         raise ApiStatusError(
-            f"{url} answered with HTTP {response.status}; the prices are as they were", status=response.status
+            _("{url} answered with HTTP {status}; the prices are as they were", url=url, status=response.status),
+            status=response.status,
         )
     return response.body
 
@@ -238,6 +254,13 @@ def _print_update(prices: PriceList, *, as_json: bool) -> None:
     if as_json:
         print_json({"path": FETCHED_PATH, "date": prices.date, "models": len(prices.rows), "changed": changed})
         return
-    print_data(f"{FETCHED_PATH}: prices of {len(prices.rows):,} models as of {prices.date}")
-    differ = f"replaced by newer ones: {', '.join(changed)}" if changed else "all still good"
-    print_data(f"prices that came with the package ({bundled_list().date}): {differ}")
+    print_data(
+        _(
+            "{fetched_path}: prices of {count:,} models as of {date}",
+            fetched_path=FETCHED_PATH,
+            count=len(prices.rows),
+            date=prices.date,
+        )
+    )
+    differ = _("replaced by newer ones: {changed}", changed=", ".join(changed)) if changed else _("all still good")
+    print_data(_("prices that came with the package ({date}): {differ}", date=bundled_list().date, differ=differ))

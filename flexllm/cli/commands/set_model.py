@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ...language import _
 from ..common import add_config_option
 from ..units import words
 
@@ -19,16 +20,18 @@ def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "set-model",
-        help="choose the default model",
+        help=_("choose the default model"),
         description=(
-            "Make a model of the configuration file the default one. Only the value of 'default' is changed: comments, "
-            "order and quotes of the file stay as they are."
+            _(
+                "Make a model of the configuration file the default one. Only the value of 'default' is changed: comments, "
+                "order and quotes of the file stay as they are."
+            )
         ),
-        epilog="Example: flexllm set-model gpt-4",
+        epilog=_("Example: flexllm set-model gpt-4"),
     )
-    parser.add_argument("model", type=words, metavar="ID", help="the id of the model, as 'flexllm list' shows it")
+    parser.add_argument("model", type=words, metavar="ID", help=_("the id of the model, as 'flexllm list' shows it"))
     add_config_option(parser)
-    parser.add_argument("--json", action="store_true", help="print the old and the new default as JSON")
+    parser.add_argument("--json", action="store_true", help=_("print the old and the new default as JSON"))
     parser.set_defaults(run=run, verbose=False, quiet=False)
 
 
@@ -49,11 +52,18 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"default": model_id, "previous": before, "path": str(config.path)})
     elif not is_new:
-        talk(f"The default model of {config.file} is {model_id!r} already.")
+        talk(_("The default model of {file} is {model_id!r} already.", file=config.file, model_id=model_id))
     elif before is None:
-        talk(f"The default model of {config.file} is now {model_id!r}.")
+        talk(_("The default model of {file} is now {model_id!r}.", file=config.file, model_id=model_id))
     else:
-        talk(f"The default model of {config.file} is now {model_id!r}; it was {before!r}.")
+        talk(
+            _(
+                "The default model of {file} is now {model_id!r}; it was {before!r}.",
+                file=config.file,
+                model_id=model_id,
+                before=before,
+            )
+        )
     if (sentence := what_goes_before(config)) is not None:
         talk(sentence)
     return 0
@@ -69,10 +79,17 @@ def _id_of(config: Config, name: str) -> str:
     from ...errors import ConfigError
 
     if config.path is None:
-        raise ConfigError(f"there is no {config.file}; 'flexllm init' writes one")
+        raise ConfigError(_("there is no {file}; 'flexllm init' writes one", file=config.file))
     if not config.models:
-        raise ConfigError(f"{config.file} lists no models, so that none of them can be the default")
+        raise ConfigError(_("{file} lists no models, so that none of them can be the default", file=config.file))
     entry = config.find(name)
     if entry is None:
-        raise ConfigError(f"{config.file} has no model {name!r}; it has {ids_of(config.models, name)}")
+        raise ConfigError(
+            _(
+                "{file} has no model {name!r}; it has {ids_of}",
+                file=config.file,
+                name=name,
+                ids_of=ids_of(config.models, name),
+            )
+        )
     return entry.id

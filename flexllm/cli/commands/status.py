@@ -6,6 +6,7 @@ import argparse
 import os
 import time
 
+from ...language import _
 from ..exits import DONE, FAILED
 from ..output import print_data, print_json
 
@@ -19,22 +20,26 @@ def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "status",
-        help="tell what a batch has done so far, from another shell",
+        help=_("tell what a batch has done so far, from another shell"),
         description=(
-            "Tell what is in the output file of a batch, and whether a run is writing it: rows answered and failed, how "
-            "fast it goes and how long it will take, tokens, cost, and the errors with examples. Nothing is locked or "
-            "changed, so that a run may go on meanwhile. FILE may also be what --status-file of flexllm batch wrote, which "
-            "is faster, and knows how many rows there are in all: of an output file only the run under way tells it."
+            _(
+                "Tell what is in the output file of a batch, and whether a run is writing it: rows answered and failed, how "
+                "fast it goes and how long it will take, tokens, cost, and the errors with examples. Nothing is locked or "
+                "changed, so that a run may go on meanwhile. FILE may also be what --status-file of flexllm batch wrote, which "
+                "is faster, and knows how many rows there are in all: of an output file only the run under way tells it."
+            )
         ),
         epilog=(
-            "The exit code is 0 if nothing is missing as far as FILE tells, 1 if rows failed, are yet to come, or were "
-            "left behind by a run that stopped or was killed, and 9 if FILE is neither of the two."
+            _(
+                "The exit code is 0 if nothing is missing as far as FILE tells, 1 if rows failed, are yet to come, or were "
+                "left behind by a run that stopped or was killed, and 9 if FILE is neither of the two."
+            )
         ),
     )
     parser.add_argument(
-        "file", metavar="FILE", help="the output file of a batch, in whatever form, or the status file of one"
+        "file", metavar="FILE", help=_("the output file of a batch, in whatever form, or the status file of one")
     )
-    parser.add_argument("--json", action="store_true", help="print it as JSON on standard output")
+    parser.add_argument("--json", action="store_true", help=_("print it as JSON on standard output"))
     parser.set_defaults(run=run)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ...language import _
 from ..common import make_client, provider_of
 from ..exits import common_code
 from ..logs import set_up_logging
@@ -32,14 +33,16 @@ def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "test",
-        help="try whether a server answers, and tell what to do if it does not",
+        help=_("try whether a server answers, and tell what to do if it does not"),
         description=(
-            "Try the server that 'flexllm ask' would ask: take its list of models, then ask one short question, which "
-            "costs next to nothing. Tell how long it took, or what went wrong and what can be done. A list of models that "
-            "is not to be had is no failure, as long as the question is answered. Where the configuration lists endpoints "
-            "for batch and no other server is named, each of them is tried. Nothing is tried twice."
+            _(
+                "Try the server that 'flexllm ask' would ask: take its list of models, then ask one short question, which "
+                "costs next to nothing. Tell how long it took, or what went wrong and what can be done. A list of models that "
+                "is not to be had is no failure, as long as the question is answered. Where the configuration lists endpoints "
+                "for batch and no other server is named, each of them is tried. Nothing is tried twice."
+            )
         ),
-        epilog="Examples: flexllm test; flexllm test --base-url http://localhost:8000/v1",
+        epilog=_("Examples: flexllm test; flexllm test --base-url http://localhost:8000/v1"),
     )
     add_server_options(parser, timeout=TIMEOUT)
     parser.set_defaults(run=run)
@@ -70,11 +73,11 @@ def _narrated(args: argparse.Namespace, server: ResolvedEndpoint) -> Checkup:
     with _client(args, server) as client:
         print_data("\n".join(_whom(found)))
         try:
-            print_data("1. The list of models: ", end="")
+            print_data(_("1. The list of models: "), end="")
             found.look_up_models(client)
             print_data(_list_sentence(found))
             if found.error is None:
-                print_data("2. A short question, streamed: ", end="")
+                print_data(_("2. A short question, streamed: "), end="")
                 found.ask(client)
                 print_data(_answer_sentence(found))
         except KeyboardInterrupt:
@@ -82,7 +85,7 @@ def _narrated(args: argparse.Namespace, server: ResolvedEndpoint) -> Checkup:
             raise
     _conclude(args, found)
     if found.error is None:
-        print_data("\nEverything works.")
+        print_data(_("\nEverything works."))
     else:
         complain(found.error)
         _print_advice(found)
@@ -102,7 +105,7 @@ def _listed(args: argparse.Namespace, servers: Sequence[ResolvedEndpoint]) -> It
             complain(found.error)
             _print_advice(found)
         yield found
-    print_data(f"\n{working} of {len(servers)} endpoints work.")
+    print_data(_("\n{working} of {count} endpoints work.", working=working, count=len(servers)))
 
 
 def _together(args: argparse.Namespace, servers: Sequence[ResolvedEndpoint]) -> Iterator[Checkup]:
@@ -183,12 +186,12 @@ def _better_url(args: argparse.Namespace, found: Checkup) -> str | None:
 def _whom(found: Checkup) -> list[str]:
     from ...wire import NO_KEY, mask_key
 
-    model = f"{found.model}{_source(found, 'model')}" if found.model else "not named"
+    model = f"{found.model}{_source(found, 'model')}" if found.model else _("not named")
     key = "none" if found.server.api_key == NO_KEY else mask_key(found.server.api_key)
     return [
         f"Server:  {found.place} ({found.format} format){_source(found, 'base_url')}",
         f"Model:   {model}",
-        f"API key: {key}{_source(found, 'api_key')}",
+        _("API key: {key}{source}", key=key, source=_source(found, "api_key")),
         "",
     ]
 
@@ -204,27 +207,27 @@ def _list_sentence(found: Checkup) -> str:
     if found.listed is None:
         if found.error is not None:
             return "failed."
-        return f"not to be had ({_short(found.list_error)})."
+        return _("not to be had ({short}).", short=_short(found.list_error))
     if not found.listed:
-        return f"it is empty ({found.list_seconds:.2f} s)."
+        return _("it is empty ({list_seconds:.2f} s).", list_seconds=found.list_seconds)
     some = ", ".join(found.listed[:MOST_NAMED])
     more = f" and {len(found.listed) - MOST_NAMED} more" if len(found.listed) > MOST_NAMED else ""
     told = shown(f"{counted(len(found.listed), 'model')} in {found.list_seconds:.2f} s: {some}{more}")
     if found.has_model is None:
         return f"{told}."
     if found.has_model:
-        return shown(f"{told}. {found.model} is among them.")
+        return shown(_("{told}. {model} is among them.", told=told, model=found.model))
     near = f"; {nearest_are(found.nearest())}" if found.nearest() else ""
-    return shown(f"{told}. {found.model} is not among them{near}.")
+    return shown(_("{told}. {model} is not among them{near}.", told=told, model=found.model, near=near))
 
 
 def _answer_sentence(found: Checkup) -> str:
     result = found.result
     if found.error is not None or result is None:
-        return "failed." if found.total is None else f"failed after {found.total:.2f} s."
-    times = f"complete after {found.total:.2f} s"
+        return "failed." if found.total is None else _("failed after {total:.2f} s.", total=found.total)
+    times = _("complete after {total:.2f} s", total=found.total)
     if found.first is not None:
-        times = f"first token after {found.first:.2f} s, {times}"
+        times = _("first token after {first:.2f} s, {times}", first=found.first, times=times)
     tokens = ""
     if result.usage is not None:
         tokens = f"; {result.usage.prompt_tokens} + {result.usage.completion_tokens} tokens"
@@ -233,7 +236,7 @@ def _answer_sentence(found: Checkup) -> str:
 
         tokens = f"{tokens}, {dollars(result.cost)}"
     said = shortened(result.content)
-    said = f"It said: {said}" if said else "It said nothing"
+    said = _("It said: {said}", said=said) if said else _("It said nothing")
     return shown(f"{times}{tokens}. {said}")
 
 
@@ -245,4 +248,4 @@ def _short(error: object) -> str:
 
 
 def _print_advice(found: Checkup) -> None:
-    print_data("What to do:\n" + "\n".join(shown(f"  - {sentence}") for sentence in found.advice))
+    print_data(_("What to do:\n") + "\n".join(shown(f"  - {sentence}") for sentence in found.advice))

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from ... import __version__
+from ...language import _
 
 TYPE_CHECKING = False  # see errors.py
 
@@ -17,10 +18,10 @@ def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "version",
-        help="show the version",
-        description="Show the version of flexllm and of the Python that runs it.",
+        help=_("show the version"),
+        description=_("Show the version of flexllm and of the Python that runs it."),
     )
-    parser.add_argument("--json", action="store_true", help="print them as JSON")
+    parser.add_argument("--json", action="store_true", help=_("print them as JSON"))
     parser.set_defaults(run=run)
 
 

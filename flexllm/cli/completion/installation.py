@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ...errors import InputError
 from ...files import check_replaceable, replace_file
+from ...language import _, mark
 from .shells import Shell
 
 OURS = "flexllm --install-completion"
@@ -17,8 +18,8 @@ OURS = "flexllm --install-completion"
 BEGIN = b"# >>> flexllm completion >>>"
 END = b"# <<< flexllm completion <<<"
 _NOTE = b"# Written by flexllm --install-completion; flexllm --uninstall-completion takes it away."
-_ELSEWHERE = "'flexllm --show-completion' prints what can be put elsewhere"
-_BY_HAND = f"take the lines from '{BEGIN.decode()}' to '{END.decode()}' out by hand"
+_ELSEWHERE = mark("'flexllm --show-completion' prints what can be put elsewhere")
+_BY_HAND = mark(f"take the lines from '{BEGIN.decode()}' to '{END.decode()}' out by hand")
 _BLOCK = re.compile(rb"^" + BEGIN + rb"\r?\n.*?^" + END + rb"(?:\r?\n|\Z)", re.MULTILINE | re.DOTALL)
 _MARKER = re.compile(rb"^(?:" + BEGIN + rb"|" + END + rb")\r?$", re.MULTILINE)
 
@@ -45,7 +46,7 @@ def install(shell: Shell) -> list[str]:
             done.append(f"Written: {path}")
     if shell.startup and changed != startup:
         _write(shell.startup, changed, _ELSEWHERE)
-        done.append(f"Changed: {shell.startup}, where one block between marks is flexllm's")
+        done.append(_("Changed: {startup}, where one block between marks is flexllm's", startup=shell.startup))
     return done
 
 
@@ -61,7 +62,7 @@ def uninstall(shell: Shell) -> list[str]:
     done = []
     if shell.startup and changed != startup:
         _write(shell.startup, changed, _BY_HAND)
-        done.append(f"Changed: {shell.startup}, the block is gone")
+        done.append(_("Changed: {startup}, the block is gone", startup=shell.startup))
     for path in shell.files:
         if _is_ours(_read(path)):
             path.unlink()
@@ -95,7 +96,7 @@ def without_block(text: bytes, path: Path) -> bytes:
 
 def _check_markers(text: bytes, path: Path) -> None:
     if len(_MARKER.findall(text)) != 2 * len(_BLOCK.findall(text)) or len(_BLOCK.findall(text)) > 1:
-        raise InputError(f"{path} has marks of flexllm that are no pair; {_BY_HAND}")
+        raise InputError(_("{path} has marks of flexllm that are no pair; {by_hand}", path=path, by_hand=_BY_HAND))
 
 
 def _startup(shell: Shell) -> bytes:
@@ -105,7 +106,7 @@ def _startup(shell: Shell) -> bytes:
 def _refuse_foreign(path: Path) -> None:
     found = _read(path)
     if found is not None and not _is_ours(found):
-        raise InputError(f"{path} was not written by this program; move it away, and run the same again")
+        raise InputError(_("{path} was not written by this program; move it away, and run the same again", path=path))
 
 
 def _is_ours(text: bytes | None) -> bool:
@@ -137,4 +138,7 @@ def _told(path: Path, advice: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OSError(error.errno, f"{path} cannot be written: {error.strerror}; {advice}") from error
+        raise OSError(
+            error.errno,
+            _("{path} cannot be written: {strerror}; {advice}", path=path, strerror=error.strerror, advice=advice),
+        ) from error

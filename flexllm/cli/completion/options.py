@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ...language import _, mark
 from . import SHELLS
 
 TYPE_CHECKING = False  # see errors.py
@@ -13,11 +14,13 @@ if TYPE_CHECKING:
 
 _OPTIONS = {
     "--install-completion": (
-        "set up the Tab key in this shell, or in the one that is named (bash, zsh or fish): it completes commands, "
-        "options, files and the models of the configuration file, for flexllm and for xllm. Repeat it after an upgrade"
+        mark(
+            "set up the Tab key in this shell, or in the one that is named (bash, zsh or fish): it completes commands, "
+            "options, files and the models of the configuration file, for flexllm and for xllm. Repeat it after an upgrade"
+        )
     ),
-    "--uninstall-completion": "take it away again, everywhere or from the shell that is named",
-    "--show-completion": "print the script that does it, for this shell or the one that is named",
+    "--uninstall-completion": mark("take it away again, everywhere or from the shell that is named"),
+    "--show-completion": mark("print the script that does it, for this shell or the one that is named"),
 }
 
 
@@ -42,7 +45,10 @@ def run(args: argparse.Namespace) -> int:
         from ..exits import USAGE
         from ..output import ERROR, talk
 
-        told = f"flexllm: the shell that runs this is none of bash, zsh and fish; name the one you mean: {option} bash"
+        told = _(
+            "flexllm: the shell that runs this is none of bash, zsh and fish; name the one you mean: {option} bash",
+            option=option,
+        )
         talk(told, level=ERROR)
         return USAGE
     _DO[option](shells)
@@ -65,9 +71,15 @@ def _install(shells: list[Shell]) -> None:
 
     for shell in shells:
         done = install(shell)
-        talk("\n".join(done) if done else f"Completion in {shell.name} is installed, and up to date.")
-        talk(f"It works in each {shell.name} that is started from now on: {shell.restart} does it here.")
-        talk(f"To undo it: flexllm --uninstall-completion {shell.name}")
+        talk("\n".join(done) if done else _("Completion in {name} is installed, and up to date.", name=shell.name))
+        talk(
+            _(
+                "It works in each {name} that is started from now on: {restart} does it here.",
+                name=shell.name,
+                restart=shell.restart,
+            )
+        )
+        talk(_("To undo it: flexllm --uninstall-completion {name}", name=shell.name))
 
 
 def _uninstall(shells: list[Shell]) -> None:
@@ -81,7 +93,7 @@ def _uninstall(shells: list[Shell]) -> None:
         if done:
             talk("\n".join(done))
     if not found:
-        talk(f"Completion is not installed in {_listed(shells)}.")
+        talk(_("Completion is not installed in {listed}.", listed=_listed(shells)))
 
 
 def _show(shells: list[Shell]) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import ConfigError
+from ...language import _
 from . import SHELLS
 
 SCRIPTS = Path(__file__).parents[2] / "data" / "completion"
@@ -70,12 +71,13 @@ def _bash() -> Shell:
     files = {Path(folder) / "completions" / program: _script("bash") for program in PROGRAMS}
     place = _quoted(next(iter(files)))
     # bash-completion 2.12 has given its loader another name.
-    block = (
-        "if ! { declare -F _completion_loader || declare -F _comp_load; } > /dev/null; then\n"
-        f"  [ -r {place} ] && . {place}\n"
-        "fi\n"
+    block = _(
+        "if ! {{ declare -F _completion_loader || declare -F _comp_load; }} > /dev/null; then\n"
+        "  [ -r {place} ] && . {place}\n"
+        "fi\n",
+        place=place,
     )
-    return Shell(name="bash", files=files, startup=_bash_startup(), block=block, restart="exec bash")
+    return Shell(name="bash", files=files, startup=_bash_startup(), block=block, restart=_("exec bash"))
 
 
 def _bash_startup() -> Path:
@@ -88,13 +90,15 @@ def _bash_startup() -> Path:
 def _zsh() -> Shell:
     """A folder of our own, which the block adds to those where zsh looks; compinit is run if nobody has done it."""
     file = _data_home() / "flexllm" / "zsh" / "_flexllm"
-    block = (
-        f"fpath=({_quoted(file.parent)} $fpath)\n"
-        "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit -i }\n"
-        f"autoload -Uz _flexllm && compdef _flexllm {' '.join(PROGRAMS)}\n"
+    block = _(
+        "fpath=({parent} $fpath)\n"
+        "(( $+functions[compdef] )) || {{ autoload -Uz compinit && compinit -i }}\n"
+        "autoload -Uz _flexllm && compdef _flexllm {programs}\n",
+        parent=_quoted(file.parent),
+        programs=" ".join(PROGRAMS),
     )
     startup = _zsh_folder() / ".zshrc"
-    return Shell(name="zsh", files={file: _script("zsh")}, startup=startup, block=block, restart="exec zsh")
+    return Shell(name="zsh", files={file: _script("zsh")}, startup=startup, block=block, restart=_("exec zsh"))
 
 
 def _fish() -> Shell:
@@ -107,14 +111,14 @@ def _fish() -> Shell:
         folder / "flexllm.fish": script,
         folder / "xllm.fish": f"{head.partition('# AUTO')[0]}complete -c xllm -w flexllm\n",
     }
-    return Shell(name="fish", files=files, restart="exec fish")
+    return Shell(name="fish", files=files, restart=_("exec fish"))
 
 
 def _home() -> Path:
     """Return the home folder. Raises ConfigError where there is none."""
     folder = os.path.expanduser("~")
     if not os.path.isabs(folder):  # a user whom the system does not know, without HOME
-        raise ConfigError("there is no home folder for the files of completion; set HOME")
+        raise ConfigError(_("there is no home folder for the files of completion; set HOME"))
     return Path(folder)
 
 
@@ -143,7 +147,7 @@ def _quoted(path: Path) -> str:
 def _parents() -> Iterator[str]:
     """Give the names of the processes above, the nearest first, as far as they can be told."""
     number = os.getppid()
-    for _ in range(_FARTHEST):
+    for _step in range(_FARTHEST):
         if number <= 1:
             return
         number, name = _process(number)

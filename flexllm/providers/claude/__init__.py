@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from ...chat import ChatCompletionResult, ChatRequest, Chunk
 from ...errors import ApiStatusError, MalformedResponse
+from ...language import _
 from ...media.options import MediaWants
 from ...sse import ServerSentEvent
 from ...wire import NO_KEY, Headers, HttpRequest, HttpResponse, Target
@@ -73,7 +74,7 @@ class ClaudeProvider:
             request_id = request_id_of(response.headers, REQUEST_ID_HEADERS)
             if isinstance(data, dict) and data.get("error"):
                 raise reply_error(response.status, response.body, data, request_id)
-            raise MalformedResponse("the list of models holds no list", request_id=request_id)
+            raise MalformedResponse(_("the list of models holds no list"), request_id=request_id)
         ids = [str(one["id"]) for one in listed if isinstance(one, dict) and one.get("id")]
         page = data.get("last_id") if isinstance(data, dict) and data.get("has_more") else None
         return ids, str(page) if page else None

@@ -14,6 +14,7 @@ from hashlib import blake2b
 from typing import Any
 
 from ...errors import InputError
+from ...language import _
 from ...messages import Message
 from ..conversation import SYSTEM_ROLES, call_parts, native_of, parts_of, refuse_unknown_fields
 from .parts import CACHE_CONTROL, Block, assistant_blocks_of, blocks_of, is_blank, text_block
@@ -56,7 +57,9 @@ class Conversation:
         where = f"message {position}"
         refuse_unknown_fields(message, where, "Anthropic")
         if message.get("name") and role != "tool":
-            raise InputError(f"{where} has a name, for which Anthropic has no place: write it into the text")
+            raise InputError(
+                _("{where} has a name, for which Anthropic has no place: write it into the text", where=where)
+            )
         if role in SYSTEM_ROLES:
             self.system += _system_blocks(content, message.get(CACHE_CONTROL), where)
         elif role == "assistant":
@@ -67,7 +70,13 @@ class Conversation:
         elif role == "user":
             self._add_user(message, where)
         else:
-            raise InputError(f"{where} has the role {role!r}: give results of tools as messages with role 'tool'")
+            raise InputError(
+                _(
+                    "{where} has the role {role!r}: give results of tools as messages with role 'tool'",
+                    where=where,
+                    role=role,
+                )
+            )
 
     def end(self) -> None:
         """Say that there are no more messages.
@@ -78,7 +87,7 @@ class Conversation:
         self._calls.close()
         self._no_empty_turn()
         if not self.turns:
-            raise InputError("no message is left to be sent: one with role 'user' and a text is needed")
+            raise InputError(_("no message is left to be sent: one with role 'user' and a text is needed"))
 
     def prefill(self) -> list[Block]:
         """Return the blocks that begin the answer, if the last turn is the assistant's; none if it is not.
@@ -118,7 +127,13 @@ class Conversation:
         if len(message) > 2:
             _refuse_leftovers(message, where)
             if not isinstance(calls, (list, tuple)):
-                raise InputError(f"{where} has tool_calls that are no list but of type {type(calls).__name__}")
+                raise InputError(
+                    _(
+                        "{where} has tool_calls that are no list but of type {kind}",
+                        where=where,
+                        kind=type(calls).__name__,
+                    )
+                )
         if native:
             blocks = [block for block in (_replayed(item, where) for item in native) if block is not None]
         elif not calls and isinstance(content, str) and not is_blank(content) and not message.get(CACHE_CONTROL):
@@ -142,7 +157,10 @@ class Conversation:
         self._no_empty_turn()
         if not self.turns:
             raise InputError(
-                f"{where} is the first and the assistant's: Anthropic wants one with role 'user' before it"
+                _(
+                    "{where} is the first and the assistant's: Anthropic wants one with role 'user' before it",
+                    where=where,
+                )
             )
 
     def _call(self, call: Any, where: str) -> Block:
@@ -183,7 +201,9 @@ class Conversation:
 
     def _no_empty_turn(self) -> None:
         if self._empty:
-            raise InputError(f"{self._empty} (role 'user') is empty: Anthropic takes no turn without content")
+            raise InputError(
+                _("{empty} (role 'user') is empty: Anthropic takes no turn without content", empty=self._empty)
+            )
 
 
 class _Calls:
@@ -197,9 +217,9 @@ class _Calls:
     def open(self, call_id: str, where: str, *, as_it_is: bool = False) -> str:
         """Return the id on the wire of a call that is made."""
         if not call_id:
-            raise InputError(f"{where} has a tool call without an id")
+            raise InputError(_("{where} has a tool call without an id", where=where))
         if call_id in self._open:
-            raise InputError(f"{where} has two tool calls with the id {call_id[:60]!r}")
+            raise InputError(_("{where} has two tool calls with the id {call_id!r}", where=where, call_id=call_id[:60]))
         wire_id = call_id if as_it_is else self._fresh(call_id)
         self._used.add(wire_id)
         self._open[call_id] = wire_id
@@ -208,10 +228,16 @@ class _Calls:
     def answer(self, call_id: str, where: str) -> str:
         """Return the id on the wire of a call that is answered."""
         if call_id in self._answered:
-            raise InputError(f"{where} answers the tool call {call_id[:60]!r} a second time")
+            raise InputError(
+                _("{where} answers the tool call {call_id!r} a second time", where=where, call_id=call_id[:60])
+            )
         if call_id not in self._open:
             raise InputError(
-                f"{where} answers the tool call {call_id[:60]!r}, which is not in the assistant message before it"
+                _(
+                    "{where} answers the tool call {call_id!r}, which is not in the assistant message before it",
+                    where=where,
+                    call_id=call_id[:60],
+                )
             )
         self._answered.add(call_id)
         return self._open.pop(call_id)
@@ -221,8 +247,11 @@ class _Calls:
         if self._open:
             call_id = next(iter(self._open))
             raise InputError(
-                f"the tool call {call_id[:60]!r} has no answer: add a message with role 'tool' and that tool_call_id right "
-                "behind the assistant's"
+                _(
+                    "the tool call {call_id!r} has no answer: add a message with role 'tool' and that tool_call_id right "
+                    "behind the assistant's",
+                    call_id=call_id[:60],
+                )
             )
         self._answered.clear()
 
@@ -246,7 +275,7 @@ def system_field(native: Any, blocks: Sequence[Block], instruction: str | None) 
     if native:
         parts = [] if isinstance(native, str) else native
         if not isinstance(parts, (list, tuple)) or not all(isinstance(part, (str, Mapping)) for part in parts):
-            raise InputError("system must be a text or a list of text blocks")
+            raise InputError(_("system must be a text or a list of text blocks"))
         pieces += _system_blocks(native, None, "system")
     pieces += blocks
     if instruction:
@@ -262,7 +291,11 @@ def _system_blocks(content: Any, mark: Any, where: str) -> list[Block]:
     for part in parts_of(content):
         if part.get("type") != "text":
             raise InputError(
-                f"{where} is the system's and can hold text alone, not a part of type {part.get('type')!r}"
+                _(
+                    "{where} is the system's and can hold text alone, not a part of type {get!r}",
+                    where=where,
+                    get=part.get("type"),
+                )
             )
         block = text_block(part, where)
         if block is not None:
@@ -282,14 +315,23 @@ def _marked(blocks: list[Block], mark: Any) -> list[Block]:
 def _replayed(item: Any, where: str) -> Block | None:
     """Return a block that came from the server unchanged; empty texts, which it sends but does not take, are left out."""
     if not isinstance(item, dict):
-        raise InputError(f"{where} has something under native.{NAME} that is no content block")
+        raise InputError(
+            _("{where} has something under native.{name} that is no content block", where=where, name=NAME)
+        )
     return text_block(item, where) if item.get("type") == "text" else item
 
 
 def _refuse_leftovers(message: Mapping[str, Any], where: str) -> None:
-    for field, instead in (("function_call", "tool_calls"), ("audio", "its text as content")):
+    for field, instead in (("function_call", "tool_calls"), ("audio", _("its text as content"))):
         if message.get(field):
-            raise InputError(f"{where} has {field!r}, for which Anthropic has no place: give {instead}")
+            raise InputError(
+                _(
+                    "{where} has {field!r}, for which Anthropic has no place: give {instead}",
+                    where=where,
+                    field=field,
+                    instead=instead,
+                )
+            )
 
 
 def _as_blocks(content: str | list[Block]) -> list[Block]:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from ...errors import InputError
+from ...language import _
 from ..thinking import BUDGETS, Thinking, nearest_level
 
 MAX_TOKENS = 16_384
@@ -146,11 +147,14 @@ def thinking_fields(
     if wanted is False:
         if not model.can_be_off:
             raise InputError(
-                f"thinking cannot be switched off on {name}: leave it out, or name a strength such as 'low'"
+                _(
+                    "thinking cannot be switched off on {name}: leave it out, or name a strength such as 'low'",
+                    name=name,
+                )
             )
         return ({"type": model.off} if model.off else None), None
     if not model.thinks:
-        raise InputError(f"{name} cannot think: leave thinking out, or ask a newer model")
+        raise InputError(_("{name} cannot think: leave thinking out, or ask a newer model", name=name))
     if wanted is not True and isinstance(wanted, int):
         return _budget(name, model, wanted), None
     if model.levels:
@@ -164,8 +168,19 @@ def thinking_fields(
 def _budget(name: str, model: ClaudeModel, tokens: int) -> Mapping[str, Any]:
     if not model.takes_budget:
         raise InputError(
-            f"{name} takes no budget for thinking (thinking={tokens}): give a strength, one of {', '.join(model.levels)}"
+            _(
+                "{name} takes no budget for thinking (thinking={tokens}): give a strength, one of {levels}",
+                name=name,
+                tokens=tokens,
+                levels=", ".join(model.levels),
+            )
         )
     if tokens < LEAST_BUDGET and model.is_claude:
-        raise InputError(f"thinking={tokens} is too small a budget: Anthropic takes {LEAST_BUDGET} tokens or more")
+        raise InputError(
+            _(
+                "thinking={tokens} is too small a budget: Anthropic takes {least_budget} tokens or more",
+                tokens=tokens,
+                least_budget=LEAST_BUDGET,
+            )
+        )
     return {"type": "enabled", "budget_tokens": tokens}

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...errors import InputError
+from ...language import _
 from ..conversation import parts_of, split_data_uri
 
 Block = dict[str, Any]
@@ -47,7 +48,13 @@ def assistant_blocks_of(content: Any, where: str) -> list[Block]:
         if kind == "refusal":
             part, kind = {"type": "text", "text": part.get("refusal")}, "text"
         if isinstance(kind, str) and (kind in _TRANSLATED or kind in _UNKNOWN_MEDIA):
-            raise InputError(f"{where} is the assistant's and can hold text alone, not a part of type {kind!r}")
+            raise InputError(
+                _(
+                    "{where} is the assistant's and can hold text alone, not a part of type {kind!r}",
+                    where=where,
+                    kind=kind,
+                )
+            )
         block = _block(part, where)
         if block is not None:
             blocks.append(block)
@@ -67,10 +74,14 @@ def text_block(part: Mapping[str, Any], where: str) -> Block | None:
     """
     text = part.get("text")
     if not isinstance(text, str):
-        raise InputError(f"{where} has a text part whose text is of type {type(text).__name__}")
+        raise InputError(
+            _("{where} has a text part whose text is of type {kind}", where=where, kind=type(text).__name__)
+        )
     if is_blank(text):
         if part.get(CACHE_CONTROL):
-            raise InputError(f"{where} has an empty text with cache_control: put that on a part with text")
+            raise InputError(
+                _("{where} has an empty text with cache_control: put that on a part with text", where=where)
+            )
         return None
     return part if type(part) is dict else dict(part)
 
@@ -80,10 +91,14 @@ def _block(part: Mapping[str, Any], where: str) -> Block | None:
     if kind == "text":
         return text_block(part, where)
     if not isinstance(kind, str) or not kind:
-        raise InputError(f"{where} has a part without a type")
+        raise InputError(_("{where} has a part without a type", where=where))
     if kind in _UNKNOWN_MEDIA:
         raise InputError(
-            f"{where} has a part of type {kind!r}: Claude takes text, pictures and documents, no sound or video"
+            _(
+                "{where} has a part of type {kind!r}: Claude takes text, pictures and documents, no sound or video",
+                where=where,
+                kind=kind,
+            )
         )
     translate = _TRANSLATED.get(kind)
     if translate is None:
@@ -97,7 +112,11 @@ def _block(part: Mapping[str, Any], where: str) -> Block | None:
 def _native(part: Mapping[str, Any], kind: str, where: str) -> Block:
     if kind in ("image", "document") and not isinstance(part.get("source"), Mapping):
         raise InputError(
-            f"{where} has a part of type {kind!r} without a source; OpenAI's types are 'image_url' and 'file'"
+            _(
+                "{where} has a part of type {kind!r} without a source; OpenAI's types are 'image_url' and 'file'",
+                where=where,
+                kind=kind,
+            )
         )
     return part if type(part) is dict else dict(part)
 
@@ -105,12 +124,18 @@ def _native(part: Mapping[str, Any], kind: str, where: str) -> Block:
 def _image(image: Any, where: str) -> Block:
     url = image.get("url") if isinstance(image, Mapping) else image
     if not isinstance(url, str):
-        raise InputError(f"{where} has an image_url without a URL")
+        raise InputError(_("{where} has an image_url without a URL", where=where))
     if _is_remote(url):
         return {"type": "image", "source": {"type": "url", "url": url}}
     data = split_data_uri(url)
     if data is None:
-        raise InputError(f"{where} has a picture that is neither a data URI in base64 nor an http(s) URL: {url[:40]!r}")
+        raise InputError(
+            _(
+                "{where} has a picture that is neither a data URI in base64 nor an http(s) URL: {url!r}",
+                where=where,
+                url=url[:40],
+            )
+        )
     return _inline_image(*data, where)
 
 
@@ -119,24 +144,34 @@ def _inline_image(mime: str, data: str, where: str) -> Block:
     mime = "image/jpeg" if mime == "image/jpg" else mime
     if mime not in IMAGE_TYPES:
         raise InputError(
-            f"{where} has a picture of type {mime[:40]!r}: Claude takes JPEG, PNG, GIF and WebP; convert it"
+            _(
+                "{where} has a picture of type {mime!r}: Claude takes JPEG, PNG, GIF and WebP; convert it",
+                where=where,
+                mime=mime[:40],
+            )
         )
     return {"type": "image", "source": {"type": "base64", "media_type": mime, "data": data}}
 
 
 def _file(file: Any, where: str) -> Block:
     if not isinstance(file, Mapping):
-        raise InputError(f"{where} has a file part that is no object with file_data or file_id")
+        raise InputError(_("{where} has a file part that is no object with file_data or file_id", where=where))
     if file.get("file_id"):
         return _document(file, {"type": "file", "file_id": file["file_id"]})
     given = file.get("file_data")
     if not isinstance(given, str):
-        raise InputError(f"{where} has a file without file_data and file_id")
+        raise InputError(_("{where} has a file without file_data and file_id", where=where))
     if _is_remote(given):
         return _document(file, {"type": "url", "url": given})
     data = split_data_uri(given)
     if data is None:
-        raise InputError(f"{where} has a file that is neither a data URI in base64 nor an http(s) URL: {given[:40]!r}")
+        raise InputError(
+            _(
+                "{where} has a file that is neither a data URI in base64 nor an http(s) URL: {given!r}",
+                where=where,
+                given=given[:40],
+            )
+        )
     mime = data[0].lower()
     if mime == "application/pdf":
         return _document(file, {"type": "base64", "media_type": mime, "data": data[1]})
@@ -145,7 +180,11 @@ def _file(file: Any, where: str) -> Block:
     if mime.startswith("image/"):
         return _inline_image(*data, where)
     raise InputError(
-        f"{where} has a file of type {mime[:40]!r}: Claude takes PDF, text and pictures; give its text instead"
+        _(
+            "{where} has a file of type {mime!r}: Claude takes PDF, text and pictures; give its text instead",
+            where=where,
+            mime=mime[:40],
+        )
     )
 
 
@@ -159,9 +198,9 @@ def _decoded(data: str, where: str) -> str:
     try:
         text = base64.b64decode(data, validate=True).decode()
     except (binascii.Error, ValueError):
-        raise InputError(f"{where} has a text file that is not base64 of UTF-8") from None
+        raise InputError(_("{where} has a text file that is not base64 of UTF-8", where=where)) from None
     if is_blank(text):
-        raise InputError(f"{where} has a text file that is empty")
+        raise InputError(_("{where} has a text file that is empty", where=where))
     return text
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from ...chat import ChatCompletionResult, Chunk, ToolCall, ToolCallDelta, Usage
 from ...errors import MalformedResponse
+from ...language import _
 from ...sse import ServerSentEvent
 from ...wire import HttpResponse
 from ..base import count, decode_body, event_data, made_id, make_usage, request_id_of
@@ -43,12 +44,14 @@ def read_reply(response: HttpResponse) -> ChatCompletionResult:
     data = decode_body(response, REQUEST_ID_HEADERS)
     request_id = request_id_of(response.headers, REQUEST_ID_HEADERS)
     if not isinstance(data, dict):
-        raise MalformedResponse(f"the reply is not an object but {type(data).__name__}", request_id=request_id)
+        raise MalformedResponse(
+            _("the reply is not an object but {kind}", kind=type(data).__name__), request_id=request_id
+        )
     if data.get("error") or data.get("type") == "error":
         raise reply_error(response.status, response.body, data, request_id)
     content = data.get("content")
     if not isinstance(content, list):
-        raise MalformedResponse("the reply holds no content", request_id=request_id)
+        raise MalformedResponse(_("the reply holds no content"), request_id=request_id)
     blocks = [block for block in content if isinstance(block, dict)]
     texts: list[str] = []
     thoughts: list[str] = []
@@ -105,7 +108,7 @@ def read_stream(events: Iterator[ServerSentEvent]) -> Iterator[Chunk]:
         chunk = message.take(kind, data)
         if chunk is not None:
             yield chunk
-    raise MalformedResponse("the stream ended without its end mark")
+    raise MalformedResponse(_("the stream ended without its end mark"))
 
 
 class _Message:

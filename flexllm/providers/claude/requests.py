@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from ...chat import ChatRequest
 from ...errors import InputError
+from ...language import _, mark
 from ..base import refuse_stream
 from ..thinking import LEVELS, Thinking, checked_thinking
 from .messages import Conversation, system_field
@@ -27,23 +28,23 @@ STRICT_VERSION = "2026-10-21"
 """From this version of the API on sampling parameters, documents of the assistant and citations of the user are refused."""
 
 _REFUSED: dict[str, tuple[Any, str]] = {
-    "n": (1, "ask once for each answer"),
-    "seed": (None, "leave it out"),
-    "logprobs": (False, "leave it out"),
-    "top_logprobs": (0, "leave it out"),
-    "logit_bias": ({}, "leave it out"),
-    "presence_penalty": (0, "leave it out"),
-    "frequency_penalty": (0, "leave it out"),
-    "modalities": (["text"], "Claude writes text alone"),
-    "audio": (None, "Claude writes text alone"),
-    "prediction": (None, "leave it out"),
-    "store": (False, "leave it out"),
-    "verbosity": ("medium", "ask for it in the system message"),
-    "functions": ([], "give them as tools"),
-    "function_call": (None, "give tool_choice"),
-    "prompt_cache_key": (None, "mark what is to be cached with cache_control"),
-    "prompt_cache_options": (None, "mark what is to be cached with cache_control"),
-    "prompt_cache_retention": (None, "mark what is to be cached with cache_control"),
+    "n": (1, mark("ask once for each answer")),
+    "seed": (None, mark("leave it out")),
+    "logprobs": (False, mark("leave it out")),
+    "top_logprobs": (0, mark("leave it out")),
+    "logit_bias": ({}, mark("leave it out")),
+    "presence_penalty": (0, mark("leave it out")),
+    "frequency_penalty": (0, mark("leave it out")),
+    "modalities": (["text"], mark("Claude writes text alone")),
+    "audio": (None, mark("Claude writes text alone")),
+    "prediction": (None, mark("leave it out")),
+    "store": (False, mark("leave it out")),
+    "verbosity": ("medium", mark("ask for it in the system message")),
+    "functions": ([], mark("give them as tools")),
+    "function_call": (None, mark("give tool_choice")),
+    "prompt_cache_key": (None, mark("mark what is to be cached with cache_control")),
+    "prompt_cache_options": (None, mark("mark what is to be cached with cache_control")),
+    "prompt_cache_retention": (None, mark("mark what is to be cached with cache_control")),
     "web_search_options": (None, 'give the tool {"type": "web_search_20250305", "name": "web_search"}'),
 }
 """OpenAI's parameters that Anthropic has nothing for: the value that asks for nothing, and what to do instead."""
@@ -133,9 +134,11 @@ def _refuse(given: Fields) -> None:
     for field in [field for field in given if field in _REFUSED]:
         neutral, instead = _REFUSED[field]
         if given.pop(field) != neutral:
-            raise InputError(f"{field} is nothing that Claude can be asked for: {instead}")
+            raise InputError(
+                _("{field} is nothing that Claude can be asked for: {instead}", field=field, instead=instead)
+            )
     if "messages" in given:
-        raise InputError("messages are given twice: as the conversation and as a parameter")
+        raise InputError(_("messages are given twice: as the conversation and as a parameter"))
 
 
 # --- thinking and length ----------------------------------------------------------------------------------------------
@@ -145,17 +148,19 @@ def _output_config(given: Fields, name: str, model: ClaudeModel) -> tuple[Fields
     """Return the output configuration as far as it is the caller's own or tells the effort, and the thinking object."""
     config = given.pop("output_config", None) or {}
     if not isinstance(config, Mapping):
-        raise InputError(f"output_config must be an object, not {type(config).__name__}")
+        raise InputError(_("output_config must be an object, not {kind}", kind=type(config).__name__))
     config = dict(config)
     if "thinking" not in given and "reasoning_effort" not in given:
         return config, None
     own_effort = config.get("effort")
     if isinstance(given.get("thinking"), str) and own_effort is not None:
-        raise InputError("thinking and output_config.effort both say how hard to think: give one of them")
+        raise InputError(_("thinking and output_config.effort both say how hard to think: give one of them"))
     wanted = _wanted_thinking(given)
     thinking, effort = thinking_fields(name, model, wanted)
     if wanted is False and model.weak_when_off and own_effort in ("xhigh", "max"):
-        raise InputError(f"{name} takes no effort above 'high' while thinking is off: lower output_config.effort")
+        raise InputError(
+            _("{name} takes no effort above 'high' while thinking is off: lower output_config.effort", name=name)
+        )
     if effort is not None and own_effort is None:
         config["effort"] = effort
     return config, thinking
@@ -167,9 +172,15 @@ def _wanted_thinking(given: Fields) -> Thinking | None:
     if word is None:
         return wanted
     if wanted is not None:
-        raise InputError("thinking and reasoning_effort both say how hard to think: give one of them")
+        raise InputError(_("thinking and reasoning_effort both say how hard to think: give one of them"))
     if not isinstance(word, str) or word.strip().lower() not in (*LEVELS, "none"):
-        raise InputError(f"reasoning_effort={word!r} is not understood; give one of none, {', '.join(LEVELS)}")
+        raise InputError(
+            _(
+                "reasoning_effort={word!r} is not understood; give one of none, {levels}",
+                word=word,
+                levels=", ".join(LEVELS),
+            )
+        )
     return checked_thinking(word)
 
 
@@ -192,11 +203,15 @@ def _max_tokens(given: Fields, model: ClaudeModel, thinking: Mapping[str, Any] |
         if model.most_tokens is not None:
             limit = min(limit, model.most_tokens)
     elif isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
-        raise InputError(f"max_tokens={limit!r} must be a whole number of tokens")
+        raise InputError(_("max_tokens={limit!r} must be a whole number of tokens", limit=limit))
     if model.is_claude and budget and limit <= budget:
         raise InputError(
-            f"max_tokens={limit} leaves no room for an answer: thinking alone may take {budget} tokens of it; raise "
-            "max_tokens, or let it think less"
+            _(
+                "max_tokens={limit} leaves no room for an answer: thinking alone may take {budget} tokens of it; raise "
+                "max_tokens, or let it think less",
+                limit=limit,
+                budget=budget,
+            )
         )
     return limit
 
@@ -213,11 +228,15 @@ def _check_sampling(
             continue
         value = given[field]
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise InputError(f"{field}={value!r} must be a number")
+            raise InputError(_("{field}={value!r} must be a number", field=field, value=value))
         if is_strict or not model.takes_sampling:
             if field == "top_k" or value != 1:
-                who = f"anthropic-version {STRICT_VERSION} and later" if is_strict else name
-                raise InputError(f"{field} is not taken by {who}: leave it out")
+                who = (
+                    _("anthropic-version {strict_version} and later", strict_version=STRICT_VERSION)
+                    if is_strict
+                    else name
+                )
+                raise InputError(_("{field} is not taken by {who}: leave it out", field=field, who=who))
             del given[field]
         elif model.is_claude:
             _check_number(field, value, _is_on(thinking))
@@ -225,13 +244,17 @@ def _check_sampling(
 
 def _check_number(field: str, value: float, thinks: bool) -> None:
     if field == "temperature" and not 0 <= value <= 1:
-        raise InputError(f"temperature={value} is out of range: Claude takes 0 to 1")
+        raise InputError(_("temperature={value} is out of range: Claude takes 0 to 1", value=value))
     if thinks and (
         (field == "temperature" and value != 1) or field == "top_k" or (field == "top_p" and not 0.95 <= value <= 1)
     ):
         raise InputError(
-            f"{field}={value} does not go with thinking, which takes temperature 1, top_p from 0.95 and no top_k: leave "
-            "it out, or switch thinking off"
+            _(
+                "{field}={value} does not go with thinking, which takes temperature 1, top_p from 0.95 and no top_k: leave "
+                "it out, or switch thinking off",
+                field=field,
+                value=value,
+            )
         )
 
 
@@ -255,8 +278,10 @@ def _response_format(given: Fields, config: Fields, model: ClaudeModel) -> str |
     schema = described.get("schema") if isinstance(described, Mapping) else None
     if not isinstance(described, Mapping) or not isinstance(schema, Mapping):
         raise InputError(
-            "response_format is not understood: give {'type': 'json_schema', 'json_schema': {'name': ..., 'schema': "
-            "{...}}}, {'type': 'json_object'} or {'type': 'text'}"
+            _(
+                "response_format is not understood: give {'type': 'json_schema', 'json_schema': {'name': ..., 'schema': "
+                "{...}}}, {'type': 'json_object'} or {'type': 'text'}"
+            )
         )
     if described.get("description"):
         schema = {"description": described["description"], **schema}
@@ -270,7 +295,9 @@ def _as_text(schema: Mapping[str, Any]) -> str:
     try:
         return json.dumps(schema, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"the JSON schema of response_format cannot be written as JSON: {error}") from None
+        raise InputError(
+            _("the JSON schema of response_format cannot be written as JSON: {error}", error=error)
+        ) from None
 
 
 # --- everything else --------------------------------------------------------------------------------------------------
@@ -283,7 +310,7 @@ def _names(given: Fields) -> Fields:
     fields: Fields = {}
     metadata = given.pop("metadata", None) or {}
     if not isinstance(metadata, Mapping) or metadata.keys() - {"user_id"}:
-        raise InputError("metadata can hold a user_id alone: Anthropic keeps nothing else with a request")
+        raise InputError(_("metadata can hold a user_id alone: Anthropic keeps nothing else with a request"))
     safety, user = given.pop("safety_identifier", None), given.pop("user", None)
     user_id = metadata.get("user_id") or user or safety
     fields["metadata"] = {"user_id": user_id} if user_id else None
@@ -292,7 +319,10 @@ def _names(given: Fields) -> Fields:
     tier = given.pop("service_tier", None)
     if tier is not None and (not isinstance(tier, str) or tier not in _TIERS):
         raise InputError(
-            f"service_tier={tier!r} is none of Anthropic's: give 'auto' or 'standard_only'; what is fast is speed='fast'"
+            _(
+                "service_tier={tier!r} is none of Anthropic's: give 'auto' or 'standard_only'; what is fast is speed='fast'",
+                tier=tier,
+            )
         )
     fields["service_tier"] = _TIERS.get(tier) if tier is not None else None
     return fields
@@ -302,7 +332,7 @@ def _stops(stop: Any) -> list[str]:
     """Return the texts at which the answer ends; an empty one, which Anthropic refuses, ends nothing."""
     stops = [stop] if isinstance(stop, str) else stop or []
     if not isinstance(stops, (list, tuple)) or not all(isinstance(text, str) for text in stops):
-        raise InputError("stop must be a text or a list of texts")
+        raise InputError(_("stop must be a text or a list of texts"))
     return [text for text in stops if text]
 
 
@@ -321,9 +351,19 @@ def _conversation(request: ChatRequest, is_strict: bool) -> Conversation:
 def _check_strict(role: str, blocks: Sequence[Block]) -> None:
     for block in blocks:
         if role == "assistant" and block.get("type") == "document":
-            raise InputError(f"anthropic-version {STRICT_VERSION} takes no document in an assistant's message")
+            raise InputError(
+                _(
+                    "anthropic-version {strict_version} takes no document in an assistant's message",
+                    strict_version=STRICT_VERSION,
+                )
+            )
         if role == "user" and block.get("type") == "text" and block.get("citations"):
-            raise InputError(f"anthropic-version {STRICT_VERSION} takes no citations in a user's text")
+            raise InputError(
+                _(
+                    "anthropic-version {strict_version} takes no citations in a user's text",
+                    strict_version=STRICT_VERSION,
+                )
+            )
 
 
 def _check_turns(conversation: Conversation, name: str, model: ClaudeModel, thinking: Mapping[str, Any] | None) -> None:
@@ -334,21 +374,28 @@ def _check_turns(conversation: Conversation, name: str, model: ClaudeModel, thin
     begun = conversation.prefill()
     if begun and not model.takes_prefill:
         raise InputError(
-            f"the last message is the assistant's, but {name} does not go on with a text that is begun: end with one of "
-            "role 'user'"
+            _(
+                "the last message is the assistant's, but {name} does not go on with a text that is begun: end with one of "
+                "role 'user'",
+                name=name,
+            )
         )
     if _has_budget(thinking):
         if begun and begun[0].get("type") == "text":
             raise InputError(
-                "the last message is the assistant's, which does not go with thinking: switch one of them off"
+                _("the last message is the assistant's, which does not go with thinking: switch one of them off")
             )
         if conversation.has_thoughtless_calls():
             raise InputError(
-                "a budget for thinking wants the thoughts of the turn whose tools are answered: send that turn as "
-                "result.assistant_message gives it, or switch thinking off until the tools are done"
+                _(
+                    "a budget for thinking wants the thoughts of the turn whose tools are answered: send that turn as "
+                    "result.assistant_message gives it, or switch thinking off until the tools are done"
+                )
             )
     text = begun[-1].get("text") if begun else None
     if isinstance(text, str) and not is_blank(text) and text[-1].isspace():
         raise InputError(
-            "the last message, which begins the answer, ends with a blank or a line end: Anthropic refuses that; cut it off"
+            _(
+                "the last message, which begins the answer, ends with a blank or a line end: Anthropic refuses that; cut it off"
+            )
         )

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import InputError
+from ...language import _
 
 Schema = Mapping[str, Any]
 
@@ -42,7 +43,7 @@ def closed_schema(schema: Schema, what: str) -> dict[str, Any]:
     try:
         return _closed(schema, what)
     except RecursionError:
-        raise InputError(f"the JSON schema of {what} is nested too deep") from None
+        raise InputError(_("the JSON schema of {what} is nested too deep", what=what)) from None
 
 
 def _closed(schema: Schema, place: str) -> dict[str, Any]:
@@ -64,8 +65,11 @@ def _closed(schema: Schema, place: str) -> dict[str, Any]:
             closed[word] = value
     if _is_object(schema) and closed.setdefault("additionalProperties", False) is not False:
         raise InputError(
-            f"the JSON schema of {place[:120]} is open: Claude takes no other additionalProperties than false; "
-            "name the properties, or use an array of key and value"
+            _(
+                "the JSON schema of {place} is open: Claude takes no other additionalProperties than false; "
+                "name the properties, or use an array of key and value",
+                place=place[:120],
+            )
         )
     if bounds:
         closed["description"] = " ".join(filter(None, [str(schema.get("description") or ""), f"({', '.join(bounds)})"]))

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...errors import InputError
+from ...language import _
 from .models import ClaudeModel
 from .schemas import closed_schema
 
@@ -42,7 +43,7 @@ def tool_fields(
     if not tools and choice is None:
         return {}
     if tools is not None and not isinstance(tools, (list, tuple)):
-        raise InputError(f"tools must be a list, not {type(tools).__name__}")
+        raise InputError(_("tools must be a list, not {kind}", kind=type(tools).__name__))
     wire_tools = [_tool(tool, position) for position, tool in enumerate(tools or ())]
     if model.is_claude:
         _check_tools(wire_tools)
@@ -53,13 +54,15 @@ def tool_fields(
         wire_choice = _choice(choice)
     if not wire_tools:
         if wire_choice is not None and wire_choice.get("type") not in ("auto", "none"):
-            raise InputError("tool_choice demands a tool, but there are no tools")
+            raise InputError(_("tool_choice demands a tool, but there are no tools"))
         return {}
     if parallel is False and (wire_choice or {}).get("type") != "none":
         wire_choice = {"type": "auto", "disable_parallel_tool_use": True, **(wire_choice or {})}
     if wire_choice is not None and wire_choice.get("type") in ("any", "tool"):
         if wire_choice["type"] == "tool" and wire_choice.get("name") not in [tool.get("name") for tool in wire_tools]:
-            raise InputError(f"tool_choice names a tool that is not there: {str(wire_choice.get('name'))[:60]!r}")
+            raise InputError(
+                _("tool_choice names a tool that is not there: {get!r}", get=str(wire_choice.get("name"))[:60])
+            )
         _check_forced(name, model, thinking)
     return {"tools": wire_tools, "tool_choice": wire_choice}
 
@@ -67,16 +70,18 @@ def tool_fields(
 def _tool(tool: Any, position: int) -> Tool:
     where = f"tool {position}"
     if not isinstance(tool, Mapping):
-        raise InputError(f"{where} must be an object, not {type(tool).__name__}")
+        raise InputError(_("{where} must be an object, not {kind}", where=where, kind=type(tool).__name__))
     if tool.get("type") != "function":
         if "custom" in tool:
-            raise InputError(f"{where} takes free text, which Claude has no tools for: give it parameters")
+            raise InputError(
+                _("{where} takes free text, which Claude has no tools for: give it parameters", where=where)
+            )
         if not tool.get("name") and not tool.get("type"):
-            raise InputError(f"{where} has neither a type nor a name")
+            raise InputError(_("{where} has neither a type nor a name", where=where))
         return tool if type(tool) is dict else dict(tool)
     function = tool.get("function")
     if not isinstance(function, Mapping) or not function.get("name"):
-        raise InputError(f"{where} needs a function with a name")
+        raise InputError(_("{where} needs a function with a name", where=where))
     wire: dict[str, Any] = {"name": function["name"]}
     if function.get("description"):
         wire["description"] = function["description"]
@@ -97,12 +102,22 @@ def _check_tools(tools: Sequence[Tool]) -> None:
             continue
         name, schema = tool.get("name"), tool.get("input_schema")
         if isinstance(name, str) and not _NAME.fullmatch(name):
-            raise InputError(f"tool {position} cannot be called {name[:60]!r}: up to 128 letters, digits, '_' and '-'")
+            raise InputError(
+                _(
+                    "tool {position} cannot be called {name!r}: up to 128 letters, digits, '_' and '-'",
+                    position=position,
+                    name=name[:60],
+                )
+            )
         found = [word for word in _ALTERNATIVES if isinstance(schema, Mapping) and word in schema]
         if found:
             raise InputError(
-                f"tool {position} has parameters that begin with {found[0]}, which Anthropic takes further inside alone: "
-                "give one object with properties"
+                _(
+                    "tool {position} has parameters that begin with {found}, which Anthropic takes further inside alone: "
+                    "give one object with properties",
+                    position=position,
+                    found=found[0],
+                )
             )
 
 
@@ -110,7 +125,13 @@ def _input_schema(parameters: Any, where: str) -> Mapping[str, Any]:
     if not parameters:
         return {"type": "object", "properties": {}}
     if not isinstance(parameters, Mapping):
-        raise InputError(f"{where} has parameters that are no JSON schema but of type {type(parameters).__name__}")
+        raise InputError(
+            _(
+                "{where} has parameters that are no JSON schema but of type {kind}",
+                where=where,
+                kind=type(parameters).__name__,
+            )
+        )
     return parameters if "type" in parameters else {"type": "object", **parameters}
 
 
@@ -124,7 +145,7 @@ def _choice(choice: Any) -> dict[str, Any]:
         if choice.get("type") == "function" and isinstance(function, Mapping) and function.get("name"):
             return {"type": "tool", "name": function["name"]}
     raise InputError(
-        "tool_choice is not understood: give 'auto', 'none', 'required', a function by its name, or allowed_tools"
+        _("tool_choice is not understood: give 'auto', 'none', 'required', a function by its name, or allowed_tools")
     )
 
 
@@ -134,12 +155,16 @@ def _allowed(choice: Mapping[str, Any], tools: Sequence[Tool]) -> tuple[list[Too
     listed = allowed.get("tools") if isinstance(allowed, Mapping) else None
     mode = allowed.get("mode", "auto") if isinstance(allowed, Mapping) else None
     if not isinstance(listed, (list, tuple)) or not listed or mode not in ("auto", "required"):
-        raise InputError("tool_choice of type 'allowed_tools' needs a mode ('auto' or 'required') and a list of tools")
+        raise InputError(
+            _("tool_choice of type 'allowed_tools' needs a mode ('auto' or 'required') and a list of tools")
+        )
     names = [_named(one) for one in listed]
     known = [tool.get("name") for tool in tools]
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise InputError(f"tool_choice allows a tool that is not among the tools: {str(unknown[0])[:60]!r}")
+        raise InputError(
+            _("tool_choice allows a tool that is not among the tools: {unknown!r}", unknown=str(unknown[0])[:60])
+        )
     return [tool for tool in tools if tool.get("name") in names], mode
 
 
@@ -150,8 +175,10 @@ def _named(tool: Any) -> Any:
 
 def _check_forced(name: str, model: ClaudeModel, thinking: Mapping[str, Any] | None) -> None:
     if not model.takes_forced_tools:
-        raise InputError(f"{name} cannot be forced to use a tool: give tool_choice='auto' and ask for it in the text")
+        raise InputError(
+            _("{name} cannot be forced to use a tool: give tool_choice='auto' and ask for it in the text", name=name)
+        )
     if model.is_claude and thinking is not None and thinking.get("type") == "enabled":
         raise InputError(
-            "a forced tool_choice does not go with a budget for thinking: give 'auto', or switch thinking off"
+            _("a forced tool_choice does not go with a budget for thinking: give 'auto', or switch thinking off")
         )

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 
 from ...chat import ChatCompletionResult, ChatRequest, Chunk
 from ...errors import ApiStatusError, InputError, MalformedResponse
+from ...language import _
 from ...media.options import MediaWants
 from ...sse import ServerSentEvent
 from ...wire import NO_KEY, Headers, HttpRequest, HttpResponse, Target
@@ -74,13 +75,15 @@ class GeminiProvider:
         if isinstance(data, list) and len(data) == 1:
             data = data[0]
         if not isinstance(data, dict):
-            raise MalformedResponse(f"the reply is not an object but {type(data).__name__}", request_id=request_id)
+            raise MalformedResponse(
+                _("the reply is not an object but {kind}", kind=type(data).__name__), request_id=request_id
+            )
         if data.get("error"):
             raise reply_error(response.status, response.body, data, request_id)
         candidate = candidate_of(data)
         finish, native_finish = finish_of(data, candidate)
         if candidate is None and finish is None:
-            raise MalformedResponse("the reply holds no candidates", request_id=request_id)
+            raise MalformedResponse(_("the reply holds no candidates"), request_id=request_id)
         parts = candidate_parts(candidate)
         response_id = text_or_none(data.get("responseId"))
         read = read_parts(parts, response_id)
@@ -114,7 +117,7 @@ class GeminiProvider:
                 raise reply_error(200, event.data, data, None)
             yield reader.chunk(data)
         if not reader.is_finished:
-            raise MalformedResponse("the stream ended without its end mark")
+            raise MalformedResponse(_("the stream ended without its end mark"))
         native = reader.native()
         if native:
             yield Chunk(native={NAME: native})
@@ -145,7 +148,7 @@ class GeminiProvider:
         if data == {}:  # an empty list is not written at all
             return [], None
         if not isinstance(listed, list):
-            raise MalformedResponse("the list of models holds no list", request_id=self._request_id(response))
+            raise MalformedResponse(_("the list of models holds no list"), request_id=self._request_id(response))
         names = [
             one["name"] for one in listed if isinstance(one, dict) and text_or_none(one.get("name")) and _can_chat(one)
         ]
@@ -203,17 +206,17 @@ def _model_url(place: _Place, model: str) -> str:
         model = model.removeprefix(prefix)
     root, collection, name = place.root, "models", model
     if model.startswith("tunedModels/"):
-        collection, _, name = model.partition("/")
+        collection, _slash, name = model.partition("/")
     elif place.is_vertex and model.startswith("endpoints/"):
         root = root.removesuffix(PUBLISHER)
-        collection, _, name = model.partition("/")
+        collection, _slash, name = model.partition("/")
     elif place.is_vertex and model.startswith("projects/"):
         root = place.listing.removesuffix(PUBLISHER)
-        collection, _, name = model.rpartition("/")
+        collection, _slash, name = model.rpartition("/")
     try:
         return f"{root}/{quote(collection)}/{quote(name, safe='')}"
     except UnicodeEncodeError:
-        raise InputError("the name of the model holds half a character (a lone surrogate)") from None
+        raise InputError(_("the name of the model holds half a character (a lone surrogate)")) from None
 
 
 def _headers(target: Target, stream: bool) -> Headers:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ...errors import InputError
+from ...language import _
 from ...messages import Message
 from ..base import MADE_ID
 from ..conversation import SYSTEM_ROLES, call_parts, native_of, parts_of, refuse_unknown_fields, split_data_uri, text_of
@@ -89,11 +90,21 @@ def read_conversation(messages: Sequence[Message], model: str) -> tuple[list[str
             refuse_unknown_fields(message, f"message {position}", "Gemini")
         if role == "tool":
             if step is None:
-                raise InputError(f"message {position} answers a tool call, but no turn with tool calls is before it")
+                raise InputError(
+                    _(
+                        "message {position} answers a tool call, but no turn with tool calls is before it",
+                        position=position,
+                    )
+                )
             step.answer(message, position)
             continue
         if message.get("name"):
-            raise InputError(f"message {position} has a name, which Gemini has no place for: put it into the text")
+            raise InputError(
+                _(
+                    "message {position} has a name, which Gemini has no place for: put it into the text",
+                    position=position,
+                )
+            )
         if role in SYSTEM_ROLES:
             text = text_of(content, f"message {position} (role {role!r})")
             if text:
@@ -113,13 +124,19 @@ def read_conversation(messages: Sequence[Message], model: str) -> tuple[list[str
                 _add(contents, "model", parts)
             step = _Step(calls, model) if calls else None
         else:
-            raise InputError(f"message {position} has the role {role!r}; answer tool calls with the role 'tool'")
+            raise InputError(
+                _(
+                    "message {position} has the role {role!r}; answer tool calls with the role 'tool'",
+                    position=position,
+                    role=role,
+                )
+            )
     if step is not None:
         _add(contents, "user", step.parts())
     if not contents:
-        raise InputError("there is only a system message: Gemini needs a user message as well")
+        raise InputError(_("there is only a system message: Gemini needs a user message as well"))
     if contents[0]["role"] != "user":
-        raise InputError("the conversation begins with the assistant: Gemini needs a user message first")
+        raise InputError(_("the conversation begins with the assistant: Gemini needs a user message first"))
     return system, contents
 
 
@@ -134,7 +151,9 @@ def _add(contents: list[Content], role: str, parts: list[Part]) -> None:
 def _user_parts(content: Any, position: int) -> list[Part]:
     parts = _read_parts(content, f"message {position}")
     if not parts:
-        raise InputError(f"message {position} (role 'user') is empty: Gemini takes no turn without content")
+        raise InputError(
+            _("message {position} (role 'user') is empty: Gemini takes no turn without content", position=position)
+        )
     return parts
 
 
@@ -170,8 +189,13 @@ class _Step:
         else:
             known = ", ".join(repr(call.call_id) for call in self._calls if call.answer is None)
             raise InputError(
-                f"message {position} answers the tool call {wanted[:80]!r}, which the turn before it did not make or "
-                f"which has its answer; waiting: {known[:160] or 'none'}"
+                _(
+                    "message {position} answers the tool call {wanted!r}, which the turn before it did not make or "
+                    "which has its answer; waiting: {known}",
+                    position=position,
+                    wanted=wanted[:80],
+                    known=known[:160] or "none",
+                )
             )
         text, inside, call.more = _tool_content(message.get("content"), self._model, f"message {position}")
         response: dict[str, Any] = {"id": call.sent_id} if call.sent_id else {}
@@ -186,8 +210,12 @@ class _Step:
         for call in self._calls:
             if call.answer is None:
                 raise InputError(
-                    f"the tool call {call.call_id[:80]!r} of {call.name[:80]!r} has no answer: a message of the role "
-                    "'tool' must follow before the conversation goes on"
+                    _(
+                        "the tool call {call_id!r} of {name!r} has no answer: a message of the role "
+                        "'tool' must follow before the conversation goes on",
+                        call_id=call.call_id[:80],
+                        name=call.name[:80],
+                    )
                 )
             answers.append(call.answer)
         return answers + [part for call in self._calls for part in call.more]
@@ -197,11 +225,19 @@ def _assistant_parts(messages: Sequence[Message], position: int, model: str) -> 
     message = messages[position]
     given = message.get("tool_calls") or ()
     if not isinstance(given, (list, tuple)):
-        raise InputError(f"message {position} has tool_calls that are not a list but {type(given).__name__}")
+        raise InputError(
+            _(
+                "message {position} has tool_calls that are not a list but {kind}",
+                position=position,
+                kind=type(given).__name__,
+            )
+        )
     if message.get("function_call"):
-        raise InputError(f"message {position} has a function_call: give tool_calls instead")
+        raise InputError(_("message {position} has a function_call: give tool_calls instead", position=position))
     if message.get("prefix"):
-        raise InputError(f"message {position} is a prefix: Gemini cannot be made to go on with a begun answer")
+        raise InputError(
+            _("message {position} is a prefix: Gemini cannot be made to go on with a begun answer", position=position)
+        )
     needs_signature = find_family(model).is_since(3) and _is_current(messages, position)
     native = native_of(message, NAME)
     if native:
@@ -254,13 +290,18 @@ def _native_calls(native: list[Any], given: Any, position: int) -> list[_Call]:
     ids = [str(call.get("id") or "") for call in given if isinstance(call, Mapping)]
     if ids and len(ids) != len(made):
         raise InputError(
-            f"message {position} has {len(ids)} tool calls, but {len(made)} in what Gemini gave: take its 'native' out "
-            "of a message that was changed"
+            _(
+                "message {position} has {count} tool calls, but {count_2} in what Gemini gave: take its 'native' out "
+                "of a message that was changed",
+                position=position,
+                count=len(ids),
+                count_2=len(made),
+            )
         )
     calls = []
     for number, call in enumerate(made):
         if not isinstance(call, Mapping):
-            raise InputError(f"message {position} holds a functionCall that is not an object")
+            raise InputError(_("message {position} holds a functionCall that is not an object", position=position))
         sent_id = str(call.get("id") or "")
         calls.append(_Call(ids[number] if ids else sent_id, str(call.get("name") or ""), sent_id))
     return calls
@@ -298,13 +339,19 @@ def _read_parts(content: Any, where: str) -> list[Part]:
         kind = part.get("type")
         if kind is None:
             if _NATIVE_PARTS.isdisjoint(part):
-                raise InputError(f"{where} has a part without a type: {str(dict(part))[:80]}")
+                raise InputError(_("{where} has a part without a type: {dict}", where=where, dict=str(dict(part))[:80]))
             if not _is_blank(part):
                 read.append(part)
             continue
         reader = _READERS.get(kind) if isinstance(kind, str) else None
         if reader is None:
-            raise InputError(f"{where} has a part of type {str(kind)[:40]!r}, which Gemini has no place for")
+            raise InputError(
+                _(
+                    "{where} has a part of type {kind!r}, which Gemini has no place for",
+                    where=where,
+                    kind=str(kind)[:40],
+                )
+            )
         made = reader(part, where)
         if made is None:
             continue
@@ -318,7 +365,7 @@ def _read_parts(content: Any, where: str) -> list[Part]:
 def _text(part: Part, where: str) -> Part | None:
     text = part.get(part["type"])
     if text is not None and not isinstance(text, str):
-        raise InputError(f"{where} has a part of type {part['type']!r} that holds no text")
+        raise InputError(_("{where} has a part of type {type!r} that holds no text", where=where, type=part["type"]))
     return {"text": text} if text else None
 
 
@@ -338,37 +385,52 @@ def _media(url: Any, kind: str, where: str) -> Part:
         if url.startswith("data:"):
             pair = split_data_uri(url)
             if pair is None:
-                raise InputError(f"{where} has a part of type {kind!r} with a data URI that is not base64")
+                raise InputError(
+                    _("{where} has a part of type {kind!r} with a data URI that is not base64", where=where, kind=kind)
+                )
             if kind != "file" and pair[0].startswith("text/"):  # what a data URI is that does not name its type
                 raise InputError(
-                    f"{where} has a part of type {kind!r} with a data URI that names no medium: give its type"
+                    _(
+                        "{where} has a part of type {kind!r} with a data URI that names no medium: give its type",
+                        where=where,
+                        kind=kind,
+                    )
                 )
             return {"inlineData": {"mimeType": pair[0], "data": pair[1]}}
         if _URL.match(url):
             mime = _SUFFIX_TYPES.get(url.partition("?")[0].partition("#")[0].rpartition(".")[2].lower())
             return {"fileData": {"mimeType": mime, "fileUri": url} if mime else {"fileUri": url}}
     shown = repr(url[:40]) if isinstance(url, str) else type(url).__name__
-    raise InputError(f"{where} has a part of type {kind!r} that needs a data URI or a URL, not {shown}")
+    raise InputError(
+        _(
+            "{where} has a part of type {kind!r} that needs a data URI or a URL, not {shown}",
+            where=where,
+            kind=kind,
+            shown=shown,
+        )
+    )
 
 
 def _audio(part: Part, where: str) -> Part:
     given = part.get("input_audio")
     data = given.get("data") if isinstance(given, Mapping) else None
     if not isinstance(given, Mapping) or not isinstance(data, str) or not data:
-        raise InputError(f"{where} has a part of type 'input_audio' without data")
+        raise InputError(_("{where} has a part of type 'input_audio' without data", where=where))
     data = data.removeprefix("data:;base64,")  # as Qwen's servers want it
     if data.startswith("data:") or _URL.match(data):
         return _media(data, "input_audio", where)
     kind = given.get("format")
     if not isinstance(kind, str) or not _AUDIO_TYPE.fullmatch(kind.lower()):
-        raise InputError(f"{where} has a part of type 'input_audio' without a format, such as 'wav' or 'mp3'")
+        raise InputError(
+            _("{where} has a part of type 'input_audio' without a format, such as 'wav' or 'mp3'", where=where)
+        )
     return {"inlineData": {"mimeType": f"audio/{kind.lower()}", "data": data}}
 
 
 def _file(part: Part, where: str) -> Part:
     given = part.get("file")
     if not isinstance(given, Mapping):
-        raise InputError(f"{where} has a part of type 'file' without a file")
+        raise InputError(_("{where} has a part of type 'file' without a file", where=where))
     if given.get("file_data") is not None:
         return _media(given["file_data"], "file", where)
     file_id = given.get("file_id")
@@ -377,7 +439,9 @@ def _file(part: Part, where: str) -> Part:
             return {"fileData": {"fileUri": f"{FILES_API}v1beta/{file_id}"}}
         if file_id.startswith(READ_URLS):
             return _media(file_id, "file", where)
-    raise InputError(f"{where} has a file that Gemini cannot find: give file_data, or a file_id such as 'files/abc'")
+    raise InputError(
+        _("{where} has a file that Gemini cannot find: give file_data, or a file_id such as 'files/abc'", where=where)
+    )
 
 
 _READERS: dict[str, Callable[[Part, str], Part | None]] = {

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from ...errors import InputError
+from ...language import _
 from ..thinking import BUDGETS, Thinking, nearest_level
 
 ThinkingConfig = Mapping[str, Any]
@@ -106,7 +107,13 @@ def thinking_config(thinking: Thinking, model: str, *, on_vertex: bool) -> Think
     if thinking is False:
         return _off(family, model, on_vertex)
     if not family.thinks:
-        raise InputError(f"{model} does not think: leave thinking={thinking!r} out, or ask another model")
+        raise InputError(
+            _(
+                "{model} does not think: leave thinking={thinking!r} out, or ask another model",
+                model=model,
+                thinking=thinking,
+            )
+        )
     if thinking is True:
         # Models with a budget otherwise think as their maker set them, which is not at all for 2.5 Flash-Lite.
         return {"thinkingBudget": -1, "includeThoughts": True} if family.budget else {"includeThoughts": True}
@@ -122,7 +129,9 @@ def _off(family: Family, model: str, on_vertex: bool) -> ThinkingConfig | None:
         return _SWITCHED_OFF
     if family.levels:
         return {"thinkingLevel": nearest_level("minimal", family.levels).upper()}
-    raise InputError(f"thinking cannot be switched off for {model}: leave thinking=False out, or ask a Flash model")
+    raise InputError(
+        _("thinking cannot be switched off for {model}: leave thinking=False out, or ask a Flash model", model=model)
+    )
 
 
 def _strength(level: str, family: Family) -> ThinkingConfig:
@@ -134,9 +143,23 @@ def _strength(level: str, family: Family) -> ThinkingConfig:
 
 def _checked_budget(budget: int, family: Family, model: str) -> int:
     if family.levels:
-        raise InputError(f"{model} takes no budget in tokens: give thinking as a strength ({', '.join(family.levels)})")
+        raise InputError(
+            _(
+                "{model} takes no budget in tokens: give thinking as a strength ({levels})",
+                model=model,
+                levels=", ".join(family.levels),
+            )
+        )
     if family.budget:
         least, most = family.budget
         if not least <= budget <= most:
-            raise InputError(f"thinking={budget} is beyond what {model} takes: {least} to {most} tokens")
+            raise InputError(
+                _(
+                    "thinking={budget} is beyond what {model} takes: {least} to {most} tokens",
+                    budget=budget,
+                    model=model,
+                    least=least,
+                    most=most,
+                )
+            )
     return budget

@@ -11,6 +11,7 @@ from typing import Any
 
 from ...chat import ChatRequest
 from ...errors import InputError
+from ...language import _, mark
 from ..thinking import LEVELS, checked_thinking
 from .contents import FILES_API, read_conversation
 from .models import find_family, thinking_config
@@ -61,22 +62,22 @@ _READ_ELSEWHERE = frozenset(
 )
 
 _REFUSED: dict[str, tuple[Any, str]] = {
-    "logit_bias": ({}, "leave it out"),
-    "prediction": (None, "leave it out"),
-    "user": (None, "on Vertex AI 'labels' may hold it"),
-    "safety_identifier": (None, "on Vertex AI 'labels' may hold it"),
-    "metadata": ({}, "on Vertex AI 'labels' may hold it"),
+    "logit_bias": ({}, mark("leave it out")),
+    "prediction": (None, mark("leave it out")),
+    "user": (None, mark("on Vertex AI 'labels' may hold it")),
+    "safety_identifier": (None, mark("on Vertex AI 'labels' may hold it")),
+    "metadata": ({}, mark("on Vertex AI 'labels' may hold it")),
     "prompt_cache_key": (None, "give 'cachedContent'"),
     "prompt_cache_options": (None, "give 'cachedContent'"),
     "prompt_cache_retention": (None, "give 'cachedContent'"),
     "modalities": (["text"], "give 'responseModalities'"),
     "audio": (None, "give 'speechConfig'"),
-    "verbosity": (None, "ask for it in the messages"),
-    "web_search_options": (None, "give tools=[{'googleSearch': {}}]"),
+    "verbosity": (None, mark("ask for it in the messages")),
+    "web_search_options": (None, mark("give tools=[{'googleSearch': {}}]")),
     "functions": ([], "give 'tools'"),
     "function_call": (None, "give 'tool_choice'"),
     "contents": (None, "give 'messages'"),
-    "messages": (None, "they are given as the conversation already"),
+    "messages": (None, mark("they are given as the conversation already")),
 }
 """OpenAI's words that cannot be said to Gemini: a value that says nothing anyway, and what to do instead."""
 
@@ -120,13 +121,13 @@ def build_body(request: ChatRequest, model: str, *, on_vertex: bool) -> Body:
         elif name in _REFUSED:
             neutral, hint = _REFUSED[name]
             if value != neutral or neutral is None:
-                raise InputError(f"{name} cannot be said to Gemini: {hint}")
+                raise InputError(_("{name} cannot be said to Gemini: {hint}", name=name, hint=hint))
         else:
             name = _TOP_FIELDS.get(name, name)
             if name == "systemInstruction" and system:
-                raise InputError("systemInstruction and a system message are both given: give one of them")
+                raise InputError(_("systemInstruction and a system message are both given: give one of them"))
             if name in body and name in _TOP_FIELDS:
-                raise InputError(f"{name} is given twice, in both spellings: give one of them")
+                raise InputError(_("{name} is given twice, in both spellings: give one of them", name=name))
             body[name] = value
     _merge_config(body, config, native)
     _add_thinking(params, config, model, on_vertex)
@@ -142,7 +143,12 @@ def build_body(request: ChatRequest, model: str, *, on_vertex: bool) -> Body:
 def _check_cached(body: Body) -> None:
     beside = [name for name in ("systemInstruction", "tools", "toolConfig") if name in body]
     if beside:
-        raise InputError(f"cachedContent and {beside[0]} are both given: Gemini takes the latter from the cache alone")
+        raise InputError(
+            _(
+                "cachedContent and {beside} are both given: Gemini takes the latter from the cache alone",
+                beside=beside[0],
+            )
+        )
 
 
 def _refuse_files(contents: Iterable[Mapping[str, Any]]) -> None:
@@ -150,24 +156,24 @@ def _refuse_files(contents: Iterable[Mapping[str, Any]]) -> None:
         for part in content["parts"]:
             data = part.get("fileData", part.get("file_data")) if isinstance(part, Mapping) else None
             if isinstance(data, Mapping) and str(data.get("fileUri", data.get("file_uri"))).startswith(FILES_API):
-                raise InputError("Vertex AI cannot read files of the Gemini API: give file_data, or a gs:// URL")
+                raise InputError(_("Vertex AI cannot read files of the Gemini API: give file_data, or a gs:// URL"))
 
 
 def _merge_config(body: Body, config: Body, native: Body) -> None:
     """Bring together what stands for `generationConfig`, and check what OpenAI's words made of it."""
     seed = config.get("seed")
     if isinstance(seed, int) and seed not in _SEEDS:
-        raise InputError(f"seed={seed} is too large for Gemini: it takes numbers of 32 bits")
+        raise InputError(_("seed={seed} is too large for Gemini: it takes numbers of 32 bits", seed=seed))
     given = body.pop("generationConfig", None)
     if given is not None:
         if not isinstance(given, Mapping):
-            raise InputError(f"generationConfig must be an object, not {type(given).__name__}")
+            raise InputError(_("generationConfig must be an object, not {kind}", kind=type(given).__name__))
         native.update({_CONFIG_FIELDS.get(str(name), str(name)): value for name, value in given.items()})
     if "responseSchema" in native:  # the server takes one of the pair
         config.pop("responseJsonSchema", None)
     config.update(native)
     if not config.get("responseLogprobs") and config.pop("logprobs", None):  # a number of 0 says nothing
-        raise InputError("logprobs must be True where their number (top_logprobs) is given")
+        raise InputError(_("logprobs must be True where their number (top_logprobs) is given"))
 
 
 def _add_thinking(params: Mapping[str, Any], config: Body, model: str, on_vertex: bool) -> None:
@@ -177,13 +183,19 @@ def _add_thinking(params: Mapping[str, Any], config: Body, model: str, on_vertex
     if thinking is not None:
         other = "thinkingConfig" if "thinkingConfig" in config else "reasoning_effort" if effort is not None else None
         if other:
-            raise InputError(f"thinking and {other} are both given: give one of them")
+            raise InputError(_("thinking and {other} are both given: give one of them", other=other))
     elif effort is None or "thinkingConfig" in config:
         return
     elif effort in ("none", *LEVELS):
         thinking = checked_thinking(effort)
     else:
-        raise InputError(f"reasoning_effort={effort!r} is not understood; give 'none' or one of {', '.join(LEVELS)}")
+        raise InputError(
+            _(
+                "reasoning_effort={effort!r} is not understood; give 'none' or one of {levels}",
+                effort=effort,
+                levels=", ".join(LEVELS),
+            )
+        )
     if thinking is not None:
         said = thinking_config(thinking, model, on_vertex=on_vertex)
         if said is not None:
@@ -196,9 +208,11 @@ def _add_thinking(params: Mapping[str, Any], config: Body, model: str, on_vertex
 def _stop(value: Any, config: Body, body: Body) -> None:
     stops = [value] if isinstance(value, str) else value
     if not isinstance(stops, (list, tuple)) or not all(isinstance(stop, str) for stop in stops):
-        raise InputError("stop must be a text or a list of texts")
+        raise InputError(_("stop must be a text or a list of texts"))
     if len(stops) > MAX_STOPS:
-        raise InputError(f"stop has {len(stops)} texts, Gemini takes at most {MAX_STOPS}")
+        raise InputError(
+            _("stop has {count} texts, Gemini takes at most {max_stops}", count=len(stops), max_stops=MAX_STOPS)
+        )
     stops = [stop for stop in stops if stop]
     if stops:
         config["stopSequences"] = stops
@@ -217,13 +231,13 @@ def _response_format(value: Any, config: Body, body: Body) -> None:
     if kind == "text":
         return
     if kind not in ("json_object", "json_schema"):
-        raise InputError("response_format must be an object of type 'text', 'json_object' or 'json_schema'")
+        raise InputError(_("response_format must be an object of type 'text', 'json_object' or 'json_schema'"))
     config["responseMimeType"] = "application/json"
     if kind == "json_schema":
         inner = value.get("json_schema")
         schema = inner.get("schema") if isinstance(inner, Mapping) else None
         if not isinstance(schema, Mapping):
-            raise InputError("response_format of type 'json_schema' needs json_schema.schema, an object")
+            raise InputError(_("response_format of type 'json_schema' needs json_schema.schema, an object"))
         if inner.get("description"):
             schema = {"description": inner["description"], **schema}
         config["responseJsonSchema"] = schema
@@ -254,7 +268,7 @@ def _add_tools(params: Mapping[str, Any], body: Body, model: str) -> None:
     2.5): Gemini has no such switch for a single function.
     """
     if params.get("parallel_tool_calls") is False:
-        raise InputError("parallel_tool_calls=False cannot be said to Gemini: leave it out")
+        raise InputError(_("parallel_tool_calls=False cannot be said to Gemini: leave it out"))
     declared, native, is_strict = _read_tools(params.get("tools"))
     mode, names = _read_choice(params.get("tool_choice"))
     are_declarations = ["functionDeclarations" in tool or "function_declarations" in tool for tool in native]
@@ -262,17 +276,21 @@ def _add_tools(params: Mapping[str, Any], body: Body, model: str) -> None:
     family = find_family(model)
     if has_functions and family.version is not None and not family.is_since(3):
         if not all(are_declarations):
-            raise InputError(f"{model} takes functions or Gemini's own tools, not both: leave one of them out")
+            raise InputError(
+                _("{model} takes functions or Gemini's own tools, not both: leave one of them out", model=model)
+            )
         if "json" in str(body.get("generationConfig", {}).get("responseMimeType")):
-            raise InputError(f"{model} takes tools or a response_format, not both: leave one of them out")
+            raise InputError(
+                _("{model} takes tools or a response_format, not both: leave one of them out", model=model)
+            )
     if names and not any(are_declarations):
         unknown = set(names) - {one["name"] for one in declared}
         if unknown:
-            raise InputError(f"tool_choice names {min(unknown)[:80]!r}, which is not among the tools")
+            raise InputError(_("tool_choice names {min!r}, which is not among the tools", min=min(unknown)[:80]))
     if mode == "ANY" and not has_functions:
-        raise InputError("tool_choice demands a call, but there is no function in tools")
+        raise InputError(_("tool_choice demands a call, but there is no function in tools"))
     if mode == "NONE" and not all(are_declarations):
-        raise InputError("tool_choice='none' does not hold Gemini's own tools back: leave them out of tools")
+        raise InputError(_("tool_choice='none' does not hold Gemini's own tools back: leave them out of tools"))
     if mode == "AUTO" and names:  # a choice among some can be told in mode ANY alone
         declared = [one for one in declared if one["name"] in names]
     if declared or native:
@@ -286,7 +304,7 @@ def _add_tools(params: Mapping[str, Any], body: Body, model: str) -> None:
 def _add_choice(body: Body, choice: Mapping[str, Any]) -> None:
     given = body.get("toolConfig", {})
     if not isinstance(given, Mapping):
-        raise InputError(f"toolConfig must be an object, not {type(given).__name__}")
+        raise InputError(_("toolConfig must be an object, not {kind}", kind=type(given).__name__))
     if "functionCallingConfig" not in given and "function_calling_config" not in given:
         body["toolConfig"] = {**given, "functionCallingConfig": choice}
 
@@ -297,21 +315,24 @@ def _read_tools(tools: Any) -> tuple[list[Body], list[Mapping[str, Any]], bool]:
     native: list[Mapping[str, Any]] = []
     is_strict = True
     if tools is not None and not isinstance(tools, (list, tuple)):
-        raise InputError(f"tools must be a list, not {type(tools).__name__}")
+        raise InputError(_("tools must be a list, not {kind}", kind=type(tools).__name__))
     for tool in tools or ():
         kind = tool.get("type") if isinstance(tool, Mapping) else None
         function = tool.get("function") if isinstance(tool, Mapping) else None
         if kind == "function" or (kind is None and function is not None):
             if not isinstance(function, Mapping):
-                raise InputError("a tool of type 'function' needs a function, an object")
+                raise InputError(_("a tool of type 'function' needs a function, an object"))
             declared.append(_declaration(function))
             is_strict = is_strict and function.get("strict") is True
         elif isinstance(tool, Mapping) and kind is None and tool:
             native.append(tool)
         else:
             raise InputError(
-                f"Gemini has no tool such as {str(tool)[:60]}: give functions, or its own tools in its own form, such as "
-                "{'googleSearch': {}}"
+                _(
+                    "Gemini has no tool such as {tool}: give functions, or its own tools in its own form, such as "
+                    "{{'googleSearch': {{}}}}",
+                    tool=str(tool)[:60],
+                )
             )
     return declared, native, is_strict
 
@@ -324,8 +345,11 @@ def _declaration(function: Mapping[str, Any]) -> Body:
     name = function.get("name")
     if not isinstance(name, str) or not _FUNCTION_NAME.fullmatch(name):
         raise InputError(
-            f"a function cannot be called {str(name)[:140]!r} at Gemini: up to 128 letters, digits, '_', '.', ':' and "
-            "'-', of which the first is a letter or '_'"
+            _(
+                "a function cannot be called {name!r} at Gemini: up to 128 letters, digits, '_', '.', ':' and "
+                "'-', of which the first is a letter or '_'",
+                name=str(name)[:140],
+            )
         )
     declaration: Body = {"name": name}
     description, parameters = function.get("description"), function.get("parameters")
@@ -333,7 +357,7 @@ def _declaration(function: Mapping[str, Any]) -> Body:
         declaration["description"] = description
     if parameters:
         if not isinstance(parameters, Mapping):
-            raise InputError(f"the parameters of the function {name!r} must be a JSON schema, an object")
+            raise InputError(_("the parameters of the function {name!r} must be a JSON schema, an object", name=name))
         declaration["parametersJsonSchema"] = parameters
     native = {field: value for field, value in function.items() if field not in _OPENAI_FIELDS and value is not None}
     return {**declaration, **native}
@@ -357,7 +381,10 @@ def _read_choice(choice: Any) -> tuple[str | None, list[str]]:
             if mode in ("auto", "required") and isinstance(tools, (list, tuple)) and tools:
                 return _MODES[mode], [_function_name(tool) for tool in tools]
     raise InputError(
-        f"tool_choice={str(choice)[:80]} is not understood; give 'auto', 'none', 'required', a function or allowed_tools"
+        _(
+            "tool_choice={choice} is not understood; give 'auto', 'none', 'required', a function or allowed_tools",
+            choice=str(choice)[:80],
+        )
     )
 
 
@@ -365,5 +392,5 @@ def _function_name(choice: Any) -> str:
     function = choice.get("function") if isinstance(choice, Mapping) else None
     name = function.get("name") if isinstance(function, Mapping) else None
     if not isinstance(name, str) or not name:
-        raise InputError(f"tool_choice names no function: {str(choice)[:80]}")
+        raise InputError(_("tool_choice names no function: {choice}", choice=str(choice)[:80]))
     return name

@@ -13,6 +13,7 @@ from typing import Any
 
 from ...chat import ChatCompletionResult, ChatRequest, Chunk
 from ...errors import ApiStatusError, MalformedResponse
+from ...language import _
 from ...media.options import MediaWants
 from ...sse import ServerSentEvent
 from ...wire import NO_KEY, Headers, HttpRequest, HttpResponse, Target
@@ -70,7 +71,9 @@ class OpenAIProvider:
         data = decode_body(response, REQUEST_ID_HEADERS)
         request_id = request_id_of(response.headers, REQUEST_ID_HEADERS)
         if not isinstance(data, dict):
-            raise MalformedResponse(f"the reply is not an object but {type(data).__name__}", request_id=request_id)
+            raise MalformedResponse(
+                _("the reply is not an object but {kind}", kind=type(data).__name__), request_id=request_id
+            )
         choices = data.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None
         if choice is None or "error" in data or "base_resp" in data or "error" in choice:
@@ -78,10 +81,10 @@ class OpenAIProvider:
             if error is not None:
                 raise error
         if choice is None:
-            raise MalformedResponse("the reply holds no choices", request_id=request_id)
+            raise MalformedResponse(_("the reply holds no choices"), request_id=request_id)
         message = choice.get("message")
         if not isinstance(message, dict):
-            raise MalformedResponse("the reply's first choice holds no message", request_id=request_id)
+            raise MalformedResponse(_("the reply's first choice holds no message"), request_id=request_id)
         content, reasoning, refused = texts_of(message)
         finish_reason, native_finish_reason = finish_of(choice)
         calls = None
@@ -134,7 +137,7 @@ class OpenAIProvider:
             if error is not None:
                 raise error
             request_id = request_id_of(response.headers, REQUEST_ID_HEADERS)
-            raise MalformedResponse("the list of models holds no list", request_id=request_id)
+            raise MalformedResponse(_("the list of models holds no list"), request_id=request_id)
         return [str(one["id"]) for one in listed if isinstance(one, dict) and one.get("id") and _chats(one)], None
 
     def media(self, target: Target) -> MediaWants:

@@ -13,14 +13,15 @@ from functools import lru_cache
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
+from ...language import mark
 from ...media.options import MediaWants
 
-NO_VIDEO = "give pictures of it, as parts of type image_url"
-NO_FILE = "give its text, or pictures of its pages"
+NO_VIDEO = mark("give pictures of it, as parts of type image_url")
+NO_FILE = mark("give its text, or pictures of its pages")
 _SOUND_ITSELF = MediaWants(inline_remote=frozenset({"audio"}))
 _TEXT_AND_PICTURES = {
-    "audio_url": "leave it out",
-    "input_audio": "leave it out",
+    "audio_url": mark("leave it out"),
+    "input_audio": mark("leave it out"),
     "video_url": NO_VIDEO,
     "video": NO_VIDEO,
     "file": NO_FILE,
@@ -122,7 +123,7 @@ _FOREIGN_FIELDS = frozenset({"reasoning", "reasoning_details"})
 
 UNKNOWN = Dialect(
     name="vllm",
-    title="vLLM (which unknown hosts are taken for)",
+    title=mark("vLLM (which unknown hosts are taken for)"),
     thinking="template",
     thinking_field="thinking",
     levels=("minimal", "low", "medium", "high", "xhigh", "max"),
@@ -173,12 +174,12 @@ _DIALECTS: tuple[tuple[Dialect, tuple[str, ...]], ...] = (
             thinking="type",
             thinking_field="thinking",
             levels=("low", "high", "max"),
-            reasoning_back="with tools",
+            reasoning_back=mark("with tools"),
             prefix="prefix",
             continues_at_beta=True,
             refused_parts=_TEXT_AND_PICTURES,
             renamed=_LIMIT,
-            forced_tools="without thinking",
+            forced_tools=mark("without thinking"),
             json_schema=False,
         ),
         ("deepseek.com",),
@@ -219,7 +220,7 @@ _DIALECTS: tuple[tuple[Dialect, tuple[str, ...]], ...] = (
             budget_in_limit=True,
             has_developer=True,
             details_back=True,
-            refused_parts={"video": "give a part of type video_url"},
+            refused_parts={"video": mark("give a part of type video_url")},
         ),
         ("openrouter.ai",),
     ),
@@ -232,7 +233,7 @@ _DIALECTS: tuple[tuple[Dialect, tuple[str, ...]], ...] = (
             levels=("low", "high", "max"),
             reasoning_back="reasoning_content",
             prefix="partial",
-            forced_tools="by name",
+            forced_tools=mark("by name"),
         ),
         ("moonshot.ai", "moonshot.cn", "kimi.com"),
     ),
@@ -283,13 +284,15 @@ _DIALECTS: tuple[tuple[Dialect, tuple[str, ...]], ...] = (
     ),
     (Dialect(name="perplexity", title="Perplexity", renamed=_LIMIT), ("perplexity.ai",)),
     (
-        Dialect(name="gemini", title="Gemini's layer in OpenAI's format", levels=("minimal", "low", "medium", "high")),
+        Dialect(
+            name="gemini", title=mark("Gemini's layer in OpenAI's format"), levels=("minimal", "low", "medium", "high")
+        ),
         ("googleapis.com",),
     ),
     (
         Dialect(
             name="anthropic",
-            title="Anthropic's layer in OpenAI's format",
+            title=mark("Anthropic's layer in OpenAI's format"),
             thinking="budget",
             thinking_field="thinking",
             levels=(),

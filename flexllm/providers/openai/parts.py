@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...errors import InputError
+from ...language import _
 from ..conversation import split_data_uri
 from .dialects import Dialect
 
@@ -42,7 +43,13 @@ def _part(part: Mapping[str, Any], position: int, dialect: Dialect) -> Mapping[s
         return part
     if kind in dialect.refused_parts:
         raise InputError(
-            f"message {position}: {dialect.title} takes no part of type {kind!r}; {dialect.refused_parts[kind]}"
+            _(
+                "message {position}: {title} takes no part of type {kind!r}; {refused_parts}",
+                position=position,
+                title=dialect.title,
+                kind=kind,
+                refused_parts=dialect.refused_parts[kind],
+            )
         )
     if kind == "audio_url" and not dialect.audio_urls:
         return _with_sound(_as_input_audio(part), f"message {position}, audio_url", dialect)
@@ -55,7 +62,11 @@ def _part(part: Mapping[str, Any], position: int, dialect: Dialect) -> Mapping[s
         data = file.get("file_data") if isinstance(file, Mapping) else None
         if isinstance(data, str) and data.startswith(("http://", "https://")):
             raise InputError(
-                f"message {position}, file: {dialect.title} fetches no file by its URL; give it as a data URI"
+                _(
+                    "message {position}, file: {title} fetches no file by its URL; give it as a data URI",
+                    position=position,
+                    title=dialect.title,
+                )
             )
     return part
 
@@ -64,9 +75,11 @@ def _with_url(part: Mapping[str, Any], kind: str, where: str, dialect: Dialect) 
     given = part.get(kind)
     url = given.get("url") if isinstance(given, Mapping) else given
     if not isinstance(url, str) or not _URL.match(url):
-        raise InputError(f"{where}: {str(url)[:40]!r} is neither a URL nor a data URI")
+        raise InputError(_("{where}: {url!r} is neither a URL nor a data URI", where=where, url=str(url)[:40]))
     if kind == "image_url" and "image" in dialect.media.inline_remote and url.startswith(("http://", "https://")):
-        raise InputError(f"{where}: {dialect.title} fetches no picture by its URL; give it as a data URI")
+        raise InputError(
+            _("{where}: {title} fetches no picture by its URL; give it as a data URI", where=where, title=dialect.title)
+        )
     return part if isinstance(given, Mapping) else {**part, kind: {"url": url}}
 
 
@@ -85,7 +98,7 @@ def _with_sound(part: Mapping[str, Any], where: str, dialect: Dialect) -> Mappin
     given = part.get("input_audio")
     data = given.get("data") if isinstance(given, Mapping) else None
     if not isinstance(given, Mapping) or not isinstance(data, str) or not data:
-        raise InputError(f"{where}: an object with data and format is needed")
+        raise InputError(_("{where}: an object with data and format is needed", where=where))
     uri = split_data_uri(data)
     if dialect.media.audio_as_uri:
         if uri or data.startswith(("data:", "http://", "https://", "oss://")):
@@ -94,5 +107,7 @@ def _with_sound(part: Mapping[str, Any], where: str, dialect: Dialect) -> Mappin
     if uri:
         return {**part, "input_audio": {**given, "data": uri[1]}}
     if ":" in data[:8]:
-        raise InputError(f"{where}: {dialect.title} wants the sound itself, in base64, not a URL")
+        raise InputError(
+            _("{where}: {title} wants the sound itself, in base64, not a URL", where=where, title=dialect.title)
+        )
     return part

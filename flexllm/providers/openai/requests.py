@@ -13,6 +13,7 @@ from hashlib import blake2b
 from typing import Any
 
 from ...errors import InputError
+from ...language import _
 from ...messages import Message
 from ..conversation import NATIVE, SYSTEM_ROLES, native_of, parts_of
 from .dialects import SAMPLING, Dialect
@@ -141,7 +142,7 @@ def _calls(calls: Any, dialect: Dialect) -> list[Any] | None:
         if isinstance(function, Mapping):
             arguments = function.get("arguments")
             if isinstance(arguments, Mapping):
-                changed["function"] = {**function, "arguments": _json(arguments, "the arguments of a tool call")}
+                changed["function"] = {**function, "arguments": _json(arguments, _("the arguments of a tool call"))}
             elif not arguments:
                 changed["function"] = {**function, "arguments": "{}"}
         if dialect.short_ids and isinstance(call, Mapping) and _short_id(call.get("id")) != call.get("id"):
@@ -156,7 +157,7 @@ def _json(value: Any, what: str) -> str:
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"{what} cannot be written as JSON: {error}") from None
+        raise InputError(_("{what} cannot be written as JSON: {error}", what=what, error=error)) from None
 
 
 def _short_id(given: Any) -> Any:
@@ -170,10 +171,12 @@ def _continued(sent: list[Message], last: Message, payload: Payload, dialect: Di
     """Mark the last message as the beginning of the answer."""
     if last.get("role") != "assistant":
         raise InputError(
-            f"prefix stands in a message of the role {last.get('role')!r}; only an assistant's is continued"
+            _("prefix stands in a message of the role {get!r}; only an assistant's is continued", get=last.get("role"))
         )
     if dialect.prefix is None:
-        raise InputError(f"{dialect.title} has no way to continue an assistant's message; leave `prefix` out")
+        raise InputError(
+            _("{title} has no way to continue an assistant's message; leave `prefix` out", title=dialect.title)
+        )
     if dialect.prefix == "template":
         payload.setdefault("continue_final_message", True)
         payload.setdefault("add_generation_prompt", False)
@@ -222,7 +225,7 @@ def adapt_params(payload: Payload, dialect: Dialect, *, stream: bool) -> None:
     if dialect.checks_models:
         _check_openai(payload, dialect, model)
     for word, neutral in dialect.refused_words.items():
-        _refuse(payload, word, neutral, f"{dialect.title} has no {word}")
+        _refuse(payload, word, neutral, _("{title} has no {word}", title=dialect.title, word=word))
     if dialect.forced_tools and payload.get("tool_choice") is not None:
         _adapt_tool_choice(payload, dialect, model)
     if not dialect.json_schema:
@@ -254,11 +257,16 @@ def _check_openai(payload: Payload, dialect: Dialect, model: str) -> None:
         _rename(payload, "max_tokens", "max_completion_tokens")
     effort = payload.get("reasoning_effort")
     if not powers.takes_stop:
-        _refuse(payload, "stop", ([],), f"{model} takes no stop sequences")
+        _refuse(payload, "stop", ([],), _("{model} takes no stop sequences", model=model))
     if powers.fixes_sampling and (powers.by_default if effort is None else effort != "none"):
-        hint = ", or give thinking=False" if powers.can_stop else ""
+        hint = _(", or give thinking=False") if powers.can_stop else ""
         for word, neutral in SAMPLING.items():
-            _refuse(payload, word, neutral, f"{model} takes no {word} while it thinks{hint}")
+            _refuse(
+                payload,
+                word,
+                neutral,
+                _("{model} takes no {word} while it thinks{hint}", model=model, word=word, hint=hint),
+            )
 
 
 def _adapt_tool_choice(payload: Payload, dialect: Dialect, model: str) -> None:
@@ -267,16 +275,20 @@ def _adapt_tool_choice(payload: Payload, dialect: Dialect, model: str) -> None:
     if way == "any":
         payload["tool_choice"] = "any" if choice == "required" else choice
     elif way == "by name" and choice == "required":
-        raise InputError(f"{dialect.title} does not take tool_choice='required'; ask for the call in the messages")
+        raise InputError(
+            _("{title} does not take tool_choice='required'; ask for the call in the messages", title=dialect.title)
+        )
     elif way == "without thinking" and is_forced:
         thinking = payload.get("thinking")
         if not (isinstance(thinking, Mapping) and thinking.get("type") == "disabled"):
-            raise InputError(f"{model} cannot be forced to call a tool while it thinks; give thinking=False")
+            raise InputError(
+                _("{model} cannot be forced to call a tool while it thinks; give thinking=False", model=model)
+            )
     elif way == "refused":
         if choice == "none":  # it would be ignored: without tools none is called
             payload.pop("tools", None)
         elif choice != "auto":
-            raise InputError(f"{dialect.title} cannot be forced to call a tool; leave tool_choice out")
+            raise InputError(_("{title} cannot be forced to call a tool; leave tool_choice out", title=dialect.title))
         del payload["tool_choice"]
 
 
@@ -288,9 +300,9 @@ def _tell_schema(payload: Payload) -> None:
     named = wanted.get("json_schema")
     schema = named.get("schema") if isinstance(named, Mapping) else None
     if not isinstance(schema, Mapping):
-        raise InputError("response_format of type json_schema holds no schema")
-    text = _json(schema, "the schema in response_format")
-    told = f"Answer with one JSON object that matches this JSON schema, and with nothing else:\n{text}"
+        raise InputError(_("response_format of type json_schema holds no schema"))
+    text = _json(schema, _("the schema in response_format"))
+    told = _("Answer with one JSON object that matches this JSON schema, and with nothing else:\n{text}", text=text)
     payload["response_format"] = {"type": "json_object"}
     messages = list(payload["messages"])
     if not messages or messages[0].get("role") != "system":

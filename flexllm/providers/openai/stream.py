@@ -7,6 +7,7 @@ from typing import Any
 
 from ...chat import Chunk, ToolCallDelta
 from ...errors import MalformedResponse
+from ...language import _
 from ...sse import ServerSentEvent
 from ..base import event_data, made_id
 from .replies import (
@@ -50,7 +51,7 @@ def read_chunks(events: Iterator[ServerSentEvent], provider: str) -> Iterator[Ch
         has_reason = has_reason or chunk.finish_reason is not None
         yield chunk
     if not (is_done or has_reason):
-        raise MalformedResponse("the stream ended without its end mark")
+        raise MalformedResponse(_("the stream ended without its end mark"))
     late = reader.details.take()
     reason = "tool_calls" if reader.has_called and not has_reason else None
     if late or reason:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from ...errors import InputError
+from ...language import _
 from ..base import count
 from ..thinking import BUDGETS, checked_thinking, nearest_level
 from .dialects import Dialect
@@ -64,7 +65,11 @@ def thinking_fields(
         return {}
     if wish.on and powers.in_streams_only and not stream:
         raise InputError(
-            f"{model} thinks at {dialect.title} only while it streams; use the call that streams, or thinking=False"
+            _(
+                "{model} thinks at {title} only while it streams; use the call that streams, or thinking=False",
+                model=model,
+                title=dialect.title,
+            )
         )
     return _WAYS[way](wish)
 
@@ -75,14 +80,21 @@ def _check_said_once(value: Any, dialect: Dialect, params: Mapping[str, Any]) ->
         words = () if dialect.thinking_field == "thinking" else ("reasoning", "reasoning_effort")
     for word in words:
         if params.get(word) is not None:
-            raise InputError(f"thinking and {word} are both given; say it by one of them")
+            raise InputError(_("thinking and {word} are both given; say it by one of them", word=word))
 
 
 def _as_object(value: Mapping[str, Any], dialect: Dialect, model: str) -> dict[str, Any]:
     if dialect.thinking_field is None:
-        native = {"enable": "enable_thinking and thinking_budget", "split": "reasoning_split"}
+        native = {"enable": _("enable_thinking and thinking_budget"), "split": "reasoning_split"}
         words = native.get(dialect.thinking, "reasoning_effort")
-        raise InputError(f"{dialect.title} takes no object for thinking ({model}); give {words} instead")
+        raise InputError(
+            _(
+                "{title} takes no object for thinking ({model}); give {words} instead",
+                title=dialect.title,
+                model=model,
+                words=words,
+            )
+        )
     return {dialect.thinking_field: value}
 
 
@@ -90,15 +102,23 @@ def _wish(value: Any, dialect: Dialect, model: str, powers: Powers, params: Mapp
     """Return the wish as the model can meet it, None if there is nothing to be said."""
 
     def refused(reason: str) -> InputError:
-        return InputError(f"thinking={value!r} is not possible with {model} at {dialect.title}: {reason}")
+        return InputError(
+            _(
+                "thinking={value!r} is not possible with {model} at {title}: {reason}",
+                value=value,
+                model=model,
+                title=dialect.title,
+                reason=reason,
+            )
+        )
 
     if value is False:
         if powers.thinks and not powers.can_stop:
-            weakest = f"; its weakest strength is {powers.levels[0]!r}" if powers.levels else ""
-            raise refused(f"it always thinks{weakest}")
+            weakest = _("; its weakest strength is {levels!r}", levels=powers.levels[0]) if powers.levels else ""
+            raise refused(_("it always thinks{weakest}", weakest=weakest))
         return Wish(False, None, None, model, powers, params) if powers.thinks else None
     if not powers.thinks:
-        raise refused("it does not think; leave thinking out")
+        raise refused(_("it does not think; leave thinking out"))
     level = budget = None
     if isinstance(value, str):
         if powers.levels:
@@ -106,21 +126,27 @@ def _wish(value: Any, dialect: Dialect, model: str, powers: Powers, params: Mapp
         elif powers.budget and dialect.budgets:
             budget = min(BUDGETS[value], dialect.budgets[1])
         else:
-            raise refused("it has no strengths; give True, or leave thinking out")
+            raise refused(_("it has no strengths; give True, or leave thinking out"))
     elif value is True:
         budget = BUDGETS["medium"] if dialect.thinking == "budget" else None
     else:
         budget = value
         if not (powers.budget and dialect.budgets):
-            other = f"a strength ({', '.join(powers.levels)})" if powers.levels else "True"
-            raise refused(f"it takes no budget; give {other}")
+            other = _("a strength ({levels})", levels=", ".join(powers.levels)) if powers.levels else "True"
+            raise refused(_("it takes no budget; give {other}", other=other))
         least, most = dialect.budgets
         if not least <= budget <= most:
-            raise refused(f"a budget is {least} to {most} tokens")
+            raise refused(_("a budget is {least} to {most} tokens", least=least, most=most))
     if budget is not None and dialect.budget_in_limit:
         limit = params.get("max_completion_tokens") or params.get("max_tokens")
         if limit is not None and budget >= count(limit):
-            raise refused(f"{budget} tokens of thinking leave nothing of max_tokens={limit} for the answer")
+            raise refused(
+                _(
+                    "{budget} tokens of thinking leave nothing of max_tokens={limit} for the answer",
+                    budget=budget,
+                    limit=limit,
+                )
+            )
     return Wish(True, level, budget, model, powers, params)
 
 
@@ -183,9 +209,11 @@ def _with_switch(given: Any, word: str, on: bool) -> dict[str, Any]:
     if given is None:
         return {word: on}
     if not isinstance(given, Mapping):
-        raise InputError(f"chat_template_kwargs must be an object, not {type(given).__name__}")
+        raise InputError(_("chat_template_kwargs must be an object, not {kind}", kind=type(given).__name__))
     if given.get(word) is not None:
-        raise InputError(f"thinking and chat_template_kwargs[{word!r}] are both given; say it by one of them")
+        raise InputError(
+            _("thinking and chat_template_kwargs[{word!r}] are both given; say it by one of them", word=word)
+        )
     return {**given, word: on}
 
 
