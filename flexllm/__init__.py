@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from .cache.key import messages_hash
     from .cache.options import ResponseCacheConfig
     from .cache.store import ResponseCache
+    from .chain.client import ChainOfThoughtClient
+    from .chain.context import Context, StepResponse, StepResult
+    from .chain.monitor import ChainEvent, LoggingMonitor
+    from .chain.steps import LinearStep, Step
     from .chat import ChatCompletionResult, Chunk, ToolCall, ToolCallDelta, Usage
     from .client.llm import LLMClient
     from .client.mllm import MllmClient
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
         BatchStopped,
         BudgetExceededError,
         CacheError,
+        ChainError,
         CheckpointError,
         ConfigError,
         ConnectionFailed,
@@ -63,14 +68,18 @@ if TYPE_CHECKING:
         ServerError,
         StreamBroken,
         TlsFailed,
+        UnreadableReply,
     )
     from .limits.slowness import HedgePolicy
     from .media.options import MediaOptions
+    from .multimodal.folders import MllmFolderProcessor
+    from .multimodal.tables import MllmTableProcessor
     from .options import EndpointConfig
+    from .parsing import extract_code_snippets, parse_to_code, parse_to_obj
     from .pool import LLMClientPool
     from .prices.public import MODEL_PRICING
     from .prices.values import Price
-    from .providers.credits import Balance
+    from .providers.credits.balance import Balance
     from .router import ProviderConfig, ProviderRouter, create_router_from_urls
     from .tokens.count import count_messages_tokens, count_tokens
 
@@ -80,6 +89,10 @@ _ROOMS = {
     "cache.key": "messages_hash",
     "cache.options": "ResponseCacheConfig",
     "cache.store": "ResponseCache",
+    "chain.client": "ChainOfThoughtClient",
+    "chain.context": "Context StepResponse StepResult",
+    "chain.monitor": "ChainEvent LoggingMonitor",
+    "chain.steps": "LinearStep Step",
     "chat": "ChatCompletionResult Chunk ToolCall ToolCallDelta Usage",
     "client.llm": "LLMClient",
     "client.mllm": "MllmClient",
@@ -90,18 +103,22 @@ _ROOMS = {
     "cost.tracker": "CostTracker",
     "errors": (
         "AllEndpointsFailed ApiStatusError AuthenticationFailed BadRequest BatchFailed BatchStopped BudgetExceededError "
-        "CacheError CheckpointError ConfigError ConnectionFailed ContentFiltered ContextTooLong FlexLLMError InputError "
+        "CacheError ChainError CheckpointError ConfigError ConnectionFailed ContentFiltered ContextTooLong FlexLLMError "
+        "InputError "
         "MalformedResponse NotFound OutputLocked Overloaded PermissionDenied PriceUnknown QuotaExhausted RateLimited "
         "RejectedReply ReplyTruncated RequestCancelled RequestError RequestTimeout SchemaMismatch ServerError "
-        "StreamBroken TlsFailed"
+        "StreamBroken TlsFailed UnreadableReply"
     ),
     "limits.slowness": "HedgePolicy",
     "media.options": "MediaOptions",
+    "multimodal.folders": "MllmFolderProcessor",
+    "multimodal.tables": "MllmTableProcessor",
     "options": "EndpointConfig",
+    "parsing": "extract_code_snippets parse_to_code parse_to_obj",
     "pool": "LLMClientPool",
     "prices.public": "MODEL_PRICING",
     "prices.values": "Price",
-    "providers.credits": "Balance",
+    "providers.credits.balance": "Balance",
     "router": "ProviderConfig ProviderRouter create_router_from_urls",
     "tokens.count": "count_messages_tokens count_tokens",
 }
@@ -119,6 +136,9 @@ __all__ = [  # noqa: RUF022 - sorted as `sorted` has it
     "BatchStopped",
     "BudgetExceededError",
     "CacheError",
+    "ChainError",
+    "ChainEvent",
+    "ChainOfThoughtClient",
     "ChatCompletionResult",
     "CheckpointError",
     "Chunk",
@@ -126,6 +146,7 @@ __all__ = [  # noqa: RUF022 - sorted as `sorted` has it
     "ConfigError",
     "ConnectionFailed",
     "ContentFiltered",
+    "Context",
     "ContextTooLong",
     "CostReport",
     "CostTracker",
@@ -138,10 +159,14 @@ __all__ = [  # noqa: RUF022 - sorted as `sorted` has it
     "InputError",
     "LLMClient",
     "LLMClientPool",
+    "LinearStep",
+    "LoggingMonitor",
     "MODEL_PRICING",
     "MalformedResponse",
     "MediaOptions",
     "MllmClient",
+    "MllmFolderProcessor",
+    "MllmTableProcessor",
     "NotFound",
     "OpenAIClient",
     "OutputLocked",
@@ -162,10 +187,14 @@ __all__ = [  # noqa: RUF022 - sorted as `sorted` has it
     "ResponseCacheConfig",
     "SchemaMismatch",
     "ServerError",
+    "Step",
+    "StepResponse",
+    "StepResult",
     "StreamBroken",
     "TlsFailed",
     "ToolCall",
     "ToolCallDelta",
+    "UnreadableReply",
     "Usage",
     "__version__",
     "count_messages_tokens",
@@ -173,7 +202,10 @@ __all__ = [  # noqa: RUF022 - sorted as `sorted` has it
     "create_router_from_urls",
     "estimate_batch_cost",
     "estimate_cost",
+    "extract_code_snippets",
     "messages_hash",
+    "parse_to_code",
+    "parse_to_obj",
 ]
 
 

@@ -64,7 +64,7 @@ async def iterate(executor: Executor, make: Callable[[], Iterator[T]]) -> AsyncG
 
     work = executor.submit(context.run, read)
     future = asyncio.wrap_future(work)
-    future.add_done_callback(lambda _: arrived.put_nowait(_END))
+    future.add_done_callback(lambda _done: arrived.put_nowait(_END))
     try:
         while (boxed := await arrived.get()) is not _END:
             room.give()

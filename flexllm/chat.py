@@ -13,6 +13,7 @@ from typing import Any
 from .errors import ConfigError
 from .language import _
 from .messages import Message
+from .pages import answer_page
 
 
 class Usage(dict[str, Any]):
@@ -167,7 +168,7 @@ class ChatCompletionResult:
 
     @property
     def raw(self) -> Any:
-        """The untouched body, decoded from JSON anew at each use: most are never looked at, and a batch keeps many."""
+        """The untouched body, decoded from JSON anew at each use, as most are never looked at, and a batch keeps many."""
         return None if self.body is None else json.loads(self.body)
 
     @property
@@ -177,6 +178,10 @@ class ChatCompletionResult:
 
     def __str__(self) -> str:
         return self.content
+
+    def _repr_html_(self) -> str:
+        """Return the answer for notebooks, its thinking folded and its tokens and cost in one quiet line."""
+        return answer_page(self)
 
 
 def set_origin(result: ChatCompletionResult, endpoint: str, cost: float | None, estimated: float) -> None:

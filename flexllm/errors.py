@@ -23,7 +23,9 @@
       AllEndpointsFailed                  .errors, in the order tried; .attempts
       BatchFailed                         some rows of a batch failed; .errors by index
       BatchStopped                        a batch ended before its input did; .reason .error
+      ChainError                          a chain of steps did not come to its end; .step .reason .error .context
       BudgetExceededError                 .current_cost .budget_limit
+      UnreadableReply (also ValueError)   a reply's text does not hold the value that is looked for in it
       PriceUnknown (also LookupError)
       CacheError
       CheckpointError                     the output file cannot be read or written
@@ -285,6 +287,33 @@ class BatchStopped(FlexLLMError):
         self.error = error
 
 
+class ChainError(FlexLLMError):
+    """A chain of steps did not come to its end. What was answered before stands in the context.
+
+    Attributes:
+        step: The name of the step at which it ended; None if unknown.
+        reason: "request" (the step was not answered), "function" (one of its functions failed, or gave something else than
+            it should), "unknown_step", "max_steps", "timeout" (of the chain) or "stopped" (with the run).
+        error: Why the step was not answered, or why the run stopped; None where no error of ours decided.
+        context: The `Context` as far as it came; None in the results of a batch, where it holds this error.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        step: str | None = None,
+        reason: str = "function",
+        error: FlexLLMError | None = None,
+        context: Any = None,
+    ) -> None:
+        super().__init__(message)
+        self.step = step
+        self.reason = reason
+        self.error = error
+        self.context = context
+
+
 class BudgetExceededError(FlexLLMError):
     """A budget (of dollars, requests or tokens) is spent, or has no room for the next request, which was not sent.
 
@@ -297,6 +326,10 @@ class BudgetExceededError(FlexLLMError):
         super().__init__(message)
         self.current_cost = current_cost
         self.budget_limit = budget_limit
+
+
+class UnreadableReply(FlexLLMError, ValueError):
+    """The text of a reply holds no value that can be read."""
 
 
 class PriceUnknown(FlexLLMError, LookupError):

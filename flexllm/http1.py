@@ -10,7 +10,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator
 
-from .language import _
+from .language import _, mark
 
 Receive = Callable[[], bytes]
 """Returns the next bytes as they arrive, b"" at the end of the connection."""
@@ -21,6 +21,9 @@ MAX_HEAD = 262_144
 _STATUS_LINE = re.compile(r"HTTP/1\.([01]) (\d{3})(?: |$)")
 _MAX_DIGITS = 18  # of a body's length; what is longer is no length, and Python refuses to read thousands of digits
 _BODYLESS = frozenset({204, 304})
+
+_CUT_IN_A_CHUNK = mark("the connection was closed in the middle of a chunk, before the end of the body")
+_CUT_BETWEEN_CHUNKS = mark("the connection was closed between two chunks, before the end of the body")
 
 
 class NothingReceived(Exception):
@@ -153,12 +156,9 @@ class Reply:
                 break
             piece = self._receive()
             if not piece:
+                came = total - missing
                 raise BrokenReply(
-                    _(
-                        "the connection was closed after {total} of {total_2} bytes of the body",
-                        total=total - missing,
-                        total_2=total,
-                    )
+                    _("the connection was closed after {came} of {total} bytes of the body", came=came, total=total)
                 )
         self.reusable = self._keep_alive
 
@@ -175,7 +175,7 @@ class Reply:
                 break
             while missing:
                 if not self._buffer:
-                    self._buffer = self._more(_("in the middle of a chunk"))
+                    self._buffer = self._more(_CUT_IN_A_CHUNK)
                 piece, self._buffer = self._buffer[:missing], self._buffer[missing:]
                 missing -= len(piece)
                 yield piece
@@ -189,14 +189,15 @@ class Reply:
         while (end := self._buffer.find(b"\n")) < 0:
             if len(self._buffer) > MAX_HEAD:
                 raise BrokenReply(_("a line of its chunked body does not end"))
-            self._buffer += self._more(_("between two chunks"))
+            self._buffer += self._more(_CUT_BETWEEN_CHUNKS)
         line, self._buffer = self._buffer[:end], self._buffer[end + 1 :]
         return line.rstrip(b"\r")
 
-    def _more(self, where: str) -> bytes:
+    def _more(self, cut: str) -> bytes:
+        """Return the next bytes; where there are none the reply is broken, and `cut` says in what way."""
         piece = self._receive()
         if not piece:
-            raise BrokenReply(_("the connection was closed {where}, before the end of the body", where=where))
+            raise BrokenReply(_(cut))
         return piece
 
 

@@ -30,7 +30,7 @@ def _(text: str, /, **values: object) -> str:
 
     Without values, braces in the text are plain letters.
     """
-    found = text if _catalogue is None else _catalogue.gettext(text)
+    found = text if _catalogue is None or not text else _catalogue.gettext(text)  # "" is the catalogue's own head
     return found.format(**values) if values else found
 
 

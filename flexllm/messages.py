@@ -58,21 +58,15 @@ def normalise_messages(messages: Messages, system: str | None = None) -> list[Me
 
 
 def _check(message: Any, position: int) -> Message:
-    where = f"message {position}"
+    where = _("message {position}", position=position)
     if not isinstance(message, Mapping):
         raise InputError(
             _("{where} must be an object with 'role' and 'content', not {kind}", where=where, kind=_kind(message))
         )
     role = message.get("role")
     if not isinstance(role, str) or role not in ROLES:
-        raise InputError(
-            _(
-                "{where} has the role {role!r}; known are {roles}",
-                where=where,
-                role=role,
-                roles=", ".join(sorted(ROLES)),
-            )
-        )
+        known = ", ".join(sorted(ROLES))
+        raise InputError(_("{where} has the role {role!r}; known are {known}", where=where, role=role, known=known))
     content = message.get("content")
     if content is None:
         if role != "assistant":
@@ -82,19 +76,16 @@ def _check(message: Any, position: int) -> Message:
             if not isinstance(part, (Mapping, str)):
                 raise InputError(
                     _(
-                        "{where}, part {part_position} must be an object or a text, not {kind}",
+                        "{where}, part {part} must be an object or a text, not {kind}",
                         where=where,
-                        part_position=part_position,
+                        part=part_position,
                         kind=_kind(part),
                     )
                 )
     elif not isinstance(content, str):
+        kind = _kind(content)
         raise InputError(
-            _(
-                "{where} has content of type {kind}; a text or a list of parts is needed",
-                where=where,
-                kind=_kind(content),
-            )
+            _("{where} has content of type {kind}; a text or a list of parts is needed", where=where, kind=kind)
         )
     return dict(message)
 

@@ -105,7 +105,7 @@ class EndpointConfig:
         if self.price is not None:
             prices = PriceOptions(price=parse_price(self.price))  # nearer than what is for all
         headers = as_headers(self.headers)
-        own_names = {name.lower() for name, _ in headers}
+        own_names = {name.lower() for name, _value in headers}
         return replace(
             options,
             provider=self.provider or "auto",
@@ -132,12 +132,9 @@ def as_endpoint_config(given: Any, where: str) -> EndpointConfig:
     if isinstance(given, EndpointConfig):
         return given
     if not isinstance(given, Mapping):
+        kind = type(given).__name__
         raise ConfigError(
-            _(
-                "{where} must be an EndpointConfig or a dictionary, not of type {kind}",
-                where=where,
-                kind=type(given).__name__,
-            )
+            _("{where} must be an EndpointConfig or a dictionary, not of type {kind}", where=where, kind=kind)
         )
     known = [one.name for one in fields(EndpointConfig)]
     for name in given:

@@ -21,7 +21,7 @@ class LLMClientPool(LLMClient):
     long as it asks. While none can be asked, requests wait for the first to return, within `total_timeout`.
 
     Args:
-        endpoints: `EndpointConfig`s, or dictionaries of their fields.
+        endpoints: Of `EndpointConfig`, or dictionaries of their fields.
         clients: Clients whose endpoints are asked, instead or besides; they stay open when the pool is closed.
         load_balance: "round_robin", "weighted" (by chance and `weight`), "random", "fallback" (always the first that is
             well) or "least_busy" (by latency and free places).

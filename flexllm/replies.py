@@ -38,11 +38,5 @@ class ReplyPolicy:
         for name in ("on_truncated", "on_invalid"):
             value, allowed = getattr(self, name), get_args(OnReply)
             if value not in allowed:
-                raise ConfigError(
-                    _(
-                        "{name}={value!r} must be one of {map}",
-                        name=name,
-                        value=value,
-                        map=", ".join(map(repr, allowed)),
-                    )
-                )
+                known = ", ".join(map(repr, allowed))
+                raise ConfigError(_("{name}={value!r} must be one of {known}", name=name, value=value, known=known))

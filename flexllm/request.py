@@ -37,9 +37,9 @@ class RequestDefaults:
             others = ", ".join(f"{{{name}}}" for name in self.user_template.names if name != CONTENT)
             raise ConfigError(
                 _(
-                    "user_template has {others}, which only the fields of rows can fill (flexllm batch); here {{content}} "
+                    "user_template has {fields}, which only the fields of rows can fill (flexllm batch); here {{content}} "
                     "alone can be used",
-                    others=others,
+                    fields=others,
                 )
             )
 
@@ -101,7 +101,7 @@ def make_params(params: Mapping[str, Any]) -> Mapping[str, Any]:
     made = dict(params)
     for name, instead in _NO_PARAMETERS.items():
         if made.pop(name, None) is not None:
-            raise ConfigError(_("{name} is no parameter of a request: {instead}", name=name, instead=instead))
+            raise ConfigError(_("{name} is no parameter of a request: {instead}", name=name, instead=_(instead)))
     made.pop("skip_cache", None)
     body = made.pop("extra_body", None)
     if body is not None and not isinstance(body, Mapping):

@@ -53,8 +53,8 @@ _REASONS = {
 
 
 def reason_of(error: OSError) -> str:
-    """Return why the system refused, without number and file name, such as "No space left on device"."""
+    """Return why the system refused, without number and file name, such as "No space left on device"; never an empty text."""
     if error.strerror is None:
-        return str(error)
+        return str(error) or type(error).__name__
     known = _REASONS.get(error.errno or 0)
     return _(known) if known == error.strerror else error.strerror

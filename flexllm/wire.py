@@ -83,7 +83,7 @@ def _split(url: str) -> SplitResult | None:
         return None
     try:
         parts = urlsplit(url)
-        _ = parts.port  # looked at for its range alone
+        _port = parts.port  # looked at for its range alone
     except ValueError:
         return None
     return parts

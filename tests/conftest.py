@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+from collections import Counter
 from pathlib import Path
 
 import hypothesis
@@ -65,3 +66,13 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, _homes: _Homes) -> Path:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / ".cache"))
     return home
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell how many examples of the READMEs and of docs/ ran, by language."""
+    passed = terminalreporter.stats.get("passed", ())
+    ran = Counter(value for report in passed for name, value in report.user_properties if name == "example")
+    if ran:
+        terminalreporter.write_line(
+            f"examples that ran as printed: {', '.join(f'{n} {name}' for name, n in ran.items())}"
+        )

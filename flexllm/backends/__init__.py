@@ -140,12 +140,10 @@ def highest_price(attempts: Attempts, model: str) -> ModelPrice | None:
 
 
 def _check_key(provider: Provider, target: Target) -> None:
-    has_key = target.api_key not in ("", NO_KEY) or any(name.lower() in KEY_HEADERS for name, _ in target.headers)
+    has_key = target.api_key not in ("", NO_KEY) or any(name.lower() in KEY_HEADERS for name, _value in target.headers)
     if provider.needs_key and not has_key:
-        raise ConfigError(
-            _(
-                "api_key is missing: {name} cannot be asked without one; give api_key=..., or on the command line "
-                "--api-key",
-                name=provider.name,
-            )
+        reason = _(
+            "api_key is missing: {provider} cannot be asked without one; give api_key=..., or on the command line --api-key",
+            provider=provider.name,
         )
+        raise ConfigError(reason)

@@ -7,8 +7,7 @@ from dataclasses import replace
 from typing import Any, TypeGuard
 
 from ..chat import ChatCompletionResult, ChatRequest, Usage
-from ..errors import SchemaMismatch
-from ..language import _
+from ..language import _, plural
 from ..messages import Message
 
 _LIMITS = ("max_tokens", "max_completion_tokens", "maxOutputTokens", "max_output_tokens")
@@ -28,20 +27,40 @@ def was_cut(result: ChatCompletionResult) -> bool:
 
 
 def why_cut(result: ChatCompletionResult, *, tokens: int | None = None) -> str:
-    """Return for people what cut a reply and what to do, as the beginning of a message.
+    """Return for people what cut a reply and what to do.
 
     Args:
         tokens: How many it had; None leaves that unsaid.
     """
-    after = f" after {tokens} tokens" if tokens else ""
+    if tokens:
+        return _why_cut_after(tokens, result)
     if result.native_finish_reason in _CONTEXT_FULL:
-        return _("the answer was cut where the model's context ends{after}; shorten the messages", after=after)
-    if _has_thought(result) and not _says_anything(result):
-        return _(
-            "thinking reached the token limit{after}, before any answer; raise max_tokens, or let it think less",
-            after=after,
+        return _("the answer was cut where the model's context ends; shorten the messages")
+    if _only_thinks(result):
+        return _("thinking reached the token limit, before any answer; raise max_tokens, or let it think less")
+    return _("the answer was cut at the token limit; raise max_tokens")
+
+
+def _why_cut_after(tokens: int, result: ChatCompletionResult) -> str:
+    if result.native_finish_reason in _CONTEXT_FULL:
+        return plural(
+            "the answer was cut where the model's context ends after {count} token; shorten the messages",
+            "the answer was cut where the model's context ends after {count} tokens; shorten the messages",
+            tokens,
         )
-    return _("the answer was cut at the token limit{after}; raise max_tokens", after=after)
+    if _only_thinks(result):
+        return plural(
+            "thinking reached the token limit after {count} token, before any answer; raise max_tokens, or let it think "
+            "less",
+            "thinking reached the token limit after {count} tokens, before any answer; raise max_tokens, or let it think "
+            "less",
+            tokens,
+        )
+    return plural(
+        "the answer was cut at the token limit after {count} token; raise max_tokens",
+        "the answer was cut at the token limit after {count} tokens; raise max_tokens",
+        tokens,
+    )
 
 
 def tokens_of(result: ChatCompletionResult) -> int | None:
@@ -71,14 +90,17 @@ def with_more_tokens(request: ChatRequest, result: ChatCompletionResult) -> Chat
     return replace(request, params={**request.params, **raised})
 
 
-def with_complaint(request: ChatRequest, result: ChatCompletionResult, mismatch: SchemaMismatch) -> ChatRequest:
-    """Return the conversation with the reply and what is wrong with it."""
+def with_complaint(request: ChatRequest, result: ChatCompletionResult, problem: str) -> ChatRequest:
+    """Return the conversation with the reply and what is wrong with it.
+
+    Args:
+        problem: In English, as all that is said to a model.
+    """
+    if result.finish_reason == "error":
+        problem = f"the answer broke off: {result.native_finish_reason or 'error'} ({problem})"
     complaint: Message = {
         "role": "user",
-        "content": _(
-            "That cannot be used: {mismatch}. Reply with the corrected JSON alone, without any other text.",
-            mismatch=mismatch,
-        ),
+        "content": f"That cannot be used: {problem}. Reply with the corrected JSON alone, without any other text.",
     }
     return replace(request, messages=[*request.messages, result.assistant_message, complaint])
 
@@ -111,8 +133,10 @@ def added(
     )
 
 
-def _has_thought(result: ChatCompletionResult) -> bool:
-    return bool(result.reasoning_content or (result.usage is not None and result.usage.get("reasoning_tokens")))
+def _only_thinks(result: ChatCompletionResult) -> bool:
+    usage = result.usage
+    has_thought = bool(result.reasoning_content or (usage is not None and usage.get("reasoning_tokens")))
+    return has_thought and not _says_anything(result)
 
 
 def _says_anything(result: ChatCompletionResult) -> bool:

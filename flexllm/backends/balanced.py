@@ -24,7 +24,7 @@ from ..retry import blame
 from ..router import ProviderRouter
 from .choice import PoolOptions
 from .endpoint import Endpoint
-from .reasons import absence, cools_for, short_reason, shown_seconds
+from .reasons import absence, cools_for, failure, short_reason, shown_seconds
 from .wish import Wish
 
 log = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ class Balancer:
                 self._settle()
 
     def _give_back(self, endpoint: Endpoint) -> None:
-        self.give(endpoint, RequestCancelled(_("not sent"), attempts=0))
+        self.give(endpoint, RequestCancelled("not sent", attempts=0))
 
     def give(self, endpoint: Endpoint, error: BaseException | None) -> None:
         """Take note of how an attempt ended, and let in who waits for a place."""
@@ -194,14 +194,7 @@ class Balancer:
             return last
         said = [f"{one.place}: {short_reason(error, one.place)}" for one, error in latest.items()]
         said += [self._absence(one) for one in self.endpoints if one not in latest and self._returns_in(one)]
-        which = "all" if len(latest) == len(self.endpoints) else f"{len(latest)} of"
-        why = _(
-            "{which} {count} endpoints failed, after {attempts} attempts: {said}",
-            which=which,
-            count=len(self.endpoints),
-            attempts=attempts,
-            said="; ".join(said),
-        )
+        why = failure(len(latest), len(self.endpoints), attempts, said)
         return AllEndpointsFailed(why, errors=errors, attempts=attempts)
 
     def health(self) -> tuple[EndpointHealth, ...]:
@@ -233,7 +226,7 @@ class Balancer:
                     # Those that were on their way when it began to cool meet the same, and tell nothing new.
                     level = logging.DEBUG if was == "cooling" else logging.WARNING
                     seconds = shown_seconds(router.returns_in(endpoint))
-                    log.log(level, _("%s is left alone for %s s: %s"), endpoint.place, seconds, error)
+                    log.log(level, "%s is left alone for %s s: %s", endpoint.place, seconds, error)
 
     def _is_refused(self, endpoint: Endpoint) -> bool:
         error = self._errors.get(endpoint) if self._errors else None
@@ -386,12 +379,10 @@ class Balancer:
             return None
 
     def _out_of_service(self, patience: float) -> AllEndpointsFailed:
-        told = "; ".join(self._absence(one) for one in self.endpoints)
-        return AllEndpointsFailed(
-            _("no endpoint can be asked within {max:.0f} s: {told}", max=max(0.0, patience), told=told),
-            errors=list(self._errors.values()),
-            attempts=0,
-        )
+        reasons = "; ".join(self._absence(one) for one in self.endpoints)
+        seconds = max(0.0, patience)
+        why = _("no endpoint can be asked within {seconds:.0f} s: {reasons}", seconds=seconds, reasons=reasons)
+        return AllEndpointsFailed(why, errors=list(self._errors.values()), attempts=0)
 
     def _absence(self, endpoint: Endpoint) -> str:
         """Return why an endpoint cannot be asked, for people."""

@@ -36,13 +36,8 @@ class PoolOptions:
 
     def __post_init__(self) -> None:
         if self.load_balance not in STRATEGIES:
-            raise ConfigError(
-                _(
-                    "load_balance={load_balance!r} is not known; it can be {strategies}",
-                    load_balance=self.load_balance,
-                    strategies=", ".join(STRATEGIES),
-                )
-            )
+            given, known = self.load_balance, ", ".join(STRATEGIES)
+            raise ConfigError(_("load_balance={given!r} is not known; it can be {known}", given=given, known=known))
         if not isinstance(self.fallback, bool):
             raise ConfigError(_("fallback={fallback!r} must be True or False", fallback=self.fallback))
         total, rate = self.total_concurrency_limit, self.total_max_qps

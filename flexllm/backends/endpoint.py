@@ -357,16 +357,14 @@ def _events(pieces: Iterator[bytes], start: bytes, reply: HttpStream) -> Iterato
         began = True
         yield event
     if not began and start.strip() and not _LINE_OF_A_STREAM.match(start):
-        raise MalformedResponse(
-            _(
-                "the server answered {status} with something that is not a stream of events "
-                "({get}): {decode!r}; check "
-                "base_url (with its version path, such as /v1)",
-                status=reply.status,
-                get=reply.headers.get("content-type", "no content type"),
-                decode=start[:80].decode("utf-8", "replace"),
-            )
+        reason = _(
+            "the server answered {status} with something that is not a stream of events ({content_type}): {start!r}; check "
+            "base_url (with its version path, such as /v1)",
+            status=reply.status,
+            content_type=reply.headers.get("content-type") or _("no content type"),
+            start=start[:80].decode("utf-8", "replace"),
         )
+        raise MalformedResponse(reason)
 
 
 _ANSWERING = frozenset({"anthropic-beta", "anthropic-version", "openai-beta"})

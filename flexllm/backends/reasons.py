@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..errors import ApiStatusError, RequestError
-from ..language import _
+from ..language import _, plural
 from ..retry import MAX_RETRY_AFTER
 
 LONG_COOLING = 3600.0
@@ -23,8 +25,32 @@ def absence(place: str, seconds: float, error: RequestError | None) -> str:
         seconds: Until it can be; 0.0 if all its places are taken.
         error: Its last failure.
     """
-    when = _("is left alone for {shown_seconds} s", shown_seconds=shown_seconds(seconds)) if seconds else _("is busy")
-    return f"{place} {when}{f' ({short_reason(error, place)})' if error is not None else ''}"
+    if seconds:
+        said = _("{place} is left alone for {seconds} s", place=place, seconds=shown_seconds(seconds))
+    else:
+        said = _("{place} is busy", place=place)
+    return said if error is None else f"{said} ({short_reason(error, place)})"
+
+
+def failure(failed: int, endpoints: int, attempts: int, reasons: Sequence[str]) -> str:
+    """Return why a row has no answer.
+
+    Args:
+        failed: How many of the endpoints were asked in vain.
+        reasons: Of each, and of those that could not be asked.
+    """
+    told = "; ".join(reasons)
+    if failed == endpoints:
+        return plural(
+            "all {endpoints} endpoints failed, after {count} attempt: {reasons}",
+            "all {endpoints} endpoints failed, after {count} attempts: {reasons}",
+            attempts, endpoints=endpoints, reasons=told,
+        )  # fmt: skip
+    return plural(
+        "{failed} of {endpoints} endpoints failed, after {count} attempt: {reasons}",
+        "{failed} of {endpoints} endpoints failed, after {count} attempts: {reasons}",
+        attempts, failed=failed, endpoints=endpoints, reasons=told,
+    )  # fmt: skip
 
 
 def short_reason(error: RequestError, place: str) -> str:

@@ -26,9 +26,9 @@ from ..errors import (
     SchemaMismatch,
 )
 from ..health import EndpointHealth
-from ..language import _
+from ..language import _, mark
 from ..replies import ReplyPolicy
-from ..schema import ResponseFormat, check_format, parse_reply
+from ..schema import ResponseFormat, check_format, complaint, parse_reply
 from .again import added, better, tokens_of, was_cut, why_cut, with_complaint, with_more_tokens
 from .base import Backend
 
@@ -41,6 +41,9 @@ _READ = frozenset({"json_object", "json_schema"})
 
 _NO_ANSWER = (RequestError, AllEndpointsFailed, InputError, BudgetExceededError)
 """What a second request may end in while the first reply, which is paid for, still stands."""
+
+_AFTER_RETRY = mark("{mismatch} (after one retry)")
+_AFTER_REPAIR = mark("{mismatch} (after one round of repair)")
 
 
 class StructuredBackend:
@@ -88,7 +91,7 @@ class StructuredBackend:
             if self._policy.on_invalid == "retry" and not is_second:
                 return self._retried(request, result, mismatch, cancel)
             if is_second:
-                mismatch.args = (_("{mismatch} (after one retry)", mismatch=mismatch),)
+                mismatch.args = (_(_AFTER_RETRY, mismatch=mismatch),)
             return self._invalid(mismatch, request, result)
         finally:
             del mismatch  # its traceback holds this frame, and all that is in it
@@ -163,15 +166,16 @@ class StructuredBackend:
         The errors of that request are raised, unless it was not to be sent: then it is the mismatch.
         """
         log.info("request %s is sent back for repair: %s", first.request_id, mismatch)
+        problem = complaint(first.content, request.params["response_format"])
         try:
-            second = self._below.complete(with_complaint(request, first, mismatch), cancel)
+            second = self._below.complete(with_complaint(request, first, problem), cancel)
         except (BudgetExceededError, RequestCancelled) as error:  # the first reply came before it, and is paid for
             raise self._told(mismatch, request, _with_failed(first, error)) from error
         except (RequestError, AllEndpointsFailed) as error:
             error.cost += first.cost or 0.0
             error.attempts += first.attempts
             raise
-        return self._settled(request, first, second, mismatch, _("round of repair"))
+        return self._settled(request, first, second, mismatch, _AFTER_REPAIR)
 
     def _retried(
         self, request: ChatRequest, first: ChatCompletionResult, mismatch: SchemaMismatch, cancel: CancelToken | None
@@ -184,7 +188,7 @@ class StructuredBackend:
         second = self._try(again, cancel)
         if isinstance(second, FlexLLMError):
             raise self._told(mismatch, request, _with_failed(first, second)) from second
-        return self._settled(request, first, second, mismatch, "retry")
+        return self._settled(request, first, second, mismatch, _AFTER_RETRY)
 
     def _settled(
         self,
@@ -192,16 +196,20 @@ class StructuredBackend:
         first: ChatCompletionResult,
         second: ChatCompletionResult,
         mismatch: SchemaMismatch,
-        name: str,
+        said: str,
     ) -> ChatCompletionResult:
-        """Return the second reply, which is the last, after a first one that does not fit."""
+        """Return the second reply, which is the last, after a first one that does not fit.
+
+        Args:
+            said: The text for one that does not fit either.
+        """
         both = added(first, second)
         if self._policy.on_truncated == "error" and was_cut(second):
             raise self._told(self._cut(request, second), request, both) from mismatch
         try:
             return _parsed(both, request.params["response_format"])
         except SchemaMismatch as error:
-            error.args = (_("{error} (after one {name})", error=error, name=name),)
+            error.args = (_(said, mismatch=error),)
             return self._invalid(error, request, both, mismatch)
 
     def _try(self, request: ChatRequest, cancel: CancelToken | None) -> ChatCompletionResult | FlexLLMError:
@@ -265,11 +273,6 @@ def _parsed(result: ChatCompletionResult, wanted: Mapping[str, Any]) -> ChatComp
         if was_cut(result):
             error.args = (f"{why_cut(result)} ({error})",)
         elif result.finish_reason == "error":
-            error.args = (
-                _(
-                    "the answer broke off: {native_finish_reason} ({error})",
-                    native_finish_reason=result.native_finish_reason or "error",
-                    error=error,
-                ),
-            )
+            reason = result.native_finish_reason or "error"
+            error.args = (_("the answer broke off: {reason} ({error})", reason=reason, error=error),)
         raise

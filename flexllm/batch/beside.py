@@ -57,8 +57,10 @@ def find_checkpoint(path: Path) -> Path:
     if checkpoint.exists():
         return checkpoint
     if path.exists():
-        reason = _("it is neither a status file nor JSON lines, and no checkpoint lies beside it")
-        raise CheckpointError(
-            _("{path} is no output file of a batch: {reason} ({name})", path=path, reason=reason, name=checkpoint.name)
-        )
+        told = _(
+            "{path} is no output file of a batch: it is neither a status file nor JSON lines, and no checkpoint lies beside it "
+            "({name})",
+            path=path, name=checkpoint.name,
+        )  # fmt: skip
+        raise CheckpointError(told)
     raise CheckpointError(_("{path} does not exist; name the output file of a batch, or its status file", path=path))

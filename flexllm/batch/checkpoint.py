@@ -9,35 +9,29 @@ from __future__ import annotations
 import json
 import operator
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from ..digest import digest_messages
-from ..errors import CheckpointError, InputError
-from ..language import _
-from ..messages import normalise_messages
+from ..errors import CheckpointError
+from ..language import _, plural
 from .beside import aside_of
 from .items import BatchItem
-from .known import NOWHERE, Claim, KnownRows
+from .known import NOWHERE, Claim, Owner
 from .lines import (
     encode_line,
-    is_answer,
     is_failed,
     is_same_answer,
-    read_checked,
     read_key,
-    read_source,
     with_index,
     write_line,
 )
+from .loading import load
 from .options import ONLY, CheckpointOptions
 from .output import LineReader, OutputFile, OutputView, append_beside
 from .settled import SettledLines
 from .spent import spent_line
-
-_decode = json.JSONDecoder().raw_decode
 
 
 class Checkpoint:
@@ -70,141 +64,21 @@ class Checkpoint:
         self.notices_changes = True
         self._options = options
         self._say = say
-        self._known = KnownRows()
-        self.asks_failed_alone = self._known.finds_failures = options.retry_failed == ONLY
-        self._by_index: dict[int, int] = {}
+        self.asks_failed_alone = options.retry_failed == ONLY
         self._places = array("q")
-        self._damaged: list[tuple[int, int]] = []  # line number, offset
-        self._lines = 0
-        self._in_order, self._is_finished = True, False
+        self._is_finished = False
         self._aside = LineReader(self.aside_path)
         self._output: OutputFile | OutputView = output or OutputFile(path, options.flush_interval)
         try:
-            self._load()
+            found = load(path, self._output, self.aside_path, say, finds_failures=self.asks_failed_alone)
         except BaseException:  # Ctrl-C too: it is locked, and nobody else can let go of it
             self._output.close()
             raise
-
-    # --- what earlier runs left
-
-    def _load(self) -> None:
-        offset = good = 0
-        line = b""
-        for number, line in enumerate(self._output.lines(), 1):
-            if self._take_in(line, offset * 2):
-                good += 1
-            elif line.isspace():
-                self._in_order = False
-            else:
-                self._damaged.append((number, offset))
-            offset += len(line)
-            self._lines = number
-        if self._damaged:
-            self._check_ours(good, line)
-        if line and not line.endswith(b"\n"):
-            self._mend_last(line, offset)
-        for number, _text in self._damaged:
-            self._say(
-                _(
-                    "{path}, line {number} is damaged; it is kept aside and its row is asked again",
-                    path=self.path,
-                    number=number,
-                )
-            )
-        if self._by_index:
-            self._say(
-                _(
-                    "{path}: {count} rows hold neither key nor input; they are taken by their index, "
-                    "which is right only if the input is the same and in the same order",
-                    path=self.path,
-                    count=len(self._by_index),
-                )
-            )
-        if self.aside_path.exists():
-            self._load_aside()
-
-    def _load_aside(self) -> None:
-        offset = 0
-        try:
-            with open(self.aside_path, "rb", buffering=1 << 18) as file:
-                for line in file:
-                    self._take_in(line, offset * 2 + 1)
-                    offset += len(line)
-        except OSError as error:
-            raise CheckpointError(
-                _("{aside_path} cannot be read: {strerror}", aside_path=self.aside_path, strerror=error.strerror)
-            ) from error
-
-    def _take_in(self, line: bytes, place: int) -> bool:
-        """Remember what a line answers. Return False if it is no line of an output file."""
-        checked = read_checked(line)
-        if checked is not None:
-            success, digest, settings, occurrence, source = checked
-            if success or not place & 1:
-                self._known.add(digest, settings, occurrence, place, success, source)
-            if not line.startswith(b'{"index": %d,' % self._lines) and not place & 1:
-                self._in_order = False
-            return True
-        return self._take_in_decoded(line, place)
-
-    def _take_in_decoded(self, line: bytes, place: int) -> bool:
-        try:
-            text = line.decode()
-            row, end = _decode(text)
-            if text[end:].strip(" \t\r\n"):
-                return False
-            key = row.get("key")
-            index, success = row["index"], is_answer(row)
-            if key is None:
-                self._take_in_older(row, index, place, success)
-            elif success or not place & 1:
-                digest, settings, occurrence = read_key(key)
-                source = row.get("source")
-                self._known.add(digest, settings, occurrence, place, success, read_source(source) if source else None)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            return False
-        if index != self._lines and not place & 1:
-            self._in_order = False
-        return True
-
-    def _take_in_older(self, row: dict[str, Any], index: int, place: int, success: bool) -> None:
-        if type(index) is not int:
-            raise TypeError(_("index is {index!r}", index=index))
-        messages = row.get("input")
-        if isinstance(messages, (list, str)) and messages:
-            try:
-                self._known.add_unkeyed(digest_messages(normalise_messages(messages)), place, success)
-                return
-            except InputError:
-                pass  # another tool's idea of an input
-        if success and not place & 1:
-            if index in self._by_index:
-                self._known.add_extra(place, self._by_index[index])
-            else:
-                self._by_index[index] = place
-
-    def _check_ours(self, good: int, last: bytes) -> None:
-        torn_alone = len(self._damaged) == 1 and not last.endswith(b"\n") and b'{"index": '.startswith(last[:10])
-        if not good and not torn_alone and not last.strip(b"\0") == b"":
-            raise CheckpointError(
-                _(
-                    "{path} is there already and is no output file of a batch (line {damaged} has no "
-                    "index and output); nothing was changed: name another output file, or move this one away",
-                    path=self.path,
-                    damaged=self._damaged[0][0],
-                )
-            )
-
-    def _mend_last(self, line: bytes, end: int) -> None:
-        """Close the last line if only its end is missing; cut it off if it is torn."""
-        start = end - len(line)
-        if self._damaged and self._damaged[-1][1] == start:
-            self._damaged.pop()
-            self._lines -= 1
-            self._output.truncate(start)
-            self._say(_("{path}: the last line was torn and is cut off; its row is asked again", path=self.path))
-        else:
-            self._output.append(b"\n")
+        self._known = found.known
+        self._by_index = found.by_index
+        self._damaged = found.damaged
+        self._lines = found.lines
+        self._in_order = found.in_order
 
     def announce(self, total: int | None) -> None:
         """Let the lock tell who looks at the file what this run is about: how many rows, if that is known."""
@@ -221,8 +95,10 @@ class Checkpoint:
         claim = self._known.claim_source(source, settings)
         return None if claim is None else self._decided(claim)
 
-    def claim(self, digest: int, settings: int) -> Claim:
+    def claim(self, digest: int, settings: int, owner: Owner | None = None) -> Claim:
         """Claim the row with these messages and settings."""
+        if owner is not None:
+            return self._decided(self._known.claim_own(owner, digest, settings))
         claim = self._known.claim(digest, settings)
         if claim.place == NOWHERE and self._by_index:
             place = self._by_index.pop(len(self._places), NOWHERE)
@@ -239,7 +115,7 @@ class Checkpoint:
         if index >= 0:
             place = self._places[index]
         else:
-            digest, settings, _ = read_key(key)
+            digest, settings, _occurrence = read_key(key)
             place = self._known.answer(digest, settings)
         return None if place == NOWHERE else self.read(place)
 
@@ -253,31 +129,34 @@ class Checkpoint:
         elif claim.changed != NOWHERE and self.notices_changes:
             claim = self._decided_change(claim)
         elif claim.place != NOWHERE and not claim.success and self._options.retry_failed:
-            claim = Claim(claim.occurrence, NOWHERE, False, failed_before=True)
+            claim = claim._replace(place=NOWHERE, failed_before=True)
         self._places.append(claim.place)
         return claim
 
     def _decided_change(self, claim: Claim) -> Claim:
         self.changed += 1
-        on_change = self._options.on_change
         if self.changed == 1:
-            was = self.read(self._known.place(claim.changed)).get("model")
-            found = _(
-                "{path} holds answers to the same messages with another model or other parameters (model {was!r})",
-                path=self.path,
-                was=was,
+            self._tell_first_change(self.read(self._known.place(claim.changed)).get("model"))
+        if self._options.on_change == "keep":
+            return self._known.keep(claim.changed)
+        return Claim(claim.occurrence, NOWHERE, False)
+
+    def _tell_first_change(self, was: object) -> None:
+        """Say what is done with rows that were asked otherwise, by the model `was`; or refuse to do it."""
+        found = _(
+            "{path} holds answers to the same messages with another model or other parameters (model {was!r})",
+            path=self.path, was=was,
+        )  # fmt: skip
+        if self._options.on_change == "fail":
+            choice = _(
+                "they are as they were. Choose what to do with them: on_change=rerun or keep (on the command line --on-change)"
             )
-            if on_change == "fail":
-                raise CheckpointError(
-                    _(
-                        "{found}; they are as they were. Choose what to do with them: on_change=rerun or keep (on the "
-                        "command line --on-change)",
-                        found=found,
-                    )
-                )
-            aside = _("such rows are asked again, and what was there goes to {name}", name=self.aside_path.name)
-            self._say(f"{found}; {'they are kept' if on_change == 'keep' else aside}")
-        return self._known.keep(claim.changed) if on_change == "keep" else Claim(claim.occurrence, NOWHERE, False)
+            raise CheckpointError(f"{found}; {choice}")
+        if self._options.on_change == "keep":
+            done = _("they are kept")
+        else:
+            done = _("such rows are asked again, and what was there goes to {name}", name=self.aside_path.name)
+        self._say(f"{found}; {done}")
 
     # --- what this run answers: called by the thread that takes the results
 
@@ -320,9 +199,8 @@ class Checkpoint:
         except ValueError:
             row = None
         if not isinstance(row, dict):
-            raise CheckpointError(
-                _("{path} was changed by someone else while it was in use; nothing is lost", path=self.path)
-            )
+            told = _("{path} was changed by someone else while it was in use; nothing is lost", path=self.path)
+            raise CheckpointError(told)
         return row
 
     def _line(self, place: int) -> bytes:
@@ -332,15 +210,18 @@ class Checkpoint:
 
     # --- the end
 
-    def finish(self, *, limited: bool) -> None:
+    def finish(self, *, limited: bool, order: Iterable[int] | None = None) -> None:
         """Put the file in input order, one line a row. Only for a run in which every row was settled.
 
         Args:
             limited: The run took only the first rows of its input: all other lines stay, behind them.
+            order: The indices of all rows in another order to put it in, None for that of the input.
 
         Raises:
             CheckpointError: It could not be done; every answer is still in the file.
         """
+        if order is not None:
+            self._places = array("q", map(self._places.__getitem__, order))
         if limited:
             self._output.replace(self._first_rows_then_the_rest())
         elif not self._is_in_order():
@@ -349,13 +230,12 @@ class Checkpoint:
                 append_beside(self.aside_path, (spent,))
             put_aside = self._set_aside()
             if put_aside:
-                self._say(
-                    _(
-                        "{put_aside} lines that this input does not ask for were kept in {name}",
-                        put_aside=put_aside,
-                        name=self.aside_path.name,
-                    )
-                )
+                told = plural(
+                    "{count} line that this input does not ask for was kept in {name}",
+                    "{count} lines that this input does not ask for were kept in {name}",
+                    put_aside, name=self.aside_path.name,
+                )  # fmt: skip
+                self._say(told)
             self._output.replace(self._rows())
         self._is_finished = True
 
@@ -381,14 +261,12 @@ class Checkpoint:
             try:
                 yield with_index(self._line(place), index)
             except ValueError as error:
-                raise CheckpointError(
-                    _(
-                        "{path} was changed by someone else while it was in use (row {index} is not where it was); it "
-                        "was left as it is",
-                        path=self.path,
-                        index=index,
-                    )
-                ) from error
+                told = _(
+                    "{path} was changed by someone else while it was in use (row {index} is not where it was); it was left "
+                    "as it is",
+                    path=self.path, index=index,
+                )  # fmt: skip
+                raise CheckpointError(told) from error
 
     def _first_rows_then_the_rest(self) -> Iterator[bytes]:
         yield from self._rows()

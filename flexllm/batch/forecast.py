@@ -9,8 +9,9 @@ import time
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 
-from ..language import _
+from ..language import _, mark, plural
 from ..prices import ModelPrice, Price
 from .checkpoint import Checkpoint
 from .items import RowSource
@@ -61,8 +62,8 @@ def make_forecast(
     try:
         survey = Survey(checkpoint, reuse)
         survey.read(rows, options.limit)
-        where = f"in {options.output.name}" if options.output is not None else ""
-        return _Reckoning(survey, survey.seen_before(), where, sampled).forecast(
+        name = options.output.name if options.output is not None else ""
+        return _Reckoning(survey, survey.seen_before(), name, sampled).forecast(
             prices, pace or Pace(), time.time() if now is None else now
         )
     finally:
@@ -78,14 +79,14 @@ class _Reckoning:
     """From counts to numbers.
 
     Args:
-        where: Where earlier answers stand, for people.
+        name: What the file with earlier answers is called.
         sampled: How many of them were bought as a sample.
     """
 
-    def __init__(self, survey: Survey, seen: Seen, where: str, sampled: int) -> None:
+    def __init__(self, survey: Survey, seen: Seen, name: str, sampled: int) -> None:
         self._survey = survey
         self._seen = seen
-        self._answers = _answers_sentence(survey, where, sampled) if len(seen) else ""
+        self._answers = _answers_words(survey, name, sampled) if len(seen) else ""
 
     def forecast(self, prices: Prices, pace: Pace, now: float) -> Forecast:
         survey = self._survey
@@ -94,9 +95,8 @@ class _Reckoning:
         completion = self._completion()
         cost, cost_reason = self._cost(prices, factor, completion, now)
         seconds, seconds_reason = self._time(pace, prompt.expected, completion.expected)
-        corrected = _(", corrected by {answers}", answers=self._answers) if self._seen.corrects_prompts else ""
         rests_on = {
-            "prompt_tokens": _("estimated from the texts{corrected}", corrected=corrected),
+            "prompt_tokens": self._prompt_reason(),
             "completion_tokens": self._completion_reason(),
             "cost": cost_reason,
             "seconds": seconds_reason,
@@ -106,6 +106,11 @@ class _Reckoning:
             to_buy=survey.to_buy, changed=survey.changed, prompt_tokens=prompt, completion_tokens=completion, cost=cost,
             seconds=seconds, rests_on=rests_on if survey.to_buy else {},
         )  # fmt: skip
+
+    def _prompt_reason(self) -> str:
+        if self._seen.corrects_prompts:
+            return _("estimated from the texts, corrected by {answers}", answers=self._answers)
+        return _("estimated from the texts")
 
     def _completion(self) -> Range:
         """Return the tokens of all replies. Where a limit is set, it is the worst."""
@@ -117,11 +122,12 @@ class _Reckoning:
         return total
 
     def _completion_reason(self) -> str:
-        if len(self._survey.limits) == 1 and None not in self._survey.limits:
-            worst = _("; at worst {next:,} each", next=next(iter(self._survey.limits)))
-        else:
-            worst = "" if None in self._survey.limits else _("; at worst what max_tokens allows")
-        return f"{self._answers or 'no answers seen yet: a guess'}{worst}"
+        limits, parts = self._survey.limits, [self._answers or _("no answers seen yet: a guess")]
+        if None not in limits and len(limits) == 1:
+            parts.append(_("at worst {tokens:,} each", tokens=next(iter(limits))))
+        elif None not in limits:
+            parts.append(_("at worst what max_tokens allows"))
+        return "; ".join(parts)
 
     def _cost(self, prices: Prices, factor: Range, completion: Range, now: float) -> tuple[Range | None, str]:
         """Return the dollars for all rows, each at the price of the model that it asks."""
@@ -145,7 +151,7 @@ class _Reckoning:
         expected = sum(one.expected for one in costs) / len(costs)
         cost = Range(min(one.low for one in costs), expected, max(one.worst for one in costs))
         if len(set(known)) == 1:
-            return cost, _price_sentence(known[0], now)
+            return cost, _price_words(known[0], now)
         return cost, _("between the prices of {count} endpoints", count=len(known))
 
     def _cost_at(self, model: ModelPrice, now: float, estimates: array[int], factor: Range, completion: Range) -> Range:
@@ -160,28 +166,22 @@ class _Reckoning:
         ways: list[tuple[float, str]] = []
         if latency is not None:
             workers = min(pace.concurrency, count) or 1
-            ways.append(
-                (
-                    count * latency / workers,
-                    _("{workers:,} at a time, {latency:.1f} s each", workers=workers, latency=latency),
-                )
-            )
-        for amount, rate, what in (
-            (float(count), pace.requests, "requests"),
-            (prompt + completion, pace.tokens, "tokens"),
-            (prompt, pace.input_tokens, _("tokens of prompts")),
-            (completion, pace.output_tokens, _("tokens of answers")),
+            reason = _("{workers:,} at a time, {latency:.1f} s each", workers=workers, latency=latency)
+            ways.append((count * latency / workers, reason))
+        for amount, rate, text in (
+            (float(count), pace.requests, mark("{rate:,.6g} requests a minute")),
+            (prompt + completion, pace.tokens, mark("{rate:,.6g} tokens a minute")),
+            (prompt, pace.input_tokens, mark("{rate:,.6g} tokens of prompts a minute")),
+            (completion, pace.output_tokens, mark("{rate:,.6g} tokens of answers a minute")),
         ):
             if rate is not None:
-                ways.append((amount / rate, f"{60 * rate:,.6g} {what} a minute"))
+                ways.append((amount / rate, _(text, rate=60 * rate)))
         if not count:
             return 0.0, ""
         if not ways:
             return None, _("no rate is set, and no answers seen yet")
-        seconds, reason = max(ways)
-        return seconds, reason if latency is not None else _(
-            "{reason}; how long an answer takes is not known yet", reason=reason
-        )
+        seconds, reason = max(ways, key=itemgetter(0))
+        return seconds, reason if latency is not None else f"{reason}; {_('how long an answer takes is not known yet')}"
 
 
 def _dollars(price: Price, estimates: array[int], factor: float, completion: float) -> float:
@@ -203,30 +203,27 @@ def _dollars(price: Price, estimates: array[int], factor: float, completion: flo
     return cost
 
 
-def _answers_sentence(survey: Survey, where: str, sampled: int) -> str:
-    parts = []
-    if survey.answers:
-        read = f"{MOST_LINES:,} of " if survey.answers > MOST_LINES else ""
-        is_sample = sampled >= survey.answers
-        parts.append(
-            _("{read}{answers:,} sampled answers", read=read, answers=survey.answers)
-            if is_sample
-            else f"{read}{survey.answers:,} answers {where}"
-        )
-    if survey.from_cache:
-        parts.append(_("{from_cache:,} answers in the cache", from_cache=survey.from_cache))
-    return " and ".join(parts)
+def _answers_words(survey: Survey, name: str, sampled: int) -> str:
+    found = survey.answers
+    in_cache = plural("{count:,} answer in the cache", "{count:,} answers in the cache", survey.from_cache)
+    if not found:
+        return in_cache if survey.from_cache else ""
+    is_sample = sampled >= found
+    if found > MOST_LINES and is_sample:
+        in_file = _("{read:,} of {count:,} sampled answers", read=MOST_LINES, count=found)
+    elif found > MOST_LINES:
+        in_file = _("{read:,} of {count:,} answers in {name}", read=MOST_LINES, count=found, name=name)
+    elif is_sample:
+        in_file = plural("{count:,} sampled answer", "{count:,} sampled answers", found)
+    else:
+        in_file = plural("{count:,} answer in {name}", "{count:,} answers in {name}", found, name=name)
+    return _("{in_file} and {in_cache}", in_file=in_file, in_cache=in_cache) if survey.from_cache else in_file
 
 
-def _price_sentence(price: ModelPrice, now: float) -> str:
-    at = price.at(now)
-    date = f", {price.date}" if price.date else _(", as given")
-    doubt = _(", not confirmed") if price.uncertain else ""
-    return _(
-        "{model}: ${input:g} in, ${output:g} out per million{date}{doubt}",
-        model=price.model or "own price",
-        input=at.input,
-        output=at.output,
-        date=date,
-        doubt=doubt,
-    )
+def _price_words(price: ModelPrice, now: float) -> str:
+    at, model = price.at(now), price.model or _("own price")
+    parts = [_("{model}: ${input:g} in, ${output:g} out per million", model=model, input=at.input, output=at.output)]
+    parts.append(price.date or _("as given"))
+    if price.uncertain:
+        parts.append(_("not confirmed"))
+    return ", ".join(parts)

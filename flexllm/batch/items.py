@@ -5,7 +5,6 @@ The user's values are `BatchResult` and `BatchResultItem`; `BatchItem` is a row 
 
 from __future__ import annotations
 
-import html
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import compress
@@ -13,7 +12,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from ..chat import ChatCompletionResult, ChatRequest, Usage
 from ..errors import BatchFailed, FlexLLMError
-from ..language import _
+from ..language import plural
+from ..pages import batch_page
 
 Outcome = ChatCompletionResult | FlexLLMError
 
@@ -58,6 +58,24 @@ class BatchItem:
         return self.outcome is not None or self.place >= 0
 
 
+class Owners(Protocol):
+    """Tells whose the rows of an input are, where equal rows may not take each other's answers: what comes after a row
+    depends on its answer, and was bought for that one. Called in the thread that reads the input.
+    """
+
+    def owner(self, row: Any) -> int:
+        """Return the number, of 64 bits, of a row's owner: the same in each run."""
+
+    def is_expected(self, owner: int) -> bool:
+        """Return whether rows of this owner may come in this run. Where none will, its answers are free for others."""
+
+    def order(self) -> Iterable[int]:
+        """Return the indices of all rows in the order in which a finished output file has them."""
+
+    def has_given_all(self) -> bool:
+        """Return whether the rows that were given are all. Else more would have come, had the run not been stopped."""
+
+
 class RowSource(Protocol):
     """The input of a batch: rows that are read lazily, once.
 
@@ -67,12 +85,14 @@ class RowSource(Protocol):
         is_uniform: All rows are asked with the same model and parameters.
         never_waits: A row is there as soon as it is asked for, as from a list or a file; a pipe or a generator may wait,
             and be it for the answers of rows that it gave.
+        owners: Whose each row is; None where an answer is as good for any equal row.
     """
 
     total: int | None
     settings: int
     is_uniform: bool
     never_waits: bool
+    owners: Owners | None
 
     def __iter__(self) -> Iterator[Any]:
         """Yield rows, not yet read."""
@@ -151,7 +171,7 @@ T = TypeVar("T")
 class BatchResult(list[T], Generic[T]):
     """The answers of a batch in input order, None where a row failed; and, beside them, everything else.
 
-    A plain list of texts (with `return_usage=True` of `ChatCompletionResult`s) for code that wants no more.
+    A plain list of texts (with `return_usage=True` of `ChatCompletionResult` objects) for code that wants no more.
 
     Attributes:
         items: One `BatchResultItem` for each row.
@@ -174,16 +194,12 @@ class BatchResult(list[T], Generic[T]):
         errors = self.errors
         if errors:
             index, error = next(iter(errors.items()))
-            raise BatchFailed(
-                _(
-                    "{count} of {count_2} rows failed; the first is row {index}: {error}",
-                    count=len(errors),
-                    count_2=len(self.items),
-                    index=index,
-                    error=error,
-                ),
-                errors=errors,
-            ) from error
+            told = plural(
+                "{failed} of {count} row failed; the first is row {index}: {error}",
+                "{failed} of {count} rows failed; the first is row {index}: {error}",
+                len(self.items), failed=len(errors), index=index, error=error,
+            )  # fmt: skip
+            raise BatchFailed(told, errors=errors) from error
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (list(self), self.items, self.summary)
@@ -194,27 +210,5 @@ class BatchResult(list[T], Generic[T]):
         return f"BatchResult({counts})"
 
     def _repr_html_(self) -> str:
-        """Return a table of the first rows, for notebooks; it takes the page's own colours."""
-        rows = "".join(
-            _(
-                "<tr><td>{index}</td><td>{status}</td><td style='text-align:left'>{preview}</td></tr>",
-                index=item.index,
-                status=item.status,
-                preview=html.escape(_preview(item)),
-            )
-            for item in self.items[:_ROWS_SHOWN]
-        )
-        more = len(self.items) - _ROWS_SHOWN
-        foot = _("<p>and {more:,} more rows</p>", more=more) if more > 0 else ""
-        return (
-            f"<p><b>{html.escape(repr(self))}</b></p><table><thead><tr><th>index</th><th>status</th><th>output</th></tr>"
-            f"</thead><tbody>{rows}</tbody></table>{foot}"
-        )
-
-
-_ROWS_SHOWN = 10
-
-
-def _preview(item: BatchResultItem) -> str:
-    text = f"{type(item.error).__name__}: {item.error}" if item.error is not None else item.content or ""
-    return text if len(text) <= 120 else f"{text[:119]}…"
+        """Return counts and a table of the first rows, for notebooks; it takes the page's own colours."""
+        return batch_page(self.items, self.summary)

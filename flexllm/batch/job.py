@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 from ..cache.values import with_value
@@ -22,7 +22,7 @@ from ..errors import (
     CheckpointError,
     FlexLLMError,
 )
-from ..language import _
+from ..language import _, plural
 from .checkpoint import Checkpoint
 from .items import BatchItem, BatchResultItem, Engine, Outcome, RowSource, missing_items, result_item
 from .lines import read_item
@@ -101,7 +101,7 @@ class BatchJob:
             self._checkpoint, limit=options.limit, give_resumed=options.give_resumed, sample=options.sample
         )
 
-    def run(self, rows: RowSource) -> Iterator[BatchResultItem]:
+    def run(self, rows: RowSource) -> Generator[BatchResultItem, None, None]:
         """Yield each row as it is settled. Closing the iterator stops the job and keeps what is under way.
 
         A job that ends itself ends as any other: `stopped` says why, and the rows that were not asked are not yielded.
@@ -122,7 +122,7 @@ class BatchJob:
                 yield from self._tell(self._settle(group))
                 self.tally.count_cost(self.costs)
                 self._progress.update(self._count_passed_over())
-            self._conclude()
+            self._conclude(rows)
             has_failed = False
         except BaseException as error:  # also Ctrl-C, and the caller's leaving: what is under way is paid for
             is_stopping = self._cancel.stopped or self._cancel.stop_requested
@@ -301,9 +301,10 @@ class BatchJob:
                 checkpoint.write(self._unwritten[:1])
             except CheckpointError as error:
                 paid = sum(isinstance(item.outcome, ChatCompletionResult) for item in self._unwritten)
-                raise CheckpointError(
-                    _("{error}; {paid} answers could not be saved", error=error, paid=paid)
-                ) from error
+                told = plural(
+                    "{error}; {count} answer could not be saved", "{error}; {count} answers could not be saved", paid, error=error
+                )  # fmt: skip
+                raise CheckpointError(told) from error
             del self._unwritten[0]
 
     def _answered(self, item: BatchItem) -> BatchResultItem:
@@ -346,7 +347,7 @@ class BatchJob:
 
     def _count_failed(self, error: FlexLLMError, item: BatchItem) -> None:
         tally = self.tally
-        if tally.count_error(error, item.index):
+        if tally.count_error(error, item.index, was_asked=item.request is not None):
             self._progress.say(
                 _("first {kind}, in row {index}: {error}", kind=type(error).__name__, index=item.index, error=error)
             )
@@ -362,7 +363,7 @@ class BatchJob:
             log.info("the batch is stopped: %s", verdict.why)
             self._cancel.stop()
 
-    def _conclude(self) -> None:
+    def _conclude(self, rows: RowSource) -> None:
         """Everything has come back: put the file in order if every row is settled; else say why it is not."""
         if self._cancel.timed_out and self._options.max_time is not None:
             self._verdict = self._verdict or out_of_time(self._options.max_time)
@@ -374,7 +375,8 @@ class BatchJob:
             tally.total = reader.rows_read  # what was counted before may have been an estimate
         self._progress.update(tally)
         if self._checkpoint is not None and self.is_complete and reader.rows_read:
-            self._checkpoint.finish(limited=reader.is_limited or not reader.has_read_all)
+            order = None if rows.owners is None else rows.owners.order()
+            self._checkpoint.finish(limited=reader.is_limited or not reader.has_read_all, order=order)
         asks_failed_alone = self._options.checkpoint.retry_failed == ONLY
         if asks_failed_alone and reader.has_read_all and not reader.retried and not tally.failed:
             self._progress.say(_("no row of the input failed in an earlier run; nothing was asked"))

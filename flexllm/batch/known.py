@@ -8,7 +8,8 @@ about 40 bytes a row in all, where a dictionary of Python objects would take 250
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
 from typing import NamedTuple
 
 _MASK = 0xFFFF_FFFF_FFFF_FFFF
@@ -83,6 +84,7 @@ class Claim(NamedTuple):
         changed: Where an equal row that was asked with other settings is; NOWHERE if there is none.
         is_own_line: The line at `place` was written for the very same input line, so that its metadata stand too.
         failed_before: An earlier run asked it in vain, and it must be asked again.
+        source: What names the row as its owner's in its line; None where it has no owner.
     """
 
     occurrence: int
@@ -91,6 +93,19 @@ class Claim(NamedTuple):
     changed: int = NOWHERE
     is_own_line: bool = False
     failed_before: bool = False
+    source: int | None = None
+
+
+class Owner(NamedTuple):
+    """Who claims a row.
+
+    Attributes:
+        number: Of 64 bits.
+        is_expected: Tells of a number whether its owner may claim rows in this run.
+    """
+
+    number: int
+    is_expected: Callable[[int], bool]
 
 
 class KnownRows:
@@ -110,6 +125,8 @@ class KnownRows:
         self._settings_numbers: dict[int, int] = {}
         self._sources = DigestTable()
         self._source_entries = array("I")
+        self._source_lines = array("I")  # 1 + the entry of the source's own line, 0 for none
+        self._source_claimed = bytearray()  # whether its owner has claimed it; as long as need be
         self._source_of = array("I")  # 1 + the number of the source of the line at an entry's place, 0 for none
         self._by_messages: DigestTable | None = None
         self._by_messages_entries = array("I")
@@ -139,8 +156,10 @@ class KnownRows:
         source_number = self._sources.add(source >> 64, source & _MASK)
         if source_number == len(self._source_entries):
             self._source_entries.append(self._entry(digest, number, 0) if occurrence else entry)
+            self._source_lines.append(0)
         if self._places[entry] == place:
             self._source_of[entry] = source_number + 1
+            self._source_lines[source_number] = entry + 1
 
     def add_unkeyed(self, digest: int, place: int, success: bool) -> None:
         """Take in a line of which only the messages are known, as older files have it: any settings will do."""
@@ -209,6 +228,56 @@ class KnownRows:
             self._state[entry] = state | _CLAIMED
         is_own_line = source_mark > 0 and self._source_of[entry] == source_mark
         return Claim(occurrence, self._places[entry], bool(state & _SUCCESS), NOWHERE, is_own_line)
+
+    def claim_own(self, owner: Owner, digest: int, settings: int) -> Claim:
+        """Claim the row with these messages and settings for its owner.
+
+        He gets the answer that was bought for him; else one whose owner will not come, or that never had one.
+        """
+        number = self._settings_number(settings)
+        first = self._entry(digest, number, 0)
+        source, source_number = self._own_source(owner.number, digest, settings, first)
+        line = self._source_lines[source_number] - 1
+        if line >= 0 and self._source_of[line] != source_number + 1:
+            line = -1  # it had failed, and another's answer has its key
+        if line >= 0 and self._state[line] == _SUCCESS:
+            return self._claimed_by_owner(line, 0, source)
+        failed = NOWHERE if line < 0 else self._places[line]
+        while True:
+            occurrence = self._asked[first]
+            self._asked[first] = occurrence + 1
+            entry = self._entry(digest, number, occurrence)
+            state = self._state[entry]
+            if not state & _SUCCESS:
+                return Claim(occurrence, failed, False, source=source)
+            if not state & _CLAIMED and not self._is_reserved(entry, owner):
+                return self._claimed_by_owner(entry, occurrence, source)
+
+    def _own_source(self, owner: int, digest: int, settings: int, first: int) -> tuple[int, int]:
+        """Return what names this row, the next of those with which its owner asks for the same, and that one's number."""
+        row = digest.to_bytes(16, "big") + settings.to_bytes(8, "big")
+        time = 0
+        while True:
+            key = owner.to_bytes(8, "big") + time.to_bytes(8, "big")
+            low = int.from_bytes(blake2b(row, digest_size=8, key=key).digest(), "big")
+            number = self._sources.add(owner, low)
+            if number == len(self._source_entries):
+                self._source_entries.append(first)
+                self._source_lines.append(0)
+            self._source_claimed.extend(bytes(max(0, number + 1 - len(self._source_claimed))))
+            if not self._source_claimed[number]:
+                self._source_claimed[number] = 1
+                return owner << 64 | low, number
+            time += 1
+
+    def _is_reserved(self, entry: int, owner: Owner) -> bool:
+        """Return whether the line of an entry is for somebody who may yet claim it."""
+        number = self._source_of[entry]
+        return number > 0 and owner.is_expected(self._sources.digest(number - 1)[0])
+
+    def _claimed_by_owner(self, entry: int, occurrence: int, source: int) -> Claim:
+        self._state[entry] |= _CLAIMED
+        return Claim(occurrence, self._places[entry], True, source=source)
 
     def keep(self, changed: int) -> Claim:
         """Claim the row that `Claim.changed` named, although it was asked with other settings."""

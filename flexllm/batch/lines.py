@@ -23,7 +23,6 @@ from typing import Any
 
 from ..chat import ChatCompletionResult, ToolCall, Usage
 from ..errors import error_fields, error_from_fields
-from ..language import _
 from .items import BatchItem, BatchResultItem, result_item
 
 SAVE_INPUT = (True, "last", False)
@@ -46,10 +45,10 @@ def make_key(digest: int, settings: int, occurrence: int) -> str:
 def read_key(key: str) -> tuple[int, int, int]:
     """Return the digest, the settings and the occurrence number of a key. Raises ValueError if it is none."""
     if key[32:33] != "-" or key[49:50] != "-":
-        raise ValueError(_("key is {key!r}", key=key))
+        raise ValueError(f"key is {key!r}")
     digest, settings = int(key[:32], 16), int(key[33:49], 16)
     if digest < 0 or settings < 0:
-        raise ValueError(_("key is {key!r}", key=key))
+        raise ValueError(f"key is {key!r}")
     return digest, settings, int(key[50:])
 
 
@@ -57,7 +56,7 @@ def read_source(source: str) -> int:
     """Return the digest of an input line. Raises ValueError if it is none."""
     digest = int(source, 16)
     if digest >> 128:  # too long, or negative
-        raise ValueError(_("source is {source!r}", source=source))
+        raise ValueError(f"source is {source!r}")
     return digest
 
 

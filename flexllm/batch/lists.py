@@ -11,6 +11,7 @@ from ..errors import ConfigError
 from ..language import _
 from ..messages import Messages
 from ..request import RequestDefaults, make_params, make_request
+from .items import Owners
 
 
 class ListRows:
@@ -29,6 +30,7 @@ class ListRows:
     """
 
     settings = 0  # rows without a source are known by their content alone
+    owners: Owners | None = None
 
     def __init__(
         self,
@@ -56,31 +58,12 @@ class ListRows:
             if values is None:
                 continue
             if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Sized):
-                raise ConfigError(
-                    _(
-                        "{name} must be a list with an entry for each row, not of type {kind}",
-                        name=name,
-                        kind=type(values).__name__,
-                    )
-                )
+                raise _no_list(name, values)
             if self.total is not None and len(values) != self.total:
-                raise ConfigError(
-                    _(
-                        "{name} has {count} entries for {total} rows; one for each row is needed",
-                        name=name,
-                        count=len(values),
-                        total=self.total,
-                    )
-                )
+                raise _wrong_length(name, len(values), self.total)
         for position, entry in enumerate(() if params_list is None else params_list):
             if entry is not None and not isinstance(entry, Mapping):
-                raise ConfigError(
-                    _(
-                        "params_list[{position}] must be a mapping of request parameters, not of type {kind}",
-                        position=position,
-                        kind=type(entry).__name__,
-                    )
-                )
+                raise _no_params(position, entry)
 
     def __iter__(self) -> Iterator[tuple[Messages, Any, Mapping[str, Any] | None]]:
         metadata, params = self._beside["metadata_list"], self._beside["params_list"]
@@ -90,14 +73,7 @@ class ListRows:
             count += 1
         for name, values in self._beside.items():
             if values is not None and len(values) != count:
-                raise ConfigError(
-                    _(
-                        "{name} has {count} entries for {count_2} rows; one for each row is needed",
-                        name=name,
-                        count=len(values),
-                        count_2=count,
-                    )
-                )
+                raise _wrong_length(name, len(values), count)
 
     def source(self, row: Any) -> None:
         """Return None: a value in memory has no form of its own."""
@@ -120,11 +96,30 @@ class ListRows:
         if values is None:
             return None
         if position >= len(values):
-            raise ConfigError(
-                _(
-                    "{name} has {count} entries, but there are more rows; one for each row is needed",
-                    name=name,
-                    count=len(values),
-                )
+            reason = _(
+                "{name} has {count} entries, but there are more rows; one for each row is needed",
+                name=name,
+                count=len(values),
             )
+            raise ConfigError(reason)
         return values[position]
+
+
+def _no_list(name: str, found: object) -> ConfigError:
+    kind = type(found).__name__
+    return ConfigError(_("{name} must be a list with an entry for each row, not of type {kind}", name=name, kind=kind))
+
+
+def _no_params(position: int, found: object) -> ConfigError:
+    reason = _(
+        "params_list[{position}] must be a mapping of request parameters, not of type {kind}",
+        position=position, kind=type(found).__name__,
+    )  # fmt: skip
+    return ConfigError(reason)
+
+
+def _wrong_length(name: str, count: int, rows: int) -> ConfigError:
+    reason = _(
+        "{name} has {count} entries for {rows} rows; one for each row is needed", name=name, count=count, rows=rows
+    )
+    return ConfigError(reason)

@@ -20,6 +20,7 @@ from typing import Any
 from ..errors import CheckpointError, OutputLocked
 from ..fork import forget_in_child
 from ..language import _
+from ..system_errors import reason_of
 from .beside import lock_of
 
 
@@ -43,19 +44,12 @@ class OutputLock:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                holder = _holder(descriptor)
+                signature = _signature(descriptor)
                 os.close(descriptor)
                 if error.errno not in (errno.EAGAIN, errno.EACCES):
-                    raise CheckpointError(
-                        _("{path} cannot be locked: {strerror}", path=self._path, strerror=error.strerror)
-                    ) from error
-                raise OutputLocked(
-                    _(
-                        "{output} is being written by {holder}; wait for it, or name another output file",
-                        output=output,
-                        holder=holder,
-                    )
-                ) from None
+                    reason = _("{path} cannot be locked: {reason}", path=self._path, reason=reason_of(error))
+                    raise CheckpointError(reason) from error
+                raise OutputLocked(_who_locks(output, signature)) from None
             if self._is_current(descriptor):
                 self._descriptor = descriptor
             else:  # its last owner removed it between our open and our lock
@@ -80,13 +74,9 @@ class OutputLock:
         try:
             return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
+            output, reason = self._path.with_suffix(""), reason_of(error)
             raise CheckpointError(
-                _(
-                    "{with_suffix} cannot be written: {strerror} ({path})",
-                    with_suffix=self._path.with_suffix(""),
-                    strerror=error.strerror,
-                    path=self._path,
-                )
+                _("{output} cannot be written: {reason} ({lock})", output=output, reason=reason, lock=self._path)
             ) from error
 
     def _is_current(self, descriptor: int) -> bool:
@@ -198,9 +188,21 @@ def _seconds(value: Any) -> float | None:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
-def _holder(descriptor: int) -> str:
+def _signature(descriptor: int) -> Any:
     try:
-        signature = json.loads(os.pread(descriptor, 1000, 0))
-        return f"process {signature['pid']} on {signature['host']} since {signature['since']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return _("another process")
+        return json.loads(os.pread(descriptor, 1000, 0))
+    except (OSError, ValueError):
+        return None
+
+
+def _who_locks(output: Path, signature: Any) -> str:
+    """Return what is told of a file that somebody else is writing, as far as he has signed."""
+    try:
+        return _(
+            "{output} is being written by process {pid} on {host} since {since}; wait for it, or name another output file",
+            output=output, pid=signature["pid"], host=signature["host"], since=signature["since"],
+        )  # fmt: skip
+    except (KeyError, TypeError):
+        return _(
+            "{output} is being written by another process; wait for it, or name another output file", output=output
+        )

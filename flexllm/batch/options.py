@@ -38,25 +38,14 @@ class CheckpointOptions:
 
     def __post_init__(self) -> None:
         if self.on_change not in ON_CHANGE:
-            raise ConfigError(
-                _(
-                    "on_change={on_change!r} is not known; there are: {on_change_2}",
-                    on_change=self.on_change,
-                    on_change_2=", ".join(ON_CHANGE),
-                )
-            )
+            raise _unknown("on_change", self.on_change, ON_CHANGE)
         if not isinstance(self.retry_failed, bool) and self.retry_failed != ONLY:
-            raise ConfigError(
-                _("retry_failed={retry_failed!r} must be True, False or 'only'", retry_failed=self.retry_failed)
-            )
+            raise ConfigError(_("retry_failed={given!r} must be True, False or 'only'", given=self.retry_failed))
         if self.save_input not in SAVE_INPUT:
-            raise ConfigError(_("save_input={save_input!r} must be True, 'last' or False", save_input=self.save_input))
+            raise ConfigError(_("save_input={given!r} must be True, 'last' or False", given=self.save_input))
         if not (_is_number(self.flush_interval) and self.flush_interval >= 0):
             raise ConfigError(
-                _(
-                    "flush_interval={flush_interval!r} must be a number of seconds, 0 or more",
-                    flush_interval=self.flush_interval,
-                )
+                _("flush_interval={given!r} must be a number of seconds, 0 or more", given=self.flush_interval)
             )
 
 
@@ -98,33 +87,33 @@ class BatchOptions:
         for name in ("limit", "sample"):
             count = getattr(self, name)
             if count is not None and (type(count) is not int or count < 1):
-                raise ConfigError(_("{name}={count!r} must be a whole number of at least 1", name=name, count=count))
+                raise ConfigError(_("{name}={given!r} must be a whole number of at least 1", name=name, given=count))
         if self.checkpoint.retry_failed == ONLY and self.output is None:
             raise ConfigError(
                 _("retry_failed='only' asks rows that failed in earlier runs; name the output file of those runs")
             )
         if self.order not in ORDERS:
-            raise ConfigError(
-                _("order={order!r} is not known; there are: {orders}", order=self.order, orders=", ".join(ORDERS))
-            )
+            raise _unknown("order", self.order, ORDERS)
         if self.share is not None and not isinstance(self.share, bool):
-            raise ConfigError(_("share={share!r} must be True, False or None", share=self.share))
+            raise ConfigError(_("share={given!r} must be True, False or None", given=self.share))
         if not (_is_number(self.grace) and self.grace >= 0):
-            raise ConfigError(_("grace={grace!r} must be a number of seconds, 0 or more", grace=self.grace))
+            raise ConfigError(_("grace={given!r} must be a number of seconds, 0 or more", given=self.grace))
         if self.max_time is not None and not (_is_number(self.max_time) and self.max_time > 0):
             raise ConfigError(
-                _(
-                    "max_time={max_time!r} must be a number of seconds above 0, or None for no limit",
-                    max_time=self.max_time,
-                )
+                _("max_time={given!r} must be a number of seconds above 0, or None for no limit", given=self.max_time)
             )
         if self.fail_over is not None and not (_is_number(self.fail_over) and 0 < self.fail_over <= 1):
-            raise ConfigError(
-                _(
-                    "fail_over={fail_over!r} must be a share above 0 and up to 1, such as 0.1, or None for no limit",
-                    fail_over=self.fail_over,
-                )
+            reason = _(
+                "fail_over={given!r} must be a share above 0 and up to 1, such as 0.1, or None for no limit",
+                given=self.fail_over,
             )
+            raise ConfigError(reason)
+
+
+def _unknown(name: str, given: object, known: tuple[str, ...]) -> ConfigError:
+    return ConfigError(
+        _("{name}={given!r} is not known; there are: {known}", name=name, given=given, known=", ".join(known))
+    )
 
 
 def _is_number(value: object) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..cost import dollars
-from ..language import _
-from .progress import short_number
+from ..language import _, plural
+from ..terminal import padded, width
+from .progress import duration, short_number
 from .seen import Range
 
 
@@ -76,38 +77,47 @@ class Forecast:
         lines = [self._rows_sentence()]
         if not self.to_buy:
             return lines[0]
-        cost = "unknown" if self.cost is None else _shown(self.cost, dollars)
-        duration = "unknown" if self.seconds is None else f"about {_duration(self.seconds)}"
-        for title, text, name in (
-            (_("tokens of the prompts"), _shown(self.prompt_tokens, _tokens), "prompt_tokens"),
-            (_("tokens of the answers"), _shown(self.completion_tokens, _tokens), "completion_tokens"),
-            ("cost", cost, "cost"),
-            ("time", duration, "seconds"),
-        ):
-            reason = self.rests_on.get(name)
-            lines.append(f"  {title:<22} {text}{f' ({reason})' if reason else ''}")
+        lines += self._table(
+            ("prompt_tokens", _("tokens of the prompts"), _shown(self.prompt_tokens, _tokens)),
+            ("completion_tokens", _("tokens of the answers"), _shown(self.completion_tokens, _tokens)),
+            ("cost", _("cost"), _("unknown") if self.cost is None else _shown(self.cost, dollars)),
+            ("seconds", _("time"), _("unknown") if self.seconds is None else _about(_duration(self.seconds))),
+        )
         return "\n".join(lines)
 
+    def _table(self, *lines: tuple[str, str, str]) -> Iterator[str]:
+        """Yield lines with names, titles and values as text; titles take the same room, and reasons stand behind."""
+        column = max(width(title) for _name, title, _text in lines) + 2
+        for name, title, text in lines:
+            reason = self.rests_on.get(name)
+            yield f"  {padded(title, column)}{text}{f' ({reason})' if reason else ''}"
+
     def _rows_sentence(self) -> str:
-        words = (
-            (self.done, _("answered by earlier runs")),
-            (self.cached, _("in the cache")),
-            (self.shared, _("equal to another row")),
-            (self.failed, _("that cannot be asked or failed for good")),
-            (
-                self.to_buy,
-                _("to buy")
-                if not self.changed
-                else _("to buy ({changed:,} were answered with other settings)", changed=self.changed),
-            ),
+        known = (
+            (self.done, _("{count:,} answered by earlier runs", count=self.done)),
+            (self.cached, _("{count:,} in the cache", count=self.cached)),
+            (self.shared, _("{count:,} equal to another row", count=self.shared)),
+            (self.failed, _("{count:,} that cannot be asked or failed for good", count=self.failed)),
         )
-        parts = [f"{count:,} {what}" for count, what in words if count or what.startswith("to buy")]
-        return f"{self.rows:,} {'row' if self.rows == 1 else 'rows'}: {', '.join(parts)}"
+        parts = [text for count, text in known if count] + [self._to_buy_words()]
+        return plural("{count:,} row: {parts}", "{count:,} rows: {parts}", self.rows, parts=", ".join(parts))
+
+    def _to_buy_words(self) -> str:
+        count, changed = self.to_buy, self.changed
+        if not changed:
+            return _("{count:,} to buy", count=count)
+        return _("{count:,} to buy ({changed:,} were answered with other settings)", count=count, changed=changed)
 
 
 def _shown(value: Range, show: Callable[[float], str]) -> str:
     low, expected, worst = map(show, value)
-    return f"about {expected}" if low == worst else f"about {expected}, {low} to {worst}"
+    if low == worst:
+        return _about(expected)
+    return _("about {expected}, {low} to {worst}", expected=expected, low=low, worst=worst)
+
+
+def _about(shown: str) -> str:
+    return _("about {shown}", shown=shown)
 
 
 def _tokens(number: float) -> str:
@@ -115,10 +125,4 @@ def _tokens(number: float) -> str:
 
 
 def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(seconds, 1):.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 48 else f"{hours / 24:.1f} days"
+    return duration(max(seconds, 1))

@@ -17,7 +17,8 @@ from typing import BinaryIO
 
 from ..errors import CheckpointError
 from ..fork import forget_in_child
-from ..language import _
+from ..language import _, mark
+from ..system_errors import reason_of
 from .lock import OutputLock
 
 READ_BYTES = 1 << 18
@@ -46,9 +47,7 @@ class OutputFile:
             self._descriptor = os.open(self._real, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
             self._lock.release()
-            raise CheckpointError(
-                _("{path} cannot be written: {strerror}", path=path, strerror=error.strerror)
-            ) from error
+            raise cannot_write(path, error) from error
         self.end = os.fstat(self._descriptor).st_size
         self._syncer = _Syncer(self._descriptor, flush_interval)
         self._reader = LineReader(self._real)
@@ -87,7 +86,7 @@ class OutputFile:
             CheckpointError: The disk is full, or worse. The file ends where it ended before.
         """
         if self._syncer.error is not None:
-            raise self._failed(_("written to disk"), self._syncer.error)
+            raise self._failed(_NOT_SYNCED, self._syncer.error)
         start = self.end
         written = 0
         try:
@@ -97,7 +96,7 @@ class OutputFile:
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, start)
-            raise self._failed("written", error) from error
+            raise cannot_write(self.path, error) from error
         self.end = start + written
         return start
 
@@ -106,7 +105,7 @@ class OutputFile:
         try:
             os.ftruncate(self._descriptor, offset)
         except OSError as error:
-            raise self._failed("written", error) from error
+            raise cannot_write(self.path, error) from error
         self.end = offset
 
     def replace(self, lines: Iterable[bytes]) -> None:
@@ -135,7 +134,7 @@ class OutputFile:
             _sync_folder(self._real.parent)
             descriptor = os.open(self._real, os.O_RDWR | os.O_CLOEXEC)
         except OSError as error:
-            raise self._failed(_("put in order (every answer is still in it)"), error) from error
+            raise self._failed(_NOT_ORDERED, error) from error
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
@@ -156,16 +155,18 @@ class OutputFile:
         try:
             self._syncer.close()
         except OSError as error:
-            raise self._failed(_("written to disk"), error) from error
+            raise self._failed(_NOT_SYNCED, error) from error
         finally:
             os.close(self._descriptor)
             self._descriptor = -1
             self._lock.release()
 
-    def _failed(self, what: str, error: OSError) -> CheckpointError:
-        return CheckpointError(
-            _("{path} cannot be {what}: {strerror}", path=self.path, what=what, strerror=error.strerror or error)
-        )
+    def _failed(self, text: str, error: OSError) -> CheckpointError:
+        return CheckpointError(_(text, path=self.path, reason=reason_of(error)))
+
+
+_NOT_SYNCED = mark("{path} cannot be written to disk: {reason}")
+_NOT_ORDERED = mark("{path} cannot be put in order (every answer is still in it): {reason}")
 
 
 class OutputView:
@@ -191,9 +192,7 @@ class OutputView:
         except FileNotFoundError:
             pass
         except OSError as error:
-            raise CheckpointError(
-                _("{path} cannot be read: {strerror}", path=path, strerror=error.strerror or error)
-            ) from error
+            raise cannot_read(path, error) from error
 
     def lines(self) -> Iterator[bytes]:
         """Yield every line as it stands, with its end; the last may lack it."""
@@ -319,8 +318,18 @@ def append_beside(path: Path, lines: Iterable[bytes]) -> int:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise CheckpointError(_("{path} cannot be written: {strerror}", path=path, strerror=error.strerror)) from error
+        raise cannot_write(path, error) from error
     return count
+
+
+def cannot_read(path: Path, error: OSError) -> CheckpointError:
+    """Return the error for a file that the system does not let us read."""
+    return CheckpointError(_("{path} cannot be read: {reason}", path=path, reason=reason_of(error)))
+
+
+def cannot_write(path: Path, error: OSError) -> CheckpointError:
+    """Return the error for a file that the system does not let us write."""
+    return CheckpointError(_("{path} cannot be written: {reason}", path=path, reason=reason_of(error)))
 
 
 def _check(path: Path, real: Path) -> None:
@@ -335,12 +344,10 @@ def _check(path: Path, real: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise CheckpointError(
-            _("{path} cannot be written: {strerror}", path=path, strerror=error.strerror or error)
-        ) from error
+        raise cannot_write(path, error) from error
     if stat.S_ISDIR(mode):
         raise CheckpointError(
-            _("{path} is a folder; name a file in it, such as {path_2}", path=path, path_2=path / "out.jsonl")
+            _("{path} is a folder; name a file in it, such as {example}", path=path, example=path / "out.jsonl")
         )
     if not stat.S_ISREG(mode):
         raise CheckpointError(_("{path} is not a regular file; a batch that resumes needs one", path=path))

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TextIO
 from ..controls import without_controls
 from ..cost import dollars
 from ..health import EndpointHealth
-from ..language import _
+from ..language import _, plural
 from .tally import Tally as Tally
 
 log = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ class _SteadyStream:
 
     def write(self, text: str) -> int:
         if self._is_plain:
-            text = text.replace(SIGN, "cost")
+            text = text.replace(SIGN, _("cost"))
         try:
             return self._stream.write(text)
         except (OSError, ValueError):
@@ -180,9 +180,12 @@ class PlainProgress:
     def _print(self) -> None:
         self._shown = self._clock()
         tally, elapsed = self._tally, self._shown - self._started
-        share = f"{tally.done:,}/{tally.total:,}" if tally.total is not None else f"{tally.done:,} done"
+        if tally.total is None:
+            done = _("{done:,} done in {seconds:.0f} s", done=tally.done, seconds=elapsed)
+        else:
+            done = _("{done:,}/{total:,} in {seconds:.0f} s", done=tally.done, total=tally.total, seconds=elapsed)
         details = describe(tally, elapsed, self._options, self._health())
-        print(f"{share} in {elapsed:.0f} s{f', {details}' if details else ''}", file=self._stream, flush=True)
+        print(f"{done}, {details}" if details else done, file=self._stream, flush=True)
 
 
 class BarProgress:
@@ -240,8 +243,8 @@ class BarProgress:
         from tqdm import tqdm
 
         bar = tqdm(  # the delay: a bar is not drawn before it has its counts
-            total=self._tally.total, unit="row", file=self._stream, dynamic_ncols=True, leave=True, miniters=1,
-            mininterval=0, delay=1e-9,
+            total=self._tally.total, unit=_("row"), file=self._stream, leave=True, miniters=1, mininterval=0, delay=1e-9,
+            dynamic_ncols=self._stream.isatty(),  # behind a notebook may be the terminal of its server, which is as wide as it is
         )  # fmt: skip
         bar.start_t -= elapsed
         return bar
@@ -258,24 +261,41 @@ def describe(
     """Return the details behind done and total, such as "41.3 req/s, limit 40.0 req/s, 12.3k tokens, 2 retries"."""
     parts = []
     if rate and tally.asked and elapsed > 0:
-        parts.append(f"{tally.asked / elapsed:.1f} req/s")
+        parts.append(_("{rate:.1f} req/s", rate=tally.asked / elapsed))
     if learned := describe_endpoints(endpoints):
         parts.append(learned)
     if tally.resumed:
-        parts.append(f"{tally.resumed:,} resumed")
+        parts.append(_("{count:,} resumed", count=tally.resumed))
     if tally.cached:
-        parts.append(f"{tally.cached:,} cached")
+        parts.append(_("{count:,} cached", count=tally.cached))
     if tally.shared:
-        parts.append(f"{tally.shared:,} shared")
+        parts.append(_("{count:,} shared", count=tally.shared))
     if options.tokens and tally.total_tokens:
-        parts.append(f"{short_number(tally.total_tokens)} tokens")
+        parts.append(describe_tokens(tally.total_tokens))
     if options.cost and (cost := describe_cost(tally.cost, tally.unpriced)):
         parts.append(cost)
     if tally.retries:
-        parts.append(f"{tally.retries:,} {'retry' if tally.retries == 1 else 'retries'}")
+        parts.append(describe_retries(tally.retries))
     if tally.failed:
-        parts.append(f"{tally.failed:,} failed")
+        parts.append(_("{count:,} failed", count=tally.failed))
     return ", ".join(parts)
+
+
+def describe_answered(count: int, total: int | None) -> str:
+    """Return how many rows are answered, such as "2 of 3 rows answered"; `total` is None if nobody knows it."""
+    if total is None:
+        return plural("{count:,} row answered", "{count:,} rows answered", count)
+    return plural("{done:,} of {count:,} row answered", "{done:,} of {count:,} rows answered", total, done=count)
+
+
+def describe_tokens(count: int) -> str:
+    """Return a count of tokens, such as "12.3k tokens"."""
+    return _("{count} tokens", count=short_number(count))
+
+
+def describe_retries(count: int) -> str:
+    """Return a count of retries, such as "2 retries"."""
+    return plural("{count:,} retry", "{count:,} retries", count)
 
 
 SIGN = "💰"
@@ -291,12 +311,12 @@ def describe_cost(cost: float | None, unpriced: int) -> str:
     """
     if cost is None:
         return _("{sign} price unknown", sign=SIGN) if unpriced else ""
-    unknown = (
-        _(" and {unpriced:,} {value} of unknown price", unpriced=unpriced, value="row" if unpriced == 1 else "rows")
-        if unpriced
-        else ""
-    )
-    return f"{SIGN} {dollars(cost)}{unknown}"
+    if unpriced:
+        return plural(
+            "{sign} {amount} and {count:,} row of unknown price", "{sign} {amount} and {count:,} rows of unknown price",
+            unpriced, sign=SIGN, amount=dollars(cost),
+        )  # fmt: skip
+    return f"{SIGN} {dollars(cost)}"
 
 
 def describe_endpoints(endpoints: Sequence[EndpointHealth]) -> str:
@@ -309,9 +329,11 @@ def describe_endpoints(endpoints: Sequence[EndpointHealth]) -> str:
     if len(endpoints) == 1:
         (one,) = endpoints
         rate = one.learned if one.rate is None else one.rate
-        return "" if one.learned is None else f"limit {rate:.1f} req/s"
+        return "" if one.learned is None else _("limit {rate:.1f} req/s", rate=rate)
     in_use = sum(one.state in _IN_USE for one in endpoints)
-    return "" if in_use == len(endpoints) else f"{in_use} of {len(endpoints)} endpoints"
+    if in_use == len(endpoints):
+        return ""
+    return _("{in_use} of {count} endpoints", in_use=in_use, count=len(endpoints))
 
 
 _IN_USE = ("ready", "waiting")
@@ -322,6 +344,19 @@ def short_number(number: int) -> str:
     if number < 10_000:
         return f"{number:,}"
     return f"{number / 1_000:.1f}k" if number < 1_000_000 else f"{number / 1_000_000:.1f}M"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it: 45 s, 67 min, 3 h 20 min, 4.5 days."""
+    if seconds < 90:
+        return _("{seconds:.0f} s", seconds=seconds)
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return _("{minutes} min", minutes=minutes)
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return _("{hours} h {minutes} min", hours=hours, minutes=minutes)
+    return _("{days:.1f} days", days=seconds / 86400)
 
 
 def _is_interactive(stream: TextIO) -> bool:

@@ -14,7 +14,7 @@ from ..errors import ConfigError, InputError
 from ..language import _
 from .checkpoint import Checkpoint
 from .items import BatchItem, RowSource
-from .known import Claim
+from .known import Claim, Owner
 from .lines import make_key
 
 SHOWN_EVERY = 4096
@@ -79,7 +79,7 @@ class Reader:
                 yield BatchItem(index, source=source, place=claim.place, answered=claim.success)
             else:
                 self.passed_over += 1
-        self.has_read_all = True
+        self.has_read_all = rows.owners is None or rows.owners.has_given_all()
 
     def _length(self, rows: RowSource) -> int:
         if rows.total is None:
@@ -98,7 +98,10 @@ class Reader:
                 checkpoint.claim_nothing()
             refused = InputError(_("row {index} cannot be asked: {error}", index=index, error=error))
             return BatchItem(index, metadata=rows.metadata_of(row), outcome=refused)
-        claim = claim or checkpoint.claim(digest, settings)
+        if claim is None:
+            owner = None if rows.owners is None else Owner(rows.owners.owner(row), rows.owners.is_expected)
+            claim = checkpoint.claim(digest, settings, owner)
+            source = claim.source if source is None else source
         key = make_key(digest, settings, claim.occurrence)
         place, success = claim.place, claim.success
         return BatchItem(index, request, metadata, key, source, place, success, None, claim.failed_before)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import reduce
 from hashlib import blake2b
 from itertools import chain
 from typing import Any, TypeVar
@@ -15,11 +16,13 @@ from typing import Any, TypeVar
 from ..chat import ChatRequest
 from ..digest import digest_settings, digest_source
 from ..errors import ConfigError, InputError
+from ..json_errors import why_no_json
 from ..language import _
 from ..media.parts import as_messages
 from ..messages import Message, normalise_messages
 from ..request import make_params
 from ..templates import CONTENT, UserTemplate
+from .items import Owners
 from .shapes import (
     FORMATS,
     SYSTEM_FIELD,
@@ -51,15 +54,17 @@ def parse_json(line: bytes) -> Row:
         text = line.decode()
         row, end = _decode(text)
     except UnicodeDecodeError as error:
-        raise InputError(_("not UTF-8 at byte {start}", start=error.start + 1)) from None
+        raise InputError(_("not UTF-8 at byte {position}", position=error.start + 1)) from None
     except json.JSONDecodeError as error:
-        raise InputError(_("not JSON: {msg} at column {colno}", msg=error.msg, colno=error.colno)) from None
+        raise InputError(
+            _("not JSON: {reason} at column {column}", reason=why_no_json(error), column=error.colno)
+        ) from None
     except RecursionError:
         raise InputError(_("not readable as JSON: nested too deeply")) from None
     except ValueError:
         raise InputError(_("not readable as JSON: it holds a number of thousands of digits")) from None
     if end != len(text):
-        raise InputError(_("not one JSON object a line: something follows at column {end}", end=end + 1))
+        raise InputError(_("not one JSON object a line: something follows at column {column}", column=end + 1))
     if type(row) is not dict:
         raise InputError(_("not a JSON object but {kind}", kind=type(row).__name__))
     return row
@@ -177,10 +182,11 @@ class RowReader:
         system = row.get(field)
         if not system:
             if field not in row and self._fields.system is not None:
-                raise InputError(_("no {field!r} in this row, only {names_of}", field=field, names_of=names_of(row)))
+                raise InputError(_("no {field!r} in this row, only {fields}", field=field, fields=names_of(row)))
             return self._system
         if not isinstance(system, str):
-            raise InputError(_("{field!r} must be a text, not {kind}", field=field, kind=type(system).__name__))
+            kind = type(system).__name__
+            raise InputError(_("{field!r} must be a text, not {kind}", field=field, kind=kind))
         return system
 
     def _all_fields(self, row: Row, messages: list[Message], used: tuple[str, ...]) -> Row:
@@ -203,14 +209,12 @@ class RowReader:
     def _detect(self) -> str:
         shape, first = self._first(shape_of)
         if shape is None:
-            raise UnfitRows(
-                _(
-                    "{name}: no row can be understood (the first: {first}). A row has 'messages', 'instruction', 'q', "
-                    "'question' or 'prompt'; nothing was sent",
-                    name=self._name,
-                    first=first,
-                )
-            )
+            reason = _(
+                "{name}: no row can be understood (the first: {first}). A row has 'messages', 'instruction', 'q', 'question' "
+                "or 'prompt'; nothing was sent",
+                name=self._name, first=first,
+            )  # fmt: skip
+            raise UnfitRows(reason)
         return shape
 
     def _look_for(self, template: UserTemplate | None) -> None:
@@ -225,14 +229,12 @@ class RowReader:
 
         found, first = self._first(tell)
         if found is None:
-            raise UnfitRows(
-                _(
-                    "{name}: no row has {map} (the first: {first}); nothing was sent",
-                    name=self._name,
-                    map=" and ".join(map(repr, wanted)),
-                    first=first,
-                )
-            )
+            names = reduce(lambda names, one: _("{names} and {one}", names=names, one=one), map(repr, wanted))
+            reason = _(
+                "{name}: no row has {names} (the first: {first}); nothing was sent",
+                name=self._name, names=names, first=first,
+            )  # fmt: skip
+            raise UnfitRows(reason)
 
     def first(self, tell: Callable[[Row], T | None]) -> T | None:
         """Return what the first row that tells something tells, None if none of the first thousand does.
@@ -253,7 +255,7 @@ class RowReader:
                 first_problem = first_problem or str(error)
             else:
                 told = tell(row)
-                first_problem = first_problem or _("its fields are {names_of}", names_of=names_of(row))
+                first_problem = first_problem or _("its fields are {fields}", fields=names_of(row))
         if not looked_at:
             raise InputError(_("{name} holds no rows; nothing was sent", name=self._name))
         self._lines = chain(looked_at, self._lines)
@@ -263,30 +265,32 @@ class RowReader:
 def check_reading(shape: str, fields: Fields, template: UserTemplate | None) -> None:
     """Raise ConfigError if these cannot be heeded together."""
     if shape not in FORMATS:
-        raise ConfigError(
-            _("format={shape!r} is not known; there are: {formats}", shape=shape, formats=", ".join(FORMATS))
-        )
+        known = ", ".join(FORMATS)
+        raise ConfigError(_("format={shape!r} is not known; there are: {known}", shape=shape, known=known))
     if shape not in ("auto", "simple") and fields.user is not None:
         raise ConfigError(
             _("rows of the format {shape} have their own field for the question: name none, or no format", shape=shape)
         )
     if template is not None and CONTENT not in template.names:
-        if fields.user is not None:
-            raise ConfigError(
-                _(
-                    "the template has no {{content}}, so that the question in the field {user!r} would not be asked; "
-                    "put {{content}} into it, or name no field",
-                    user=fields.user,
-                )
-            )
-        if shape != "auto":
-            raise ConfigError(
-                _(
-                    "the template has no {{content}}, so that the question of rows of the format {shape} would not be asked; "
-                    "put {{content}} into it, or name no format",
-                    shape=shape,
-                )
-            )
+        _check_nothing_is_left_out(shape, fields)
+
+
+def _check_nothing_is_left_out(shape: str, fields: Fields) -> None:
+    """Raise ConfigError if a template without {content} would leave out a question that is named."""
+    if fields.user is not None:
+        reason = _(
+            "the template has no {{content}}, so that the question in the field {field!r} would not be asked; put "
+            "{{content}} into it, or name no field",
+            field=fields.user,
+        )
+        raise ConfigError(reason)
+    if shape != "auto":
+        reason = _(
+            "the template has no {{content}}, so that the question of rows of the format {shape} would not be asked; put "
+            "{{content}} into it, or name no format",
+            shape=shape,
+        )
+        raise ConfigError(reason)
 
 
 def _own_shape(fields: Fields, template: UserTemplate | None) -> Shape | None:
@@ -312,6 +316,7 @@ class FileRows:
     """
 
     is_uniform = True
+    owners: Owners | None = None
 
     def __init__(self, reader: RowReader, model: str, params: Mapping[str, Any], total: int | None = None) -> None:
         self.total = total

@@ -13,6 +13,7 @@ shape is looked for. Source of openai_batch: OpenAI's Batch API, the input file.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -31,6 +32,10 @@ NAMES_SHOWN = 8
 Row = dict[str, Any]
 Shape = Callable[[Row], tuple[Any, tuple[str, ...]]]
 """From a row to what is asked (a text, or messages) and the fields that this takes."""
+
+
+class Cells(Row):
+    """A row of a table whose cells have types. What is asked of it are words: a number reads as JSON has it."""
 
 
 class Fields(NamedTuple):
@@ -67,7 +72,7 @@ def field_shape(field: str) -> Shape:
 
     def read(row: Row) -> tuple[str, tuple[str, ...]]:
         if field not in row:
-            raise InputError(_("no {field!r} in this row, only {names_of}", field=field, names_of=names_of(row)))
+            raise InputError(_("no {field!r} in this row, only {fields}", field=field, fields=names_of(row)))
         return _as_text(row, field), used
 
     return read
@@ -79,7 +84,7 @@ def template_shape(template: UserTemplate) -> Shape:
 
     def read(row: Row) -> tuple[str, tuple[str, ...]]:
         check_places(template, row)
-        return template.fill(row), used
+        return template.fill(_words_of(row)), used
 
     return read
 
@@ -93,9 +98,10 @@ def text_of(row: Row, field: str, shape: str) -> str:
 
 def names_of(row: Mapping[str, Any]) -> str:
     """Return the names of a row's fields for people."""
-    names = [repr(name) for name in list(row)[:NAMES_SHOWN]]
-    more = len(row) - len(names)
-    return ", ".join(names) + (f" and {more} more" if more else "") if names else "none"
+    if not row:
+        return _("none")
+    names, more = ", ".join(map(repr, list(row)[:NAMES_SHOWN])), len(row) - NAMES_SHOWN
+    return _("{names} and {count} more", names=names, count=more) if more > 0 else names
 
 
 def check_places(template: UserTemplate, row: Mapping[str, Any]) -> None:
@@ -104,9 +110,9 @@ def check_places(template: UserTemplate, row: Mapping[str, Any]) -> None:
         if name != CONTENT and name not in row:
             raise InputError(
                 _(
-                    "the template has {{{name}}}, and this row has no such field, only {names_of}",
+                    "the template has {{{name}}}, and this row has no such field, only {fields}",
                     name=name,
-                    names_of=names_of(row),
+                    fields=names_of(row),
                 )
             )
 
@@ -134,7 +140,24 @@ class RowTemplate(UserTemplate):
 
     def fill(self, values: Mapping[str, Any]) -> str:
         """Return the text with its places filled; the given values go before the row's."""
-        return UserTemplate.fill(self, {**self.row, **values})
+        return UserTemplate.fill(self, {**_words_of(self.row), **values})
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt(UserTemplate):
+    """What is asked of each row, word for word: all that differs from row to row stands beside it, such as a picture."""
+
+    def __post_init__(self) -> None:
+        """Check nothing: it needs no place."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """None: braces in it are its own."""
+        return ()
+
+    def fill(self, values: Mapping[str, Any]) -> str:
+        """Return the text as it is."""
+        return self.text
 
 
 def _openai_chat(row: Row) -> tuple[Any, tuple[str, ...]]:
@@ -145,13 +168,11 @@ def _openai_chat(row: Row) -> tuple[Any, tuple[str, ...]]:
 
 def _openai_batch(row: Row) -> tuple[Any, tuple[str, ...]]:
     body, url = row.get("body"), row.get("url")
+    if body is None:
+        raise InputError(_("no 'body' in this row; the file was read as openai_batch"))
     if not isinstance(body, dict):
-        there = (
-            _("no 'body' in this row")
-            if body is None
-            else _("'body' must be an object, not {kind}", kind=type(body).__name__)
-        )
-        raise InputError(_("{there}; the file was read as openai_batch", there=there))
+        kind = type(body).__name__
+        raise InputError(_("'body' must be an object, not {kind}; the file was read as openai_batch", kind=kind))
     # Azure's and Zhipu's paths begin otherwise.
     if url is not None and not (isinstance(url, str) and url.endswith("/chat/completions")):
         raise InputError(_("'url' is {url!r}; only /v1/chat/completions can be asked", url=url))
@@ -168,7 +189,7 @@ def _checked_list(messages: Any, where: str) -> list[Any]:
 
 def _alpaca(row: Row) -> tuple[str, tuple[str, ...]]:
     instruction = text_of(row, "instruction", "alpaca")
-    extra = row.get("input")
+    extra = _words(row.get("input")) if isinstance(row, Cells) else row.get("input")
     if extra is not None and not isinstance(extra, str):
         raise InputError(_("'input' must be a text, not {kind}", kind=type(extra).__name__))
     return f"{instruction}\n\n{extra}" if extra else instruction, ("instruction", "input")
@@ -183,9 +204,23 @@ def _simple(row: Row) -> tuple[str, tuple[str, ...]]:
 
 def _as_text(row: Row, field: str) -> str:
     value = row[field]
+    if isinstance(row, Cells):
+        if value is None:
+            raise InputError(_("{field!r} is empty in this row", field=field))
+        return _words(value)
     if not isinstance(value, str):
         raise InputError(_("{field!r} must be a text, not {kind}", field=field, kind=type(value).__name__))
     return value
+
+
+def _words_of(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {name: _words(row[name]) for name in row} if isinstance(row, Cells) else row
+
+
+def _words(cell: Any) -> str:
+    if cell is None:
+        return ""
+    return cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False)
 
 
 _SHAPES: dict[str, Shape] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 from ..errors import CheckpointError, FlexLLMError
@@ -68,12 +69,9 @@ class Outlets:
             CheckpointError: The first that one of them raised; the others were closed and written all the same.
         """
         ends: list[Callable[[], None]] = [sink.close for sink in self._sinks]
-        where = ""
+        saved_in = None
         if checkpoint is not None and self._views:
-            where = _(
-                "; every answer that was saved is in {path}, and the same command makes the file anew",
-                path=checkpoint.path,
-            )
+            saved_in = checkpoint.path
             lines = checkpoint.settled()
             ends += [partial(view.write, lines) for view in self._views]
         first: CheckpointError | None = None
@@ -81,12 +79,25 @@ class Outlets:
             try:
                 end()
             except (CheckpointError, ValueError) as error:  # the latter if somebody else changes the output file
-                told = CheckpointError(f"{error}{where}")
+                told = _told(error, saved_in)
                 if has_failed:
                     log.warning("%s", told)
                 first = first or told
         if first is not None and not has_failed:
             raise first
+
+
+def _told(error: Exception, saved_in: Path | None) -> CheckpointError:
+    """Return what is raised where a sink or a view fails: with what is lost by it, which is nothing."""
+    if saved_in is None:
+        return CheckpointError(str(error))
+    return CheckpointError(
+        _(
+            "{error}; every answer that was saved is in {path}, and the same command makes the file anew",
+            error=error,
+            path=saved_in,
+        )
+    )
 
 
 class LineSink:

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..cost import Spend
-from ..errors import CheckpointError
-from ..language import _
 from .beside import aside_of
 from .lines import encode_line
+from .output import cannot_read
 
 LATEST = 256
 """Replies whose lengths are remembered: what a budget looks back at."""
@@ -76,7 +75,7 @@ def spent_line(rows: Iterable[Mapping[str, Any]]) -> bytes | None:
     return encode_line(
         {
             "status": "spent",
-            "note": _("on failed rows whose lines are not kept; a budget for the file counts it"),
+            "note": "on failed rows whose lines are not kept; a budget for the file counts it",
             "cost": round(spent.dollars, 12),
             "attempts": spent.requests,
             "usage": {"total_tokens": spent.tokens},
@@ -108,7 +107,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise CheckpointError(_("{path} cannot be read: {strerror}", path=path, strerror=error.strerror)) from error
+        raise cannot_read(path, error) from error
 
 
 def spend_of(row: Mapping[str, Any]) -> Spend:

@@ -19,10 +19,8 @@ from ..language import _
 from .beside import aside_of
 from .lines import is_answer
 from .lock import Holder, lock_holder
-from .output import OutputView
-
-EXAMPLES = 3
-"""Failed rows of each class of error that are shown."""
+from .output import OutputView, cannot_read
+from .tally import EXAMPLES, example_of
 
 _decode = json.JSONDecoder().raw_decode
 
@@ -112,9 +110,7 @@ def standing_of(path: Path) -> Standing:
     try:
         _Count(standing).read(view)
     except OSError as error:
-        raise CheckpointError(
-            _("{path} cannot be read: {strerror}", path=path, strerror=error.strerror or error)
-        ) from error
+        raise cannot_read(path, error) from error
     finally:
         view.close()
     aside = aside_of(path)
@@ -177,7 +173,7 @@ class _Count:
     def _take_in_answer(self, found: re.Match[bytes]) -> None:
         """Take in an answer of our own making that nothing unusual befell, by the end of its line."""
         standing = self._standing
-        prompt, completion, cost, key, *_ = found.groups()
+        prompt, completion, cost, key, *_rest = found.groups()
         standing.prompt_tokens += int(prompt)
         standing.completion_tokens += int(completion)
         if cost is None:
@@ -187,8 +183,7 @@ class _Count:
         self._answered.add(hash(key))
 
     def _take_in_row(self, row: Mapping[str, Any]) -> None:
-        answered, _ = is_answer(row), row["index"]
-        key = row.get("key")
+        answered, index, key = is_answer(row), row["index"], row.get("key")
         if isinstance(key, str):
             name = hash(key.encode())
         else:
@@ -200,7 +195,9 @@ class _Count:
             self._answered.add(name)
             self._standing.cached += row.get("status") == "cached"
         else:
-            example = {"row": row["index"], "message": fields.get("message"), "request_id": fields.get("request_id")}
+            message, request_id = fields.get("message"), fields.get("request_id")
+            was_asked = key is not None or fields is not error  # a tool that writes no keys has a text as error
+            example = example_of(index, message, request_id, was_asked=was_asked)
             self._failed[name] = str(fields.get("class") or "RequestError"), example
         self._pay(row if answered else fields, answered=answered and row.get("status") != "cached")
 

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from ..errors import CheckpointError, OutputLocked
 from ..files import remove_leftovers, replace_file
 from ..language import _
+from ..system_errors import reason_of
 from .lock import birth, is_alive
 from .tally import Tally
 
@@ -115,16 +116,12 @@ class StatusFile:
     def _refuse_to_share(self, there: Mapping[str, Any] | None) -> None:
         """Raise OutputLocked if the run that a status file tells of goes on."""
         if there is not None and there["state"] == "running" and is_running(there) is True:
-            raise OutputLocked(
-                _(
-                    "the status file {path} is being written by process {pid} on {get} since "
-                    "{get_2}; wait for it, or name another status file",
-                    path=self._path,
-                    pid=there["pid"],
-                    get=there.get("host"),
-                    get_2=there.get("started"),
-                )
-            )
+            told = _(
+                "the status file {path} is being written by process {pid} on {host} since {since}; wait for it, or name "
+                "another status file",
+                path=self._path, pid=there["pid"], host=there.get("host"), since=there.get("started"),
+            )  # fmt: skip
+            raise OutputLocked(told)
 
     def _check(self, *, is_status: bool) -> None:
         """Write the first state; never over what is no status file."""
@@ -135,23 +132,19 @@ class StatusFile:
                     _("the status file {path} is there already and is no file; name another one", path=self._path)
                 )
             if found is not None and found.st_size and not is_status:
-                raise CheckpointError(
-                    _(
-                        "the status file {path} is there already and holds something else; nothing was changed: name "
-                        "another one, or move this one away",
-                        path=self._path,
-                    )
+                told = _(
+                    "the status file {path} is there already and holds something else; nothing was changed: name another "
+                    "one, or move this one away",
+                    path=self._path,
                 )
+                raise CheckpointError(told)
             self._replace(self._content("running", None, None))
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise CheckpointError(
-                _(
-                    "the status file {path} cannot be written: {reason}; name another one",
-                    path=self._path,
-                    reason=reason,
-                )
-            ) from error
+            told = _(
+                "the status file {path} cannot be written: {reason}; name another one",
+                path=self._path, reason=reason_of(error),
+            )  # fmt: skip
+            raise CheckpointError(told) from error
         remove_leftovers(self._real, follow=False)
 
     def _write(self, state: State, exit_code: int | None = None, error: str | None = None) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ..controls import one_line
 from ..language import _, mark
 from .lock import Holder
-from .progress import describe_cost, short_number
+from .progress import describe_answered, describe_cost, describe_tokens, duration
 from .standing import Standing
 from .status import is_running
 
@@ -87,23 +87,11 @@ class StatusReport:
         """Return a sentence on each line, without the control characters that a server's message may hold."""
         name = _("standard output") if self.file == "-" else self.file
         lines = [f"{name}: {self._state_words()}", self._rows_words(), *self._pace_words(), *self._taken_words()]
-        for kind, seen in self.errors.items():
-            example = next(iter(seen.get("examples") or ()), None)
-            shown = f": {_example_words(example)}" if example else ""
-            lines.append(_("{get:,} failed with {kind}{shown}", get=seen.get("count", 0), kind=kind, shown=shown))
-        if self.damaged:
-            lines.append(
-                _(
-                    "damaged lines: {damaged:,}; the next run keeps them aside and asks their rows again",
-                    damaged=self.damaged,
-                )
-            )
-        if self.torn and self.state != "running":
-            lines.append(_("the last line is torn; the next run cuts it off and asks its row again"))
+        lines += [_error_words(kind, seen) for kind, seen in self.errors.items()]
+        lines += self._damage_words()
         if self.aside is not None:
-            lines.append(
-                _("lines of earlier inputs: {lines:,}, in {file}", lines=self.aside.lines, file=self.aside.file)
-            )
+            file, count = self.aside
+            lines.append(_("lines of earlier inputs: {count:,}, in {file}", count=count, file=file))
         if self.reason:
             lines.append(self.reason)
         if self.state == "died":
@@ -113,58 +101,79 @@ class StatusReport:
         return "\n".join(map(one_line, lines))
 
     def _state_words(self) -> str:
-        holder = self.holder
-        who = "" if holder is None or not holder.pid else f"process {holder.pid} on {holder.host}, since {holder.since}"
         if self.state == "running":
-            return _("a run is writing it ({who}){doubt}", who=who or "nobody says which", doubt=self._doubt())
+            return "; ".join([self._writer_words(), *self._doubt_words()])
         if self.state == "died":
-            return _("the last run was killed before its end{value}", value=f" ({who})" if who else "")
-        code = "" if self.exit_code is None else _(", exit code {exit_code}", exit_code=self.exit_code)
-        return f"{_STATES.get(self.state, self.state)}{code}"
+            return self._killed_words()
+        ended = _(_STATES[self.state]) if self.state in _STATES else self.state
+        if self.exit_code is None:
+            return ended
+        return _("{ended}, exit code {exit_code}", ended=ended, exit_code=self.exit_code)
 
-    def _doubt(self) -> str:
-        """Return what is to be said of a run on another machine: only how long ago it wrote something tells of it."""
-        if self.holder is None or self.holder.is_alive is not None:
-            return ""
-        doubt = _("; from here nobody can tell whether it still goes on")
-        silence = self.seconds_since_update
-        return (
-            doubt
-            if silence is None
-            else _("{doubt}, but it wrote this {duration} ago", doubt=doubt, duration=_duration(silence))
+    def _writer_words(self) -> str:
+        who = self.holder
+        if who is None or not who.pid:
+            return _("a run is writing it (nobody says which)")
+        return _(
+            "a run is writing it (process {pid} on {host}, since {since})", pid=who.pid, host=who.host, since=who.since
         )
 
+    def _killed_words(self) -> str:
+        who = self.holder
+        if who is None or not who.pid:
+            return _("the last run was killed before its end")
+        return _(
+            "the last run was killed before its end (process {pid} on {host}, since {since})",
+            pid=who.pid, host=who.host, since=who.since,
+        )  # fmt: skip
+
+    def _doubt_words(self) -> Iterator[str]:
+        """Say what is to be said of a run on another machine: only how long ago it wrote something tells of it."""
+        if self.holder is None or self.holder.is_alive is not None:
+            return
+        if self.seconds_since_update is None:
+            yield _("from here nobody can tell whether it still goes on")
+        else:
+            silence = duration(self.seconds_since_update)
+            yield _(
+                "from here nobody can tell whether it still goes on, but it wrote this {silence} ago", silence=silence
+            )
+
     def _rows_words(self) -> str:
-        of = "" if self.total is None else f" of {self.total:,}"
-        rows = "row" if (self.success if self.total is None else self.total) == 1 else "rows"
-        parts = [f"{self.success:,}{of} {rows} answered"]
+        parts = [describe_answered(self.success, self.total)]
         if self.state == "ended":
             parts.append(_("of how many, the file does not tell"))
         if self.cached:
-            parts.append(_("{cached:,} of them from the cache", cached=self.cached))
+            parts.append(_("{count:,} of them from the cache", count=self.cached))
         if self.failed:
-            parts.append(f"{self.failed:,} failed")
-        if self.missing:
-            parts.append(f"{self.missing:,} {'to come' if self.state == 'running' else 'missing'}")
+            parts.append(_("{count:,} failed", count=self.failed))
+        if self.missing and self.state == "running":
+            parts.append(_("{count:,} to come", count=self.missing))
+        elif self.missing:
+            parts.append(_("{count:,} missing", count=self.missing))
         return ", ".join(parts)
 
-    def _pace_words(self) -> list[str]:
-        if self.state != "running" or not self.requests_per_second:
-            return []
-        ending = "" if self.eta_seconds is None else _(", about {duration} to go", duration=_duration(self.eta_seconds))
-        return [
-            _(
-                "{requests_per_second:.1f} rows a second{ending}",
-                requests_per_second=self.requests_per_second,
-                ending=ending,
-            )
-        ]
+    def _pace_words(self) -> Iterator[str]:
+        rate, left = self.requests_per_second, self.eta_seconds
+        if self.state != "running" or not rate:
+            return
+        if left is None:
+            yield _("{rate:.1f} rows a second", rate=rate)
+        else:
+            yield _("{rate:.1f} rows a second, about {left} to go", rate=rate, left=duration(left))
 
-    def _taken_words(self) -> list[str]:
-        if not self.total_tokens:
-            return []
-        paid = describe_cost(self.cost, self.unpriced)
-        return [f"{short_number(self.total_tokens)} tokens{f', {paid}' if paid else ''}"]
+    def _taken_words(self) -> Iterator[str]:
+        if self.total_tokens:
+            paid = describe_cost(self.cost, self.unpriced)
+            yield ", ".join(filter(None, [describe_tokens(self.total_tokens), paid]))
+
+    def _damage_words(self) -> Iterator[str]:
+        if self.damaged:
+            yield _(
+                "damaged lines: {count:,}; the next run keeps them aside and asks their rows again", count=self.damaged
+            )
+        if self.torn and self.state != "running":
+            yield _("the last line is torn; the next run cuts it off and asks its row again")
 
 
 _FIELDS = tuple(StatusReport.__dataclass_fields__)
@@ -261,16 +270,18 @@ def _holder(status: Mapping[str, Any], is_alive: bool | None) -> Holder:
     )
 
 
+def _error_words(kind: str, seen: Mapping[str, Any]) -> str:
+    count, example = seen.get("count", 0), next(iter(seen.get("examples") or ()), None)
+    if not example:
+        return _("{count:,} failed with {kind}", count=count, kind=kind)
+    return _("{count:,} failed with {kind}: {example}", count=count, kind=kind, example=_example_words(example))
+
+
 def _example_words(example: Mapping[str, Any]) -> str:
-    row, message = f"row {example.get('row')}", str(example.get("message"))
-    return message if message.startswith(f"{row} ") else f"{row}: {message}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+    message = str(example.get("message"))
+    if example.get("asked") is False:  # then it names its row
+        return message
+    return _("row {row}: {message}", row=example.get("row"), message=message)
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

@@ -5,6 +5,7 @@ Values and counts alone: the job hands in each failed row, and stops the run whe
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -58,33 +59,31 @@ class Verdict:
 
     def as_error(self, tally: Tally, output: Path | None) -> BatchStopped:
         """Return what the caller is told at the end of the run: what happened, how far it got, how to go on."""
-        of = "" if tally.total is None else f" of {tally.total:,}"
-        go_on = ""
-        if output is not None and self.reason == "budget":  # whose error says how
-            go_on = _("; then only rows without an answer in {output} are asked", output=output)
-        elif output is not None:
-            mend = "" if self.error is None else _("once that is mended, ")
-            go_on = _(
-                "; {mend}run the same again: only rows without an answer in {output} are asked",
-                mend=mend,
+        parts = [self._what_happened(tally.success, tally.total), *self._how_to_go_on(output)]
+        return BatchStopped("; ".join(parts), reason=self.reason, error=self.error)
+
+    def _what_happened(self, done: int, total: int | None) -> str:
+        if total is None:
+            return _("stopped with {done:,} rows answered: {why}", done=done, why=self.why)
+        return _("stopped with {done:,} of {total:,} rows answered: {why}", done=done, total=total, why=self.why)
+
+    def _how_to_go_on(self, output: Path | None) -> Iterator[str]:
+        if output is None:
+            return
+        if self.reason == "budget":  # whose error says how
+            yield _("then only rows without an answer in {output} are asked", output=output)
+        elif self.error is None:
+            yield _("run the same again: only rows without an answer in {output} are asked", output=output)
+        else:
+            yield _(
+                "once that is mended, run the same again: only rows without an answer in {output} are asked",
                 output=output,
             )
-        return BatchStopped(
-            _(
-                "stopped with {success:,}{of} rows answered: {why}{go_on}",
-                success=tally.success,
-                of=of,
-                why=self.why,
-                go_on=go_on,
-            ),
-            reason=self.reason,
-            error=self.error,
-        )
 
 
 def out_of_time(max_time: float) -> Verdict:
     """Return the verdict for a run whose time is over."""
-    return Verdict(reason="max_time", why=_("max_time={max_time:g} seconds are over", max_time=max_time))
+    return Verdict(reason="max_time", why=_("max_time={seconds:g} seconds are over", seconds=max_time))
 
 
 def out_of_budget(error: BudgetExceededError) -> Verdict:
@@ -155,21 +154,16 @@ class StopRules:
         if fault == "endpoint":
             alike = self._count_alike(error)
             if alike >= (self._most_alike if _may_be_its_own(error) else ALIKE_ROWS) and self._is_everywhere(error):
-                why = _("every further row would fail as the last {alike} did ({error})", alike=alike, error=error)
+                why = _("every further row would fail as the last {count} did ({error})", count=alike, error=error)
                 return Verdict(reason="fatal", why=why, error=error)
         if not self._was_reached and self._unanswered >= self._most_unreached:
-            why = _(
-                "the first {unanswered} rows brought no reply at all ({error})",
-                unanswered=self._unanswered,
-                error=error,
-            )
+            why = _("the first {count} rows brought no reply at all ({error})", count=self._unanswered, error=error)
             return Verdict(reason="fatal", why=why, error=error)
         if self._unanswered >= self._most_unanswered:
             why = _(
-                "the last {unanswered} rows failed without an answer in between ({error})",
-                unanswered=self._unanswered,
-                error=error,
-            )
+                "the last {count} rows failed without an answer in between ({error})",
+                count=self._unanswered, error=error,
+            )  # fmt: skip
             return Verdict(reason="fatal", why=why, error=error)
         return None
 
@@ -193,12 +187,9 @@ class StopRules:
         if self._fail_over is None or asked < SHARE_FROM or failed / asked <= self._fail_over:
             return None
         why = _(
-            "{failed:,} of {asked:,} rows failed, more than fail_over={fail_over} allows; the last: {error}",
-            failed=failed,
-            asked=asked,
-            fail_over=self._fail_over,
-            error=error,
-        )
+            "{failed:,} of {asked:,} rows failed, more than fail_over={share} allows; the last: {error}",
+            failed=failed, asked=asked, share=self._fail_over, error=error,
+        )  # fmt: skip
         return Verdict(reason="failures", why=why, error=error)
 
 

@@ -11,7 +11,6 @@ from typing import Any
 from ..chat import ChatCompletionResult, ChatRequest
 from ..digest import digest_messages
 from ..errors import CheckpointError, FlexLLMError, InputError, RequestCancelled
-from ..language import mark
 from ..tokens import estimate_prompt_tokens, max_tokens_of, replies_of
 from .checkpoint import Checkpoint
 from .items import BatchItem, Outcome, RowSource
@@ -140,7 +139,7 @@ class Survey:
         return estimate_prompt_tokens(ChatRequest(messages, one.model, one.params))
 
 
-_NOT_ASKED = RequestCancelled(mark("not asked: this is a forecast"))
+_NOT_ASKED = RequestCancelled("not asked: this is a forecast")
 
 
 def _most_tokens(params: Mapping[str, Any]) -> int | None:

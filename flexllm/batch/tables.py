@@ -1,21 +1,22 @@
 """Tables, as spreadsheets export them, turned into lines of JSON: the first line names the fields, each other is a row.
 
-A line is an object of texts or, for a row that does not fit, a text that says why. Source of the form: RFC 4180, and what
-Excel, LibreOffice and pandas write.
+A line is an object (of texts, where the table is one of texts) or, for a row that does not fit, a text that says why. Source
+of the form of a text: RFC 4180, and what Excel, LibreOffice and pandas write.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import IO, cast
 
 from ..errors import InputError
-from ..language import _
-from .shapes import Row
+from ..language import _, plural
+from .shapes import Cells, Row
 
 DELIMITERS = ",;\t"
 """Spreadsheets separate columns by what their country does not need as a decimal mark."""
@@ -44,7 +45,8 @@ def table_rows(file: IO[bytes], name: str, delimiter: str | None = None) -> Iter
         rows = csv.reader(lines, delimiter=delimiter or _delimiter_of(lines.first), strict=True)
         yield from _rows(rows, lines, _columns(rows, name))
     finally:
-        text.detach()  # the file is the caller's
+        with contextlib.suppress(ValueError):  # who did not read it to its end may have closed it
+            text.detach()  # the file is the caller's
 
 
 def _rows(rows: Iterator[list[str]], lines: _Lines, columns: list[str]) -> Iterator[TableRow]:
@@ -60,11 +62,14 @@ def _rows(rows: Iterator[list[str]], lines: _Lines, columns: list[str]) -> Itera
         if len(cells) == len(columns):
             yield dict(zip(columns, cells, strict=True))
         elif any(map(str.strip, cells)):  # else a blank line
-            yield _(
-                "{counted} where the first line names {counted_2}",
-                counted=_counted(len(cells), "cell"),
-                counted_2=_counted(len(columns), "column"),
-            )
+            yield misfit(len(cells), len(columns))
+
+
+def misfit(cells: int, columns: int) -> str:
+    """Return what is said of a row that has more or fewer cells than the table has columns."""
+    found = plural("{count} cell", "{count} cells", cells)
+    named = plural("{count} column", "{count} columns", columns)
+    return _("{cells} where the first line names {columns}", cells=found, columns=named)
 
 
 def table_lines(rows: Iterator[TableRow]) -> Iterator[bytes]:
@@ -83,6 +88,11 @@ def parse_table(line: bytes) -> Row:
         raise InputError(row)
     parsed: Row = row
     return parsed
+
+
+def parse_cells(line: bytes) -> Row:
+    """Return the row that a line of `table_lines` is, of a table whose cells have types. Raises as `parse_table` does."""
+    return Cells(parse_table(line))
 
 
 class _Lines:
@@ -119,23 +129,26 @@ class _Lines:
 
 
 def _columns(rows: Iterator[list[str]], name: str) -> list[str]:
-    """Return the names of the columns; one without a name is called by its number, as `column_1`."""
     try:
-        names = [cell.strip() for cell in next(rows, [])]
+        return named_columns(next(rows, []), name)
     except csv.Error as error:
-        raise InputError(
-            _(
-                "{name}: the first line cannot be read as names of columns: {error}; nothing was sent",
-                name=name,
-                error=error,
-            )
-        ) from None
-    columns = [name or f"column_{number}" for number, name in enumerate(names, 1)]
-    twice = next((column for column in columns if columns.count(column) > 1), None)
-    if twice is not None:
-        raise InputError(
-            _("{name}: two columns are named {twice!r}; rename one of them, nothing was sent", name=name, twice=twice)
-        )
+        reason = _("the first line cannot be read as names of columns: {error}; nothing was sent", error=error)
+        raise InputError(f"{name}: {reason}") from None
+
+
+def named_columns(cells: Iterable[str], name: str) -> list[str]:
+    """Return the names of the columns; one without a name is called by its number, as `column_1`.
+
+    Raises:
+        InputError: Two have the same; `name` is what messages call the table.
+    """
+    columns = [cell.strip() or f"column_{number}" for number, cell in enumerate(cells, 1)]
+    known: set[str] = set()
+    for column in columns:
+        if column in known:
+            reason = _("two columns are named {column!r}; rename one of them, nothing was sent", column=column)
+            raise InputError(f"{name}: {reason}")
+        known.add(column)
     return columns
 
 
@@ -158,11 +171,7 @@ def _delimiter_of(first: str) -> str:
 def _problem(error: csv.Error, lines: _Lines, start: int) -> str:
     if lines.is_at_end:
         return _(
-            "the quotes that begin in line {start} are never closed, so that all behind them belongs to one cell",
-            start=start + 1,
+            "the quotes that begin in line {line} are never closed, so that all behind them belongs to one cell",
+            line=start + 1,
         )
     return _("not readable as a row of a table: {error}", error=error)
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" + ("s" if count != 1 else "")

@@ -62,8 +62,12 @@ class Tally:
         self.prompt_tokens, self.completion_tokens = costs.input_tokens, costs.output_tokens
         self.cost, self.unpriced = costs.cost, costs.unpriced
 
-    def count_error(self, error: FlexLLMError, index: int) -> bool:
-        """Count a row that failed in this run. Return whether it is the first of its class."""
+    def count_error(self, error: FlexLLMError, index: int, *, was_asked: bool = True) -> bool:
+        """Count a row that failed in this run. Return whether it is the first of its class.
+
+        Args:
+            was_asked: Not for a row that could not be asked at all, whose message names it.
+        """
         self.failed += 1
         self.retries += max(0, getattr(error, "attempts", 1) - 1)
         kind = type(error).__name__
@@ -71,16 +75,27 @@ class Tally:
         self.errors_by_class[kind] = seen + 1
         if seen < EXAMPLES:
             last = error.errors[-1] if isinstance(error, AllEndpointsFailed) and error.errors else error
-            example = {"row": index, "message": str(error), "request_id": getattr(last, "request_id", None)}
+            request_id = getattr(last, "request_id", None)
+            example = example_of(index, str(error), request_id, was_asked=was_asked)
             self.examples.setdefault(kind, []).append(example)
         return not seen
 
     def errors(self) -> dict[str, dict[str, Any]]:
         """Return, for each class of error, the `count` of failed rows and, as `examples`, the first few of them.
 
-        An example has the row's index as `row`, the error's `message` and the server's `request_id`, or None.
+        An example is as `example_of` makes it.
         """
         return {
             kind: {"count": count, "examples": self.examples.get(kind, [])}
             for kind, count in self.errors_by_class.items()
         }
+
+
+def example_of(index: Any, message: Any, request_id: Any, *, was_asked: bool) -> dict[str, Any]:
+    """Return a failed row as it is shown, JSON-able.
+
+    It has the row's index as `row`, the error's `message` and the server's `request_id`, or None. Of a row that could not
+    be asked at all also `asked`, which is False: its message names it.
+    """
+    example = {"row": index, "message": message, "request_id": request_id}
+    return example if was_asked else {**example, "asked": False}

@@ -1,7 +1,8 @@
 """Files that are made from an output file: tables, failed rows, each also compressed. Replaced as a whole, or not at all.
 
-A table is RFC 4180 for `.csv`, with the byte order mark by which spreadsheets know UTF-8; `.tsv` is for other tools, has
-tabs and single line feeds instead and no mark. Quotes stand round what holds a separator, a quote or a line's end.
+A table of texts is RFC 4180 for `.csv`, with the byte order mark by which spreadsheets know UTF-8; `.tsv` is for other tools,
+has tabs and single line feeds instead and no mark. Quotes stand round what holds a separator, a quote or a line's end.
+Workbooks and Parquet files have modules of their own, which take their columns and cells from here.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 from ..errors import CheckpointError
 from ..files import check_replaceable, remove_leftovers, replace_file
 from ..language import _
+from ..system_errors import reason_of
 from .lines import is_answer, is_failed
 
 OWN_COLUMNS = ("output", "status", "error", "model", "prompt_tokens", "completion_tokens", "cost")
@@ -40,7 +42,7 @@ class LinesView:
 
     def write(self, lines: Iterable[bytes]) -> None:
         """Write it anew. Raises CheckpointError; what was there is then still there."""
-        _replace(self.path, filter(_has_failed, lines) if self._failed_alone else lines)
+        write_view(self.path, filter(_has_failed, lines) if self._failed_alone else lines)
 
 
 class TableView:
@@ -59,12 +61,9 @@ class TableView:
 
     def write(self, lines: Iterable[bytes]) -> None:
         """Write it anew; the lines are walked over twice. Raises CheckpointError; what was there is then still there."""
-        fields: dict[str, None] = {}
-        for line in lines:
-            fields.update(dict.fromkeys(_fields_of(json.loads(line))))
-        _replace(self.path, self._rows(lines, list(fields)))
+        write_view(self.path, self._rows(TableRows(lines)))
 
-    def _rows(self, lines: Iterable[bytes], fields: list[str]) -> Iterator[bytes]:
+    def _rows(self, rows: TableRows) -> Iterator[bytes]:
         separator, end = (",", "\r\n") if self._is_csv else ("\t", "\n")
         special = re.compile(f'[{separator}"\r\n]')
 
@@ -73,11 +72,35 @@ class TableView:
             return (separator.join(quoted) + end).encode("utf-8", "replace")
 
         mark = b"\xef\xbb\xbf" if self._is_csv else b""
-        yield mark + encoded([*column_names(fields), *OWN_COLUMNS])
+        yield mark + encoded(rows.columns)
+        for *cells, cost in rows:
+            yield encoded([*map(cell_text, cells), cell_text(_dollars(cost))])
+
+
+class TableRows:
+    """The lines of an output file as rows of a table; they may be walked over again.
+
+    Attributes:
+        columns: Their names: those of the fields, in the order in which they are first seen, and OWN_COLUMNS.
+        count: How many rows there are.
+    """
+
+    def __init__(self, lines: Iterable[bytes]) -> None:
+        self.count = 0
+        self._lines = lines
+        fields: dict[str, None] = {}
         for line in lines:
+            self.count += 1
+            fields.update(dict.fromkeys(_fields_of(json.loads(line))))
+        self._fields = list(fields)
+        self.columns = [*column_names(fields), *OWN_COLUMNS]
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        """Yield the cells of each row, as JSON has them; the last is the cost, in US dollars."""
+        for line in self._lines:
             row = json.loads(line)
             own = _fields_of(row)
-            yield encoded([*(_cell(own.get(name)) for name in fields), *map(_cell, _own_values(row))])
+            yield [*map(own.get, self._fields), *_own_values(row)]
 
 
 def column_names(fields: Iterable[str]) -> list[str]:
@@ -109,11 +132,11 @@ def _own_values(row: Mapping[str, Any]) -> Iterator[Any]:
     usage: Mapping[str, Any] = found if isinstance(found, dict) else {}
     yield row.get("output")
     yield row.get("status")
-    yield ": ".join(str(told[name]) for name in ("class", "message") if told.get(name))
+    yield ": ".join(str(told[name]) for name in ("class", "message") if told.get(name)) or None
     yield row.get("model")
     yield usage.get("prompt_tokens")
     yield usage.get("completion_tokens")
-    yield _dollars(row.get("cost", told.get("cost")))
+    yield row.get("cost", told.get("cost"))
 
 
 def _dollars(cost: Any) -> Any:
@@ -121,7 +144,8 @@ def _dollars(cost: Any) -> Any:
     return f"{cost:.12f}".rstrip("0").rstrip(".") if isinstance(cost, float) else cost
 
 
-def _cell(value: Any) -> str:
+def cell_text(value: Any) -> str:
+    """Return a cell as a text: JSON, where it is none, and "" for nothing."""
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -157,9 +181,8 @@ def check_view(path: Path, made_from: Path | None = None) -> None:
     """
     real = Path(os.path.realpath(path))
     if not real.parent.is_dir():
-        raise CheckpointError(
-            _("{path} cannot be written: the folder {parent} does not exist", path=path, parent=real.parent)
-        )
+        reason = _("the folder {folder} does not exist", folder=real.parent)
+        raise CheckpointError(_("{path} cannot be written: {reason}", path=path, reason=reason))
     try:
         is_there = real.exists()
         if is_there and not real.is_file():
@@ -169,10 +192,10 @@ def check_view(path: Path, made_from: Path | None = None) -> None:
         if is_there and made_from is not None and not made_from.exists():
             raise CheckpointError(
                 _(
-                    "{path} is there already, and {name}, from which it would be made, is not; nothing was changed: "
+                    "{path} is there already, and {checkpoint}, from which it would be made, is not; nothing was changed: "
                     "name another output file, or move this one away",
                     path=path,
-                    name=made_from.name,
+                    checkpoint=made_from.name,
                 )
             )
         if is_there and made_from is None and not _holds_failures(real):
@@ -184,9 +207,7 @@ def check_view(path: Path, made_from: Path | None = None) -> None:
                 )
             )
     except OSError as error:
-        raise CheckpointError(
-            _("{path} cannot be written: {strerror}", path=path, strerror=error.strerror or error)
-        ) from error
+        raise unwritable(path, error) from error
 
 
 def _holds_failures(path: Path) -> bool:
@@ -198,15 +219,18 @@ def _holds_failures(path: Path) -> bool:
     return not start or _OF_A_FAILED_ROW.match(start) is not None
 
 
-def _replace(path: Path, pieces: Iterable[bytes]) -> None:
+def unwritable(path: Path, error: OSError) -> CheckpointError:
+    """Return what is raised where a file cannot be written."""
+    return CheckpointError(_("{path} cannot be written: {reason}", path=path, reason=reason_of(error)))
+
+
+def write_view(path: Path, pieces: Iterable[bytes]) -> None:
     """Replace a file, or make it, compressed if its name ends in `.gz`. Raises CheckpointError; see `replace_file`."""
     real = Path(os.path.realpath(path))
     try:
         replace_file(real, _packed(pieces) if real.name.lower().endswith(".gz") else pieces)
     except OSError as error:
-        raise CheckpointError(
-            _("{path} cannot be written: {strerror}", path=path, strerror=error.strerror or error)
-        ) from error
+        raise unwritable(path, error) from error
 
 
 def _packed(pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ..errors import CacheError
 from ..language import _
+from ..system_errors import reason_of
 from .connection import TABLE, FileId, connect, file_id
 
 NAME = "answers.sqlite"
@@ -102,7 +103,7 @@ def prepare(path: Path) -> tuple[FileId, Path | None]:
                 _look_at(path)
             found = file_id(path)
     except OSError as error:
-        raise CacheError(f"{error.strerror or error}") from error
+        raise CacheError(reason_of(error)) from error
     except (sqlite3.Error, ValueError) as error:  # a null in the path is a ValueError
         raise CacheError(str(error)) from error
     if found is None:
@@ -131,7 +132,7 @@ def _look_at(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
     with open(path, "rb") as file:
         if file.read(len(MAGIC)) not in (MAGIC, b""):
-            raise Damaged("it is not a database")
+            raise Damaged(_("it is not a database"))
     try:
         connection = connect(path, PATIENCE)
         try:
@@ -150,9 +151,8 @@ def _see_to_table(connection: sqlite3.Connection) -> None:
         raise Damaged(_("its table is another program's"))
     mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
     if mode != b"wal":
-        raise CacheError(
-            _("SQLite cannot keep a write-ahead log there (it says {decode})", decode=mode.decode(errors="replace"))
-        )
+        said = mode.decode(errors="replace")
+        raise CacheError(_("SQLite cannot keep a write-ahead log there (it says {said})", said=said))
     connection.execute(f'CREATE TABLE IF NOT EXISTS "{TABLE}" (key TEXT PRIMARY KEY, value BLOB)')
     connection.execute(f'SELECT key, value FROM "{TABLE}" ORDER BY key LIMIT 1').fetchall()
 

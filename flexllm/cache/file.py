@@ -15,7 +15,8 @@ from pathlib import Path
 
 from ..errors import CacheError
 from ..fork import forget_in_child
-from ..language import _
+from ..language import _, mark
+from ..system_errors import reason_of
 from . import disk
 from .connection import FileId, Lane, Row, file_id
 
@@ -110,7 +111,7 @@ class AnswerFile:
                 self._ask(self._writer, statement, values)
         except CacheError as error:
             self._writer.is_shut = True
-            self._warn(_("the response cache in %s takes no more answers: %s"), self.path.parent, error)
+            self._warn(mark("the response cache in %s takes no more answers: %s"), self.path.parent, error)
 
     def demand(self, statement: str, values: Sequence[object] = ()) -> list[Row]:
         """Run a statement of any kind, for somebody who wants to know.
@@ -121,8 +122,9 @@ class AnswerFile:
         try:
             return self._ask(self._writer, statement, values, for_long=True)
         except CacheError as error:
+            folder = self.path.parent
             raise CacheError(
-                _("the response cache in {parent} cannot be used: {error}", parent=self.path.parent, error=error)
+                _("the response cache in {folder} cannot be used: {error}", folder=folder, error=error)
             ) from error
 
     def close(self) -> None:
@@ -141,7 +143,8 @@ class AnswerFile:
                 if disk.is_damage(error):
                     self._put_aside(seen)
                 elif is_last or (file_id(self.path) == seen and not _is_passing(error)):
-                    raise CacheError(str(error) or type(error).__name__) from error
+                    reason = reason_of(error) if isinstance(error, OSError) else str(error)
+                    raise CacheError(reason or type(error).__name__) from error
         raise CacheError(_("it is put aside again and again by other processes"))
 
     def _make_ready(self) -> None:
@@ -166,21 +169,20 @@ class AnswerFile:
             try:
                 aside = disk.put_aside(self.path, seen)
             except OSError as error:
-                raise CacheError(
-                    _("it is damaged and cannot be put aside: {strerror}", strerror=error.strerror)
-                ) from error
+                reason = reason_of(error)
+                raise CacheError(_("it is damaged and cannot be put aside: {reason}", reason=reason)) from error
             self.close()  # now that the path means another file, so that they touch neither
             if aside is not None:
                 self._tell_of(aside)
 
     def _tell_of(self, aside: Path) -> None:
         self._warn(
-            _("the response cache in %s was damaged: it is %s now, and a new one is begun"), aside.parent, aside.name
+            mark("the response cache in %s was damaged: it is %s now, and a new one is begun"), aside.parent, aside.name
         )
 
     def _turn_off(self, reason: str) -> None:
         self._is_off = self._reader.is_shut = self._writer.is_shut = True
-        self._warn(_("the response cache in %s is off for this process: %s"), self.path.parent, reason)
+        self._warn(mark("the response cache in %s is off for this process: %s"), self.path.parent, reason)
 
     def _warn(self, message: str, *values: object) -> None:
         level = logging.DEBUG if self._warned else logging.WARNING
@@ -191,7 +193,7 @@ class AnswerFile:
 def _is_passing(error: BaseException) -> bool:
     """Return whether another try may help: somebody changed the file between our look at it and the statement."""
     return isinstance(error, sqlite3.OperationalError) and any(
-        words in str(error) for words in (_("no such table"), _("unable to open"), "schema")
+        words in str(error) for words in ("no such table", "unable to open", "schema")
     )
 
 

@@ -46,8 +46,9 @@ class ResponseCacheConfig:
         if not isinstance(self.cache_dir, (str, os.PathLike)) or not os.fspath(self.cache_dir):
             raise ConfigError(_("cache_dir={cache_dir!r} must be the path of a folder", cache_dir=self.cache_dir))
         for name in ("enabled", "by_endpoint", "store_incomplete", "store_raw"):
-            if not isinstance(getattr(self, name), bool):
-                raise ConfigError(_("{name}={getattr!r} must be True or False", name=name, getattr=getattr(self, name)))
+            value = getattr(self, name)
+            if not isinstance(value, bool):
+                raise ConfigError(_("{name}={value!r} must be True or False", name=name, value=value))
         if isinstance(self.memory, bool) or not isinstance(self.memory, int) or self.memory < 0:
             raise ConfigError(_("memory={memory!r} must be a whole number of answers, 0 or more", memory=self.memory))
 

@@ -73,9 +73,8 @@ class ResponseCache:
         try:
             self._file = AnswerFile(config.path)
         except RuntimeError as error:  # pathlib's, for "~"
-            raise ConfigError(
-                _("cache_dir={cache_dir!r} cannot be found: {error}", cache_dir=str(config.cache_dir), error=error)
-            ) from error
+            folder = str(config.cache_dir)
+            raise ConfigError(_("cache_dir={folder!r} cannot be found: {error}", folder=folder, error=error)) from error
         self._renew()
         forget_in_child(self)
         _open.add(self)
@@ -198,7 +197,7 @@ class ResponseCache:
         return removed
 
     def entries(self, *, newest_first: bool = False) -> Iterator[CacheEntry]:
-        """Yield all answers of the file, in the order in which they were written; those too that are too old by now.
+        """Yield all answers of the file, the oldest or the newest first; those too that are too old by now.
 
         Raises:
             CacheError: The file cannot be read.
@@ -307,7 +306,7 @@ class ResponseCache:
             if batch:
                 rows = ",".join(["(?,?)"] * len(batch))
                 values = [value for pair in batch for value in pair]
-                self._file.write(_('REPLACE INTO "{table}" (key, value) VALUES {rows}', table=TABLE, rows=rows), values)
+                self._file.write(f'REPLACE INTO "{TABLE}" (key, value) VALUES {rows}', values)
                 with self._changed:
                     self._front.written(batch)
             return len(batch)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -27,9 +27,8 @@ from ..errors import (
     StreamBroken,
     TlsFailed,
 )
-from ..language import _, mark
+from ..language import _, mark, plural
 from ..wire import NO_KEY, mask_key
-from .units import nearest_are
 
 if TYPE_CHECKING:
     from .checkup import Checkup
@@ -67,7 +66,7 @@ def advice(found: Checkup) -> list[str]:
         return _of_path(found, error)
     for kind, sentences in _BY_CLASS:
         if isinstance(error, kind):
-            return list(sentences)
+            return [_(sentence) for sentence in sentences]
     return [_("Run it again with --verbose, and look at the server's own log.")]
 
 
@@ -144,7 +143,7 @@ def _of_connection(found: Checkup, error: ConnectionFailed) -> list[str]:
         return [_("The port seems not to speak TLS: try http:// instead of https:// ({place}).", place=found.place)]
     if _is_caused_by(error, socket.gaierror):
         return [
-            _("Check how {hostname} is written{from_}.", hostname=parts.hostname, from_=_from(found, "base_url")),
+            _host_sentence(parts.hostname or "", found.source("base_url")),
             _("Check that this machine is on the network; where a proxy is needed, HTTPS_PROXY names it."),
         ]
     if _is_caused_by(error, ConnectionRefusedError):
@@ -155,13 +154,22 @@ def _of_connection(found: Checkup, error: ConnectionFailed) -> list[str]:
     return sentences
 
 
+def _host_sentence(host: str, source: str | None) -> str:
+    if source is None:
+        return _("Check how {host} is written.", host=host)
+    return _("Check how {host} is written ({source}).", host=host, source=source)
+
+
 def _of_nobody(is_local: bool, port: int | None) -> list[str]:
     """Return what to do where nothing listens."""
     if not is_local:
         return [_("Check the port in base_url, and that the server is running and listens to other machines.")]
-    start = _("'ollama serve'") if port == _OLLAMA_PORT else _("'vllm serve MODEL' or 'ollama serve'")
+    if port == _OLLAMA_PORT:
+        start = _("Start the server, with 'ollama serve' for example, and check its port.")
+    else:
+        start = _("Start the server, with 'vllm serve MODEL' or 'ollama serve' for example, and check its port.")
     return [
-        _("Start the server, with {start} for example, and check its port.", start=start),
+        start,
         _("'flexllm mock' starts one that needs no model, to try everything on."),
     ]
 
@@ -176,7 +184,7 @@ def _of_key(found: Checkup, error: ApiStatusError) -> list[str]:
             )
         ]
     host = urlsplit(found.place).hostname or ""
-    sentences = [_("The key that was sent is {key}{from_}.", key=mask_key(key), from_=_from(found, "api_key"))]
+    sentences = [_key_sentence(mask_key(key), found.source("api_key"))]
     for prefix, service, domain in PREFIXES:
         if key.startswith(prefix) and host not in _LOCAL and not (host == domain or host.endswith(f".{domain}")):
             sentences.append(_("It looks like a key of {service}, and was sent to {host}.", service=service, host=host))
@@ -190,20 +198,17 @@ def _of_key(found: Checkup, error: ApiStatusError) -> list[str]:
     return sentences
 
 
+def _key_sentence(key: str, source: str | None) -> str:
+    if source is None:
+        return _("The key that was sent is {key}.", key=key)
+    return _("The key that was sent is {key} ({source}).", key=key, source=source)
+
+
 def _of_path(found: Checkup, error: NotFound | MalformedResponse) -> list[str]:
     if found.better_url:
-        return [_("It answers at {better_url}: give that as base_url.", better_url=found.better_url)]
+        return [_("It answers at {url}: give that as base_url.", url=found.better_url)]
     if found.listed is not None and isinstance(error, NotFound):
-        near = found.nearest()
-        if near:
-            return [
-                _(
-                    "The server does not have {model}; {nearest_are}.",
-                    model=found.model,
-                    nearest_are=nearest_are(near, "the nearest that it lists"),
-                )
-            ]
-        return [_("The server does not have {model}; 'flexllm models' lists what it has.", model=found.model)]
+        return [_missing_model_sentence(found.model, found.nearest())]
     sentences = [_("Check base_url: what answers there is not a language model's interface.")]
     if not found.place.endswith("/v1") and found.format == "openai":
         sentences.append(_("The version path may be missing: most base URLs end with /v1."))
@@ -211,9 +216,14 @@ def _of_path(found: Checkup, error: NotFound | MalformedResponse) -> list[str]:
     return sentences
 
 
-def _from(found: Checkup, name: str) -> str:
-    source = found.source(name)
-    return f" ({source})" if source else ""
+def _missing_model_sentence(model: str, nearest: Sequence[str]) -> str:
+    if not nearest:
+        return _("The server does not have {model}; 'flexllm models' lists what it has.", model=model)
+    return plural(
+        "The server does not have {model}; the nearest that it lists is {names}.",
+        "The server does not have {model}; the nearest that it lists are {names}.",
+        len(nearest), model=model, names=", ".join(nearest),
+    )  # fmt: skip
 
 
 def _is_caused_by(error: BaseException, kind: type[BaseException]) -> bool:

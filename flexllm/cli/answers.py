@@ -23,9 +23,9 @@ FIELDS = (
 )  # fmt: skip
 
 
-def add_printing_options(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add the options that say how answers are printed; `what` is what is printed, for help: "the answer"."""
-    parser.add_argument("--no-stream", action="store_true", help=_("print {what} only when it is complete", what=what))
+def add_printing_options(parser: argparse.ArgumentParser, no_stream: str) -> None:
+    """Add the options that say how answers are printed; `no_stream` is the help of --no-stream."""
+    parser.add_argument("--no-stream", action="store_true", help=no_stream)
     parser.add_argument(
         "--show-thinking",
         action="store_true",

@@ -12,6 +12,7 @@ import os
 import re
 
 from ..language import _, mark
+from ..system_errors import reason_of
 
 TYPE_CHECKING = False  # see errors.py
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any, BinaryIO, NoReturn
 
-STANDARD_INPUT = mark("standard input")
+STANDARD_INPUT = "standard input"
+"""What it is called to the model; to people in their language."""
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 
@@ -49,7 +51,7 @@ class Attachments:
             InputError: It cannot be read, or is neither text nor a medium.
         """
         if source == "-":
-            self._take(STANDARD_INPUT, self._limited(stdin, STANDARD_INPUT), None)
+            self._take(None, self._limited(stdin, None), None)
         elif _URL.match(source) and not source.lower().startswith("file://"):
             self.parts.append(_part_of_url(source))
         else:
@@ -63,13 +65,13 @@ class Attachments:
         """
         from ..media.sniff import sniff
 
-        data = self._limited(stdin, STANDARD_INPUT, may_be_empty=True)
+        data = self._limited(stdin, None, may_be_empty=True)
         has_nul = b"\x00" in data
         if data.startswith(_UTF_16) and (has_nul or len(data) % 2 == 0):
-            return _decoded(data, STANDARD_INPUT).strip()
+            return _decoded(data, None).strip()
         if not data or _is_text(data) or (not has_nul and sniff(data) is None):
             return data.decode("utf-8-sig", "replace").strip()
-        self._take(STANDARD_INPUT, data, None)
+        self._take(None, data, None)
         return ""
 
     def content(self, question: str) -> str | list[dict[str, Any]]:
@@ -91,39 +93,40 @@ class Attachments:
         except OSError as error:
             _refuse(path, error)
 
-    def _limited(self, stream: BinaryIO | None, name: str, *, may_be_empty: bool = False) -> bytes:
-        """Return all bytes of a stream. It may be a pipe or a device, whose size nobody knows beforehand."""
+    def _limited(self, stream: BinaryIO | None, name: str | None, *, may_be_empty: bool = False) -> bytes:
+        """Return all bytes of a stream. It may be a pipe or a device, whose size nobody knows beforehand.
+
+        Args:
+            name: None is standard input, here and below.
+        """
         from ..errors import InputError
 
         if stream is None:
-            raise InputError(_("{name} is closed; there is nothing to read", name=name))
+            raise InputError(_("standard input is closed; there is nothing to read"))
         data = stream.read(self._most + 1)
         if len(data) > self._most:
-            raise InputError(_("{shown} has more than {most} bytes; attach less", shown=_shown(name), most=self._most))
+            raise InputError(_("{name} has more than {limit} bytes; attach less", name=_shown(name), limit=self._most))
         if not data and not may_be_empty:
-            raise InputError(_("{shown} is empty", shown=_shown(name)))
+            raise InputError(_("{name} is empty", name=_shown(name)))
         return data
 
-    def _take(self, name: str, data: bytes, path: str | None) -> None:
+    def _take(self, name: str | None, data: bytes, path: str | None) -> None:
         """Add a file. `path` is None where the bytes cannot be read again."""
         from pathlib import Path
 
         from ..errors import InputError
         from ..media.sniff import OCTETS, kind_of, mime_of, suffix_of
 
-        named = name.encode("utf-8", "replace").decode()  # names of files need not be text
+        named = (name or STANDARD_INPUT).encode("utf-8", "replace").decode()  # names of files need not be text
         if _is_text(data):
             self.texts.append((named, _decoded(data, name)))
             return
-        mime = mime_of(data, name)
+        mime = mime_of(data, named)
         if mime == OCTETS or mime.startswith("text/") or mime == "application/json":
             if b"\x00" not in data:
                 _decoded(data, name)  # which says where it is no text
             raise InputError(
-                _(
-                    "{shown} is neither text nor a picture, sound, video or document of a known format",
-                    shown=_shown(name),
-                )
+                _("{name} is neither text nor a picture, sound, video or document of a known format", name=_shown(name))
             )
         kind = kind_of(mime)
         # By its path where it has one: the name's suffix tells what the bytes of some formats do not.
@@ -143,22 +146,21 @@ def _is_text(data: bytes) -> bool:
     return (found := sniff(data)) is not None and (found.startswith("text/") or found == "image/svg+xml")
 
 
-def _decoded(data: bytes, name: str) -> str:
+def _decoded(data: bytes, name: str | None) -> str:
     from ..errors import InputError
 
     is_utf_16 = data.startswith(_UTF_16)
     try:
         return data.decode("utf-16" if is_utf_16 else "utf-8-sig")
     except UnicodeDecodeError as error:
-        what = "damaged UTF-16" if is_utf_16 else _("text, but not UTF-8")
-        raise InputError(
-            _(
-                "{shown} is {what} (byte {start}); convert it first, with iconv -f LATIN1 -t UTF-8 say",
-                shown=_shown(name),
-                what=what,
-                start=error.start + 1,
-            )
-        ) from None
+        reason = _DAMAGED if is_utf_16 else _NOT_UTF_8
+        raise InputError(_(reason, name=_shown(name), position=error.start + 1)) from None
+
+
+_DAMAGED = mark("{name} is damaged UTF-16 (byte {position}); convert it first, with iconv -f LATIN1 -t UTF-8 say")
+_NOT_UTF_8 = mark(
+    "{name} is text, but not UTF-8 (byte {position}); convert it first, with iconv -f LATIN1 -t UTF-8 say"
+)
 
 
 def _framed(texts: Iterable[tuple[str, str]]) -> Iterable[str]:
@@ -167,7 +169,7 @@ def _framed(texts: Iterable[tuple[str, str]]) -> Iterable[str]:
 
     texts = list(texts)
     tag = "file"
-    while any(f"</{tag}>" in text for _, text in texts):
+    while any(f"</{tag}>" in text for _name, text in texts):
         tag += "_"
     for name, text in texts:
         end = "" if text.endswith("\n") else "\n"
@@ -185,9 +187,9 @@ def _part_of_url(url: str) -> dict[str, Any]:
     if mime is None or mime.startswith("text/") or mime in ("application/json", "image/svg+xml"):
         raise InputError(
             _(
-                "{shown} does not end like a picture, sound, video or document; fetch it first: "
+                "{url} does not end like a picture, sound, video or document; fetch it first: "
                 "curl -s URL | flexllm ask QUESTION -f -",
-                shown=shown(url),
+                url=shown(url),
             )
         )
     kind = kind_of(mime)
@@ -204,16 +206,19 @@ def _refuse(path: str, error: OSError) -> NoReturn:
     from ..errors import InputError
 
     if error.errno == errno.ENOENT:
-        raise InputError(_("the file {shown} does not exist", shown=_shown(path))) from None
-    elif error.errno == errno.EISDIR:
+        raise InputError(_("the file {name} does not exist", name=_shown(path))) from None
+    if error.errno == errno.EISDIR:
         reason = _("it is a folder; name the files in it one by one, each with -f")
     else:
-        reason = error.strerror or type(error).__name__
-    raise InputError(_("the file {shown} cannot be read: {reason}", shown=_shown(path), reason=reason)) from None
+        reason = reason_of(error) or type(error).__name__
+    raise InputError(_("the file {name} cannot be read: {reason}", name=_shown(path), reason=reason)) from None
 
 
-def _shown(name: str) -> str:
-    return name if name == STANDARD_INPUT else repr(name if len(name) <= 200 else f"{name[:197]}...")
+def _shown(name: str | None) -> str:
+    """Return a name for people."""
+    if name is None:
+        return _("standard input")
+    return repr(name if len(name) <= 200 else f"{name[:197]}...")
 
 
 def piped_in(files: Sequence[str] = ()) -> BinaryIO | None:

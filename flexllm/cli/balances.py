@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from ..language import _
+from ..language import _, mark
 from .servers import place_of
 
 TYPE_CHECKING = False  # see errors.py
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from ..config import ResolvedEndpoint
     from ..providers.credits import Balance
 
 _SIGNS = {"USD": "$", "CNY": "¥"}
+
+_AMOUNTS = (
+    ("remaining", mark("Remaining: {amount}"), 2),
+    ("limit", mark("Limit: {amount}"), 2),
+    ("used", mark("Used: {amount}"), 2),
+    ("used_today", mark("Used today: {amount}"), 4),
+    ("used_month", mark("Used this month: {amount}"), 2),
+)
+"""Fields of a balance, how they are told, and with how many digits behind the point."""
 
 
 def money(amount: float, currency: str, digits: int = 2) -> str:
@@ -30,34 +40,29 @@ def balance_text(balance: Balance, server: ResolvedEndpoint) -> str:
     from ..controls import one_line
     from ..wire import mask_key
 
-    lines = [_("{provider} account balance", provider=balance.provider)]
     name = server.entry_id or server.model
-    if name:
-        lines.append(f"Model: {name}")
-    lines += [f"API Key: {mask_key(server.api_key)}", "-" * 40]
-    for label, amount, digits in (
-        ("Remaining", balance.remaining, 2),
-        ("Limit", balance.limit, 2),
-        ("Used", balance.used, 2),
-        (_("Used today"), balance.used_today, 4),
-        (_("Used this month"), balance.used_month, 2),
-    ):
+    head = [
+        _("{service} account balance", service=balance.provider),
+        *([_("Model: {name}", name=name)] if name else []),
+        _("API Key: {key}", key=mask_key(server.api_key)),
+        "-" * 40,
+    ]
+    return "\n".join(map(one_line, [*head, *(f"  {line}" for line in _told(balance))]))
+
+
+def _told(balance: Balance) -> Iterator[str]:
+    for field, text, digits in _AMOUNTS:
+        amount = getattr(balance, field)
         if amount is not None:
-            lines.append(f"  {label}: {money(amount, balance.currency, digits)}")
+            yield _(text, amount=money(amount, balance.currency, digits))
     for other in balance.others:
         if other.remaining is not None:
-            lines.append(
-                _(
-                    "  Remaining in {currency}: {money}",
-                    currency=other.currency,
-                    money=money(other.remaining, other.currency),
-                )
-            )
+            amount = money(other.remaining, other.currency)
+            yield _("Remaining in {currency}: {amount}", currency=other.currency, amount=amount)
     if balance.unit:
-        lines.append(_("  Counted in: {unit}", unit=balance.unit))
+        yield _("Counted in: {unit}", unit=balance.unit)
     if balance.is_available is False:
-        lines.append(_("  Available: no, the service takes no requests until the account is topped up"))
-    return "\n".join(map(one_line, lines))
+        yield _("Available: no, the service takes no requests until the account is topped up")
 
 
 def balance_data(balance: Balance, server: ResolvedEndpoint) -> dict[str, Any]:

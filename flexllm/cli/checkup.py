@@ -134,12 +134,12 @@ class Checkup:
     def _unnamed(self) -> ConfigError:
         if not self.listed:
             return ConfigError(_("nobody says which model is to be asked: give -m NAME"))
-        some = ", ".join(self.listed[:MOST_NAMED])
+        models = ", ".join(self.listed[:MOST_NAMED])
         return ConfigError(
             _(
-                "nobody says which model is to be asked: give -m with one of those at {place}: {some}",
+                "nobody says which model is to be asked: give -m with one of those at {place}: {models}",
                 place=self.place,
-                some=some,
+                models=models,
             )
         )
 

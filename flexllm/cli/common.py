@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say whom to ask, and how patiently."""
-    group = parser.add_argument_group("endpoint")
+    group = parser.add_argument_group(_("endpoint"))
     add_whom_options(group)
     group.add_argument("--timeout", type=positive, metavar="SECONDS", help=_("for one attempt in all (120)"))
     group.add_argument(
@@ -66,7 +66,7 @@ def add_config_option(parser: argparse._ActionsContainer) -> None:
 
 def add_talk_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say how much is told, and in what form."""
-    group = parser.add_argument_group("output")
+    group = parser.add_argument_group(_("output"))
     group.add_argument("--json", action="store_true", help=_("print data as JSON on standard output"))
     group.add_argument("-q", "--quiet", action="store_true", help=_("tell nothing but errors"))
     group.add_argument("-v", "--verbose", action="store_true", help=_("tell about every retry on standard error"))
@@ -168,9 +168,7 @@ def _client_options(args: argparse.Namespace, options: Mapping[str, Any]) -> dic
     from ..errors import ConfigError
 
     if args.ca_bundle is not None and not os.path.exists(args.ca_bundle):
-        raise ConfigError(
-            _("--ca-bundle {ca_bundle!r} does not exist; name a file of certificates", ca_bundle=args.ca_bundle)
-        )
+        raise ConfigError(_("--ca-bundle {path!r} does not exist; name a file of certificates", path=args.ca_bundle))
     flags = {
         "timeout": args.timeout,
         "total_timeout": args.total_timeout,

@@ -1,6 +1,6 @@
 """The first configuration file: what stands in it, and how it is written so that nobody else reads it and nothing is lost.
 
-Its text is data: `data/first_config.yaml`.
+Its text is data: `data/first_config.yaml`, and for each other language a file beside it, with comments in that.
 
 Imported when a command runs, not when the parser is made.
 """
@@ -8,6 +8,7 @@ Imported when a command runs, not when the parser is made.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pkgutil
 import re
@@ -20,7 +21,8 @@ from ..configfile.places import literal
 from ..configfile.quotes import double_quoted
 from ..errors import ConfigError
 from ..files import replace_file
-from ..language import _, mark
+from ..language import ENGLISH, _, language, mark
+from ..system_errors import reason_of
 from ..wire import NO_KEY
 
 
@@ -35,7 +37,7 @@ class Service:
         variable: The environment variable in which its users keep the key; None where no key is needed.
         first_variables: Others, which its own clients read before that one.
         model: One that is good to begin with; None where that depends.
-        note: What else is to be known, as a sentence.
+        note: What else is to be known, as a sentence. It and the title are marked for translation.
     """
 
     title: str
@@ -140,7 +142,8 @@ def config_text(model: FirstModel) -> str:
 
 
 def _template() -> str:
-    data = pkgutil.get_data(__name__.partition(".")[0], "data/first_config.yaml")
+    name = "first_config" if language() == ENGLISH else f"first_config.{language()}"
+    data = pkgutil.get_data(__name__.partition(".")[0], f"data/{name}.yaml")
     if data is None:
         raise ConfigError(_("the package's example of a configuration is missing; install flexllm again"))
     return data.decode()
@@ -166,17 +169,16 @@ def check_place(path: Path, *, force: bool) -> None:
     """
     # Not Path.exists, which raises where a folder must not be looked into.
     if os.path.exists(path) and not os.path.isfile(path):
-        raise ConfigError(_("{shown_path} is no file; name another one with --config", shown_path=shown_path(path)))
+        raise ConfigError(_("{path} is no file; name another one with --config", path=shown_path(path)))
     if os.path.exists(path) and not force:
         raise _taken(path)
     folder = Path(os.path.realpath(path)).parent
     folder = folder if os.path.exists(folder) else folder.parent
     if not os.path.isdir(folder):
-        raise FileNotFoundError(
-            2, _("{shown_path} cannot be written: its folder does not exist", shown_path=shown_path(path))
-        )
+        told = _("{path} cannot be written: its folder does not exist", path=shown_path(path))
+        raise FileNotFoundError(errno.ENOENT, told)
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(13, _("{shown_path} cannot be written: Permission denied", shown_path=shown_path(path)))
+        raise _unwritable(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
 
 
 def write_config(path: Path, text: str, *, force: bool) -> Path | None:
@@ -206,18 +208,20 @@ def write_config(path: Path, text: str, *, force: bool) -> Path | None:
     except FileExistsError:
         raise _taken(path) from None
     except OSError as error:
-        raise OSError(
-            error.errno,
-            _("{shown_path} cannot be written: {strerror}", shown_path=shown_path(path), strerror=error.strerror),
-        ) from error
+        raise _unwritable(path, error) from error
     return kept
+
+
+def _unwritable(path: Path, error: OSError) -> OSError:
+    told = _("{path} cannot be written: {reason}", path=shown_path(path), reason=reason_of(error))
+    return OSError(error.errno, told)  # which becomes the class of the number
 
 
 def _taken(path: Path) -> ConfigError:
     return ConfigError(
         _(
-            "{shown_path} is there already: edit it, or give --force to write a new one and keep it as {name}.bak",
-            shown_path=shown_path(path),
+            "{path} is there already: edit it, or give --force to write a new one and keep it as {name}.bak",
+            path=shown_path(path),
             name=path.name,
         )
     )

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 from ..configfile.checks import checked_pair
 from ..errors import AuthenticationFailed, ConfigError, FlexLLMError, MalformedResponse, NotFound, PermissionDenied
-from ..language import _
+from ..language import _, plural
+from ..terminal import padded, width
 from ..wire import NO_KEY
 from .checkup import other_urls
 from .first_config import SERVICES, FirstModel, Service, literal_key
@@ -20,6 +21,8 @@ from .servers import shown
 
 MOST_SHOWN = 15
 """Models that are shown at once: with the questions they fit on a screen."""
+
+_YES = ("y", "yes", "是")
 
 _VARIABLE = re.compile(r"(?:env:|\$)\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
 
@@ -94,18 +97,19 @@ def _look_up(
 
 def _agrees(person: Person, question: str, *, default: bool = True) -> bool:
     answer = person.ask(f"{question} [{'Y/n' if default else 'y/N'}] ").lower()
-    return default if not answer else answer in ("y", "yes")
+    return default if not answer else answer in _YES
 
 
 def _service(person: Person) -> Service:
     person.tell(_("Whom do you want to ask?"))
-    width = max(len(service.title) for service in SERVICES)
-    for number, service in enumerate(SERVICES, 1):
+    titles = {_(service.title): service for service in SERVICES}
+    columns = max(map(width, titles))
+    for number, (title, service) in enumerate(titles.items(), 1):
         where = service.base_url or _("any that speaks OpenAI's format")
-        person.tell(f"  {number:2}  {service.title.ljust(width)}  {where}")
+        person.tell(f"  {number:2}  {padded(title, columns)}  {where}")
     while True:
-        text = person.ask("A number [1]: ") or "1"
-        named = [one for one in SERVICES if one.title.lower().startswith(text.lower())]
+        text = person.ask(_("A number [{default}]:", default=1) + " ") or "1"
+        named = [one for title, one in titles.items() if title.lower().startswith(text.lower())]
         if text.isdecimal() and 1 <= int(text) <= len(SERVICES):
             return SERVICES[int(text) - 1]
         if len(named) == 1:
@@ -115,18 +119,20 @@ def _service(person: Person) -> Service:
 
 def _base_url(person: Person, service: Service) -> str:
     if service.note:
-        person.tell(service.note)
+        person.tell(_(service.note))
     default = service.base_url
     while True:
-        hint = f"[{default}]" if default else _("(such as http://host:8000/v1)")
-        text = person.ask(f"Base URL {hint}: ") or default or ""
+        question = _("Base URL (such as http://host:8000/v1):")
+        if default:
+            question = _("Base URL [{default}]:", default=default)
+        text = person.ask(f"{question} ") or default or ""
         try:
-            url = checked_pair(with_scheme(text), NO_KEY, "This")[0]
+            url = checked_pair(with_scheme(text), NO_KEY, _("This"))[0]
             if url:
                 return url
             person.tell(_("Please type the URL of the server."))
         except ConfigError as error:
-            person.tell(shown(f"{error}."))
+            person.tell(shown(_("{error}.", error=error)))
 
 
 def with_scheme(text: str) -> str:
@@ -160,16 +166,16 @@ def _key(person: Person, service: Service, base_url: str, environ: Mapping[str, 
         )
     person.tell(_("($NAME takes it from the environment variable NAME, and the file then holds no key.)"))
     while True:
-        text = person.ask_secret(_("API key: ")).strip()
+        text = person.ask_secret(_("API key:") + " ").strip()
         if not text:
             return _Key(NO_KEY, NO_KEY) if variable is None else _of_variable(person, variable, environ)
         named = _VARIABLE.fullmatch(text)
         if named:
             return _of_variable(person, named[1], environ)
         try:
-            checked_pair(None, text, "This")
+            checked_pair(None, text, _("This"))
         except ConfigError as error:
-            person.tell(f"{error}.")
+            person.tell(_("{error}.", error=error))
         else:
             return _Key(literal_key(text), text)
 
@@ -187,16 +193,17 @@ def _model(person: Person, service: Service, listed: Sequence[str]) -> str:
     if listed:
         if default not in listed:
             default = listed[0] if len(listed) == 1 else None
-        _show_models(
-            person,
-            listed,
-            _("The server has {count} models", count=len(listed)) if len(listed) > 1 else _("The server has"),
-        )
+        _show_models(person, listed, plural("The server has:", "The server has {count} models:", len(listed)))
         question = _("Model: a number, a name, or a part of one to look for it")
     else:
-        question = "Model"
+        question = _("Model")
+    asked = (
+        _("{question} [{default}]:", question=question, default=default)
+        if default
+        else _("{question}:", question=question)
+    )
     while True:
-        text = person.ask(f"{question}{f' [{default}]' if default else ''}: ") or default or ""
+        text = person.ask(f"{asked} ") or default or ""
         if not text:
             person.tell(_("Please type the name of a model."))
         elif not text.isprintable():
@@ -207,14 +214,14 @@ def _model(person: Person, service: Service, listed: Sequence[str]) -> str:
             return text
         elif found := [name for name in listed if text.lower() in name.lower()]:
             choices = found
-            _show_models(person, found, _("There are"))
+            _show_models(person, found, _("There are:"))
         elif _agrees(person, _("The server does not list it. Take it all the same?"), default=False):
             return text
 
 
 def _show_models(person: Person, names: Sequence[str], head: str) -> None:
-    person.tell(f"{head}:")
+    person.tell(head)
     for number, name in enumerate(names[:MOST_SHOWN], 1):
         person.tell(f"  {number:2}  {shown(name)}")
     if len(names) > MOST_SHOWN:
-        person.tell(f"  and {len(names) - MOST_SHOWN} more")
+        person.tell("  " + _("and {count} more", count=len(names) - MOST_SHOWN))

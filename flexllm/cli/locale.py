@@ -9,6 +9,7 @@ from ..language import CHINESE, DOMAIN, ENGLISH, VARIABLE, _, activate, chosen, 
 
 _ARGPARSE = (
     mark("usage: "),
+    mark("%(heading)s:"),
     mark("options"),
     mark("positional arguments"),
     mark("show this help message and exit"),

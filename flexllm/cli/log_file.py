@@ -6,10 +6,23 @@ import logging
 import os
 import stat
 import time
+from copy import copy
 
 from ..controls import one_line
+from ..language import _
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK  # no waiting for a FIFO
+
+
+class Worded(logging.Formatter):
+    """Words the library's records, which stand in English where they are made, in the language in use."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text of a record."""
+        if record.name.partition(".")[0] == "flexllm" and isinstance(record.msg, str):
+            record = copy(record)  # other handlers have it in English
+            record.msg = _(record.msg)
+        return super().format(record)
 
 
 class LogFile(logging.Handler):
@@ -25,6 +38,7 @@ class LogFile(logging.Handler):
 
     def __init__(self, path: str) -> None:
         super().__init__(logging.INFO)
+        self.setFormatter(Worded())
         self._path = os.path.abspath(path)
         self._descriptor = os.open(self._path, _FLAGS, 0o666)
 

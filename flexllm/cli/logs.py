@@ -46,8 +46,9 @@ def set_up_logging(args: argparse.Namespace) -> None:
     import logging
 
     from ..controls import one_line
+    from .log_file import Worded
 
-    class Clean(logging.Formatter):
+    class Clean(Worded):
         """Control characters, which a server may have sent, never reach a terminal or a log."""
 
         def format(self, record: logging.LogRecord) -> str:
@@ -74,10 +75,7 @@ def _keep_log_file(args: argparse.Namespace, level: int) -> None:
         logging.getLogger(noisy).setLevel(max(level, logging.WARNING))
 
     def end(code: int, sentence: str | None) -> None:
-        record(
-            _("flexllm {command} ends with exit code {code}", command=args.command, code=code),
-            logging.ERROR if code else logging.INFO,
-        )
+        record(f"flexllm {args.command} ends with exit code {code}", logging.ERROR if code else logging.INFO)
         _log_files.remove(log_file)
         root.removeHandler(log_file)
         root.setLevel(before)
@@ -148,6 +146,7 @@ def tell_end(args: argparse.Namespace, code: int, sentence: str | None) -> None:
 
 def _open_log_file(name: str) -> LogFile:
     from ..errors import InputError
+    from ..system_errors import reason_of
     from .log_file import LogFile
 
     if name in ("", "-"):  # an empty variable of a script; and everything is said on standard error anyway
@@ -155,8 +154,7 @@ def _open_log_file(name: str) -> LogFile:
     try:
         return LogFile(os.path.expanduser(name))
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise OSError(
-            error.errno,
-            _("the log file {name} cannot be written: {reason}; name another one", name=name, reason=reason),
-        ) from error
+        told = _(
+            "the log file {name} cannot be written: {reason}; name another one", name=name, reason=reason_of(error)
+        )
+        raise OSError(error.errno, told) from error

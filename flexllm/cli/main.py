@@ -8,6 +8,7 @@ import sys
 
 import flexllm.errors as errors  # not `from ..`: the package's __getattr__ would be asked first
 from flexllm.controls import one_line
+from flexllm.system_errors import reason_of
 
 from ..language import _
 from .exits import FAILED, exit_code
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = build_parser().parse_args(arguments)
     except KeyboardInterrupt:
-        complain("interrupted")
+        complain(_("interrupted"))
         return 128 + signal.SIGINT
     finally:  # help that goes into `| head`
         _settle_streams()
@@ -51,7 +52,8 @@ def _run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt as interrupt:
         number = getattr(interrupt, "signal", signal.SIGINT)
         code = 128 + number
-        sentence = "interrupted" if number == signal.SIGINT else _("ended by {name}", name=signal.Signals(number).name)
+        name = signal.Signals(number).name
+        sentence = _("interrupted") if number == signal.SIGINT else _("ended by {signal}", signal=name)
         complain(sentence)
     except BrokenPipeError:  # the reader of our output has seen enough
         code = FAILED
@@ -72,7 +74,7 @@ def _sentence(error: BaseException) -> str:
     """Return an error as one sentence on one line, without the control characters that a server may have sent."""
     text = str(error)
     if isinstance(error, OSError) and error.strerror:  # str() would begin with the error's number
-        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        text = f"{error.filename}: {reason_of(error)}" if error.filename else reason_of(error)
     return one_line(text)
 
 

@@ -6,6 +6,7 @@ import errno
 import sys
 
 from ..language import _
+from ..system_errors import reason_of
 
 TYPE_CHECKING = False  # see errors.py
 
@@ -39,9 +40,7 @@ def print_data(text: str, end: str = "\n", *, at_once: bool = True) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise OSError(
-            error.errno, _("standard output cannot be written: {strerror}", strerror=error.strerror)
-        ) from error
+        raise _unwritable(error) from error
 
 
 def print_bytes(data: bytes) -> None:
@@ -54,9 +53,11 @@ def print_bytes(data: bytes) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise OSError(
-            error.errno, _("standard output cannot be written: {strerror}", strerror=error.strerror)
-        ) from error
+        raise _unwritable(error) from error
+
+
+def _unwritable(error: OSError) -> OSError:
+    return OSError(error.errno, _("standard output cannot be written: {reason}", reason=reason_of(error)))
 
 
 def print_json(value: Any) -> None:
@@ -118,7 +119,7 @@ def _worded(text: str, encoding: str | None) -> str:
     try:
         text.encode(encoding or "utf-8")
     except UnicodeEncodeError:
-        return text.replace("💰", "cost")  # as the progress line does
+        return text.replace("💰", _("cost"))  # as the progress line does
     return text
 
 

@@ -29,9 +29,9 @@ def what_goes_before(config: Config | None = None) -> str | None:
     named = found.model
     if named is None and found.openai_model is not None and config is not None:
         named = found.openai_model if _has(config, found.openai_model.value) else None
-    return (
-        None if named is None else _("{source} is set, and goes before the default of the file.", source=named.source)
-    )
+    if named is None:
+        return None
+    return _("{source} is set, and goes before the default of the file.", source=named.source)
 
 
 def _has(config: Config, name: str) -> bool:

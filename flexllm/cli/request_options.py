@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..language import _, mark
+from ..system_errors import reason_of
 from .units import count, number, words
 
 TYPE_CHECKING = False  # see errors.py
@@ -12,6 +13,8 @@ TYPE_CHECKING = False  # see errors.py
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
+
+    from ..errors import ConfigError
 
 MOST_OF_A_SCHEMA = 1_000_000
 """Bytes. A hundred times what providers take; a file that is larger was not meant."""
@@ -26,7 +29,7 @@ def add_system_option(parser: argparse._ActionsContainer) -> None:
 
 def add_request_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that become request parameters."""
-    group = parser.add_argument_group("request")
+    group = parser.add_argument_group(_("request"))
     group.add_argument("--temperature", type=number, metavar="T", help=_("sampling temperature"))
     group.add_argument("--max-tokens", type=count, metavar="N", help=_("tokens of the reply at most"))
     group.add_argument(
@@ -62,13 +65,7 @@ def request_params(args: argparse.Namespace, base: Mapping[str, Any]) -> dict[st
     given = {"temperature": args.temperature, "max_tokens": args.max_tokens, "thinking": args.thinking}
     for name, _value in args.param:
         if name in _NO_PARAMETERS:
-            raise ConfigError(
-                _(
-                    "--param {name}=... is no request parameter; {no_parameters}",
-                    name=name,
-                    no_parameters=_NO_PARAMETERS[name],
-                )
-            )
+            raise ConfigError(_(_NO_PARAMETERS[name]))
     params = {**base, **{name: value for name, value in given.items() if value is not None}, **dict(args.param)}
     if args.schema is not None:
         params["response_format"] = _schema(args.schema)
@@ -80,10 +77,12 @@ def request_params(args: argparse.Namespace, base: Mapping[str, Any]) -> dict[st
 
 
 _NO_PARAMETERS = {
-    "model": mark("give the model with -m"),
-    "messages": mark("the question, and --system, are what is sent"),
-    "stream": mark("whether an answer is streamed, the terminal decides, and --no-stream"),
-    "self": mark("no provider knows it"),
+    "model": mark("--param model=... is no request parameter; give the model with -m"),
+    "messages": mark("--param messages=... is no request parameter; the question, and --system, are what is sent"),
+    "stream": mark(
+        "--param stream=... is no request parameter; whether an answer is streamed, the terminal decides, and --no-stream"
+    ),
+    "self": mark("--param self=... is no request parameter; no provider knows it"),
 }
 """What would not reach the server, or break the request."""
 
@@ -141,14 +140,7 @@ def _schema(text: str) -> Mapping[str, Any]:
     try:
         schema = json.loads(written)
     except (ValueError, RecursionError) as error:
-        at = (
-            _(" at line {lineno}, column {colno}", lineno=error.lineno, colno=error.colno)
-            if isinstance(error, json.JSONDecodeError)
-            else ""
-        )
-        raise ConfigError(
-            _("{where} is not JSON{at}; give a JSON schema, or a file that holds one", where=where, at=at)
-        ) from None
+        raise _not_json(where, error) from None
     if not isinstance(schema, dict):
         raise ConfigError(
             _("{where} is no JSON schema: it must be an object, not {kind}", where=where, kind=_kind(schema))
@@ -156,11 +148,26 @@ def _schema(text: str) -> Mapping[str, Any]:
     try:
         made = as_response_format(schema)
     except ConfigError as error:
-        why = str(error) if "type" in schema else _("it has no 'type'")
-        raise ConfigError(_("{where} cannot be used as a JSON schema: {why}", where=where, why=why)) from None
+        reason = str(error) if "type" in schema else _("it has no 'type'")
+        raise ConfigError(_("{where} cannot be used as a JSON schema: {reason}", where=where, reason=reason)) from None
     if made["type"] not in ("json_schema", "json_object"):
         raise ConfigError(_("{where} is no JSON schema: there is no type {type!r}", where=where, type=made["type"]))
     return made
+
+
+def _not_json(where: str, error: Exception) -> ConfigError:
+    from json import JSONDecodeError
+
+    from ..errors import ConfigError
+
+    if isinstance(error, JSONDecodeError):
+        return ConfigError(
+            _(
+                "{where} is not JSON at line {line}, column {column}; give a JSON schema, or a file that holds one",
+                where=where, line=error.lineno, column=error.colno,
+            )
+        )  # fmt: skip
+    return ConfigError(_("{where} is not JSON; give a JSON schema, or a file that holds one", where=where))
 
 
 def _read(path: str) -> bytes:
@@ -172,22 +179,23 @@ def _read(path: str) -> bytes:
         with open(os.path.expanduser(path), "rb") as file:
             data = file.read(MOST_OF_A_SCHEMA + 1)
     except OSError as error:
-        raise InputError(_("--schema {path} cannot be read: {strerror}", path=path, strerror=error.strerror)) from None
+        raise InputError(_("--schema {path} cannot be read: {reason}", path=path, reason=reason_of(error))) from None
     except ValueError:
         raise InputError(
             _("--schema {path!r} cannot be read: it holds a character that no path can", path=path)
         ) from None
     if len(data) > MOST_OF_A_SCHEMA:
         raise InputError(
-            _(
-                "--schema {path} has more than {most_of_a_schema} bytes; that is no schema",
-                path=path,
-                most_of_a_schema=MOST_OF_A_SCHEMA,
-            )
+            _("--schema {path} has more than {limit} bytes; that is no schema", path=path, limit=MOST_OF_A_SCHEMA)
         )
     return data
 
 
+_KINDS = {list: mark("an array"), str: mark("a text"), bool: mark("true or false")}
+_NUMBER = mark("a number")
+
+
 def _kind(value: object) -> str:
-    kinds = {"NoneType": "null", "list": _("an array"), "str": "a text", "bool": _("true or false")}
-    return kinds.get(type(value).__name__, "a number")
+    """Return what a value of JSON is that is no object."""
+    kind = _KINDS.get(type(value), _NUMBER)
+    return "null" if value is None else _(kind)

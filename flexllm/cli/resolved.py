@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..language import _
+from ..language import _, mark
 
 TYPE_CHECKING = False  # see errors.py
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from ..config import Config, ResolvedEndpoint
 
     Settings = dict[str, dict[str, Any]]
+
+_DEFAULT = mark("default")
+"""Where a value comes from that nobody gave, as `config.endpoint` calls it too; people read it in their language."""
 
 _OF_THE_COMMAND = {"cache": False, "return_usage": True, "track_cost": True}
 """What `flexllm batch` does where nobody says anything, and the client does not by itself."""
@@ -45,8 +48,7 @@ def told(found: Mapping[str, Any]) -> str:
     from .tables import table
 
     ask, batch, file = found["ask"], found["batch"], found["config"]
-    parts = [f"configuration: {file['path']} ({file['source']}{'' if file['exists'] else '; there is none'})"]
-    parts += ["", _("flexllm ask"), ask.get("problem") or table(_lines(ask["settings"]), "  ")]
+    parts = [_file_line(file), "", "flexllm ask", ask.get("problem") or table(_lines(ask["settings"]), "  ")]
     if not batch["asks_pool"]:
         parts += ["", _("flexllm batch asks the same, with these settings:")]
     else:
@@ -60,6 +62,17 @@ def told(found: Mapping[str, Any]) -> str:
     return "\n".join(parts)
 
 
+def _file_line(file: Mapping[str, Any]) -> str:
+    source = _shown_source(file["source"])
+    if file["exists"]:
+        return _("configuration: {path} ({source})", path=file["path"], source=source)
+    return _("configuration: {path} ({source}; there is none)", path=file["path"], source=source)
+
+
+def _shown_source(source: str) -> str:
+    return _(_DEFAULT) if source == _DEFAULT else source
+
+
 def _file(args: argparse.Namespace, config: Config) -> dict[str, Any]:
     import os
 
@@ -67,7 +80,7 @@ def _file(args: argparse.Namespace, config: Config) -> dict[str, Any]:
     from ..configfile.paths import variable
 
     named = variable(os.environ, "FLEXLLM_CONFIG")
-    source = "--config" if args.config else "FLEXLLM_CONFIG" if named else "default"
+    source = "--config" if args.config else "FLEXLLM_CONFIG" if named else _DEFAULT
     path = str(config_path(args.config)) if args.config or named else DEFAULT_PATH
     return {"path": path, "source": source, "exists": config.path is not None}
 
@@ -113,8 +126,8 @@ def _endpoint_settings(endpoint: ResolvedEndpoint, config: Config) -> Settings:
 def _client_settings(args: argparse.Namespace) -> Settings:
     """Return what the flags, or the client's defaults, say of how patiently is asked."""
     names = ("timeout", "total_timeout", "retry_times", "retry_delay")
-    settings = {name: _first((getattr(args, name), _flag(name)), (_defaults()[name], "default")) for name in names}
-    return {**settings, "ca_bundle": _first((args.ca_bundle, "--ca-bundle"), (None, "default"))}
+    settings = {name: _first((getattr(args, name), _flag(name)), (_defaults()[name], _DEFAULT)) for name in names}
+    return {**settings, "ca_bundle": _first((args.ca_bundle, "--ca-bundle"), (None, _DEFAULT))}
 
 
 def _batch_settings(args: argparse.Namespace, config: Config) -> Settings:
@@ -126,7 +139,7 @@ def _batch_settings(args: argparse.Namespace, config: Config) -> Settings:
         settings[name] = _first(
             (getattr(args, name, None), _flag(name)),
             (getattr(config.batch, name), config.place(f"batch.{name}")),
-            (default, "default"),
+            (default, _DEFAULT),
         )
     return settings
 
@@ -170,7 +183,7 @@ def _defaults() -> dict[str, Any]:
 
 
 def _lines(settings: Settings) -> list[tuple[str, str, str]]:
-    return [(name, _shown(one), one["source"]) for name, one in settings.items()]
+    return [(name, _shown(one), _shown_source(one["source"])) for name, one in settings.items()]
 
 
 def _shown(setting: Mapping[str, Any]) -> str:
@@ -188,5 +201,7 @@ def _shown(setting: Mapping[str, Any]) -> str:
 
 
 def _endpoint_line(endpoint: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    key = _("key printed by api_key_cmd") if endpoint["api_key_cmd"] else f"key {endpoint['api_key']}"
+    key = _("key {key}", key=endpoint["api_key"])
+    if endpoint["api_key_cmd"]:
+        key = _("key printed by api_key_cmd")
     return (str(endpoint.get("model") or "-"), endpoint["base_url"], key, endpoint["source"])

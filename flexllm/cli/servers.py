@@ -26,7 +26,7 @@ def add_server_options(parser: argparse.ArgumentParser, *, timeout: float) -> No
     Args:
         timeout: Seconds for each request, where the user gives none. None is sent twice.
     """
-    group = parser.add_argument_group("server")
+    group = parser.add_argument_group(_("server"))
     add_whom_options(group)
     group.add_argument(
         "--timeout",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..terminal import width
+
 TYPE_CHECKING = False  # see errors.py
 
 if TYPE_CHECKING:
@@ -26,19 +28,11 @@ def table(lines: Sequence[Sequence[str]], indent: str = "", *, right: Container[
     return "\n".join(shown)
 
 
-def width(text: str) -> int:
-    """Return how many columns of a terminal a text takes."""
-    if text.isascii():
-        return len(text)
-    import unicodedata
-
-    return sum(
-        0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
-        for letter in text
-    )
-
-
 def shortened(text: str, most: int = 60) -> str:
-    """Return a text on one line, cut where it is long."""
+    """Return a text on one line, cut where it takes more than `most` columns of a terminal."""
     line = " ".join(text.split())
-    return line if len(line) <= most else f"{line[: most - 1]}…"
+    if width(line) <= most:
+        return line
+    from itertools import accumulate
+
+    return f"{line[: sum(columns < most for columns in accumulate(map(width, line)))]}…"

@@ -6,7 +6,7 @@ import argparse
 import math
 import re
 
-from ..language import _
+from ..language import _, plural
 
 TYPE_CHECKING = False  # see errors.py
 
@@ -117,20 +117,15 @@ def size(text: str) -> int:
     return int(float(matched[1]) * _BYTES[matched[2]])
 
 
-def counted(number: int, noun: str) -> str:
-    """Return how many there are of something: 0 models, 1 model, 1,000 models."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def nearest_are(names: Sequence[str], what: str = "the nearest") -> str:
-    """Return which names are the nearest, as a clause: "the nearest is a", "the nearest are a, b"."""
-    return f"{what} {'is' if len(names) == 1 else 'are'} {', '.join(names)}"
+def nearest_are(names: Sequence[str]) -> str:
+    """Return which names are the nearest, as a clause that stands alone: "the nearest are a, b"."""
+    return plural("the nearest is {names}", "the nearest are {names}", len(names), names=", ".join(names))
 
 
 def shown_size(count: int) -> str:
     """Return bytes as people read them: 950 bytes, 12.3 KiB, 4.5 MiB."""
     if count < 1024:
-        return f"{count} bytes"
+        return plural("{count} byte", "{count} bytes", count)
     number = float(count)
     for unit in ("KiB", "MiB", "GiB"):
         number /= 1024

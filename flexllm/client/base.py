@@ -161,7 +161,7 @@ class BaseClient:
         self._build_attempts = partial(
             build_attempts,
             build_choice(self._endpoints, self._pool),
-            RetryPolicy(retry_times=retry_times, retry_delay=retry_delay, total_timeout=total_timeout),
+            retry=RetryPolicy(retry_times=retry_times, retry_delay=retry_delay, total_timeout=total_timeout),
             hedge=_hedge_policy(hedge),
             model=self.model,
         )
@@ -261,7 +261,7 @@ class BaseClient:
 
     @property
     def stats(self) -> dict[str, Any]:
-        """How the endpoints do: `num_endpoints`, and in `endpoints` for each the fields of `EndpointHealth`, JSON-able."""
+        """How the endpoints do, JSON-able, as `num_endpoints` and `endpoints` with the counts, state and latency of each."""
         health = [one.as_dict() for one in self._backend.health()]
         how = {"load_balance": self._pool.load_balance, "fallback": self._pool.fallback} if self._pool else {}
         return {"num_endpoints": len(health), **how, "endpoints": health}
@@ -358,11 +358,13 @@ def _check_types(model: object, headers: object, auth: object, media: object) ->
     if model is not None and not isinstance(model, str):
         raise ConfigError(_("model={model!r} must be the name of a model", model=model))
     if media is not None and not isinstance(media, MediaOptions):
-        raise ConfigError(_("media must be made by MediaOptions(...), not of type ") + type(media).__name__)
+        raise ConfigError(_("media must be made by MediaOptions(...), not of type {kind}", kind=type(media).__name__))
     if headers is not None and not isinstance(headers, Mapping):
-        raise ConfigError(_("headers must be a mapping of names to values, not of type ") + type(headers).__name__)
+        raise ConfigError(
+            _("headers must be a mapping of names to values, not of type {kind}", kind=type(headers).__name__)
+        )
     if auth is not None and not callable(auth):
-        raise ConfigError(_("auth must be a function that gives headers, not of type ") + type(auth).__name__)
+        raise ConfigError(_("auth must be a function that gives headers, not of type {kind}", kind=type(auth).__name__))
 
 
 def _check_alone(pool: PoolOptions) -> None:
@@ -370,4 +372,6 @@ def _check_alone(pool: PoolOptions) -> None:
     for name in ("total_concurrency_limit", "total_max_qps"):
         if getattr(pool, name) is not None:
             one = "concurrency_limit" if name == "total_concurrency_limit" else "max_qps"
-            raise ConfigError(_("{name} is for several endpoints together; for one give {one}", name=name, one=one))
+            raise ConfigError(
+                _("{name} is for several endpoints together; for one give {option}", name=name, option=one)
+            )

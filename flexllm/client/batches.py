@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..backends import PoolOptions, model_prices
+from ..backends import Attempts, PoolOptions, model_prices
 from ..batch.forecast import make_forecast
 from ..batch.items import RowSource
 from ..batch.job import BatchJob
@@ -41,12 +42,28 @@ class BatchCall(NamedTuple):
         distribute: Rows go where there is room, instead of where a pool's strategy says.
         skip_cache: Neither look answers up nor keep them.
         model: Asked instead of the client's own.
+        total_timeout: Seconds for all attempts at a row, instead of the client's own.
     """
 
     budget: CostTrackerConfig | None = None
     distribute: bool = True
     skip_cache: bool = False
     model: str | None = None
+    total_timeout: float | None = None
+
+
+class OpenBatch(NamedTuple):
+    """A job that is ready to run, for a caller whose rows are no list.
+
+    Attributes:
+        conversations: Reads rows of a conversation, metadata and parameters, above those of the call.
+        workers: Requests that the job has under way at the same time, at most.
+    """
+
+    job: BatchJob
+    cancel: CancelToken
+    conversations: ListRows
+    workers: int
 
 
 USUAL_CALL = BatchCall()
@@ -74,6 +91,20 @@ class BatchClient(BaseClient):
             options.pop(name, None)
         rows, batch_options, call = self._sorted(messages_list, output_file or output_jsonl, False, options)
         return self.batch_forecast(rows, batch_options, call)
+
+    def open_batch(
+        self,
+        output: str | os.PathLike[str] | None,
+        show_progress: bool,
+        options: dict[str, Any],
+        *,
+        total_timeout: float | None = None,
+    ) -> OpenBatch:
+        """Return a job with the options of `chat_completions_batch_sync`, and what its rows are read with."""
+        cancel = self._cancel()
+        rows, batch_options, call = self._sorted((), output, show_progress, options)
+        job = self.batch_job(batch_options, cancel, call._replace(total_timeout=total_timeout))
+        return OpenBatch(job, cancel, rows, self._workers())
 
     def _start(
         self,
@@ -132,7 +163,7 @@ class BatchClient(BaseClient):
             PriceUnknown: There is a budget in dollars, and nobody knows what the model costs.
         """
         workers = self._workers()
-        attempts = self._attempts if call.distribute else self._build_attempts(distribute=False)
+        attempts = self._attempts_of(call)
         limit = None
         if call.budget is not None:
             model = call.model or self.model or ""
@@ -140,7 +171,7 @@ class BatchClient(BaseClient):
         backend = self._uncached
         if limit is not None:
             backend = self._stack(attempts, limit)
-        elif not call.distribute:
+        elif attempts is not self._attempts:
             backend = self._stack(attempts)
         engine = ThreadEngine(backend, workers=workers, cancel=cancel, grace=options.grace)
         reuse = self._reuse(options, None if call.skip_cache else self._cache, cancel)
@@ -169,10 +200,16 @@ class BatchClient(BaseClient):
             rows,
             options,
             reuse=self._reuse(options, cache, None),
-            prices=lambda model: [price for _, price in model_prices(self._attempts, model)],
+            prices=lambda model: [price for _name, price in model_prices(self._attempts, model)],
             pace=pace,
             sampled=sampled,
         )
+
+    def _attempts_of(self, call: BatchCall) -> Attempts:
+        if call.total_timeout is not None:
+            retry = replace(self._attempts.retry, total_timeout=call.total_timeout)
+            return self._build_attempts(retry=retry, distribute=call.distribute)
+        return self._attempts if call.distribute else self._build_attempts(distribute=False)
 
     def _reuse(self, options: BatchOptions, cache: ResponseCache | None, cancel: CancelToken | None) -> Reuse:
         return Reuse(self._keys, cache, share=options.share, with_body=options.checkpoint.save_raw, cancel=cancel)

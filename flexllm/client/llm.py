@@ -204,7 +204,7 @@ class LLMClient(BatchClient):
             show_progress: A bar on a terminal and in a notebook, a line every so often elsewhere.
             return_summary: Return `(results, summary)`.
             return_cost_report: Return `(results, cost_report)`; with `return_summary`, `(results, summary, cost_report)`.
-            return_usage: Give `ChatCompletionResult`s instead of texts.
+            return_usage: Give each answer as a `ChatCompletionResult` instead of its text.
             track_cost: Show tokens and, where prices are known, the cost.
             flush_interval: Seconds at most until a written row is on the disk and not only in the kernel.
             metadata_list: One value for each row, kept in its line and its `BatchResultItem`.

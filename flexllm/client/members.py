@@ -68,12 +68,9 @@ def pool_endpoints(
     for position, client in enumerate(clients or ()):
         found = getattr(client, "_endpoints", None)
         if not found:
+            kind = type(client).__name__
             raise ConfigError(
-                _(
-                    "clients[{position}] must be a client, not of type {kind}",
-                    position=position,
-                    kind=type(client).__name__,
-                )
+                _("clients[{position}] must be a client, not of type {kind}", position=position, kind=kind)
             )
         made += [one.lent(one.model or client.model) for one in found]
     return tuple(made)

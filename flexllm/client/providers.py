@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,7 +16,10 @@ from .llm import LLMClient
 
 
 class OpenAIClient(LLMClient):
-    """Asks a server that speaks OpenAI's chat completions: OpenAI, DeepSeek, Qwen, vLLM, Ollama and many more."""
+    """Asks a server that speaks OpenAI's chat completions: OpenAI, DeepSeek, Qwen, vLLM, Ollama and many more.
+
+    Made and used like `LLMClient`.
+    """
 
     _provider = "openai"
 
@@ -87,13 +90,13 @@ class GeminiClient(LLMClient):
         **options: Any,
     ) -> None:
         given = {"project_id": project_id, "location": location, "credentials": credentials}
-        of_vertex = " and ".join(name for name, value in given.items() if value is not None)
+        of_vertex = _listed([name for name, value in given.items() if value is not None])
         if not use_vertex_ai:
             if of_vertex:
                 raise ConfigError(
                     _(
-                        "{of_vertex} can be given for Vertex AI alone; give use_vertex_ai=True, or leave it out",
-                        of_vertex=of_vertex,
+                        "{options} can be given for Vertex AI alone; give use_vertex_ai=True, or leave it out",
+                        options=of_vertex,
                     )
                 )
         elif api_key and api_key != NO_KEY:
@@ -101,8 +104,8 @@ class GeminiClient(LLMClient):
                 raise ConfigError(
                     _(
                         "Vertex AI is asked with an api_key (express mode), or with project_id, location and credentials, not "
-                        "with both; leave api_key or {of_vertex} out",
-                        of_vertex=of_vertex,
+                        "with both; leave api_key or {options} out",
+                        options=of_vertex,
                     )
                 )
             base_url = _behind(base_url, vertex_base_url(None, "global"))
@@ -112,6 +115,14 @@ class GeminiClient(LLMClient):
             place = location or os.environ.get("GOOGLE_CLOUD_LOCATION") or DEFAULT_LOCATION
             base_url = _behind(base_url, vertex_base_url(known.project, place))
         super().__init__(model=model, base_url=base_url, api_key=api_key, **options)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return names one after another for people; "" for none."""
+    listed = "".join(names[:1])
+    for name in names[1:]:
+        listed = _("{names} and {name}", names=listed, name=name)
+    return listed
 
 
 DEFAULT_LOCATION = "us-central1"
@@ -129,5 +140,5 @@ def _behind(base_url: str | None, own: str) -> str:
     base_url = base_url.rstrip("/")
     if "/projects/" in base_url:
         return f"{base_url}/publishers/google"
-    version, _, rest = urlsplit(own).path.lstrip("/").partition("/")
+    version, _slash, rest = urlsplit(own).path.lstrip("/").partition("/")
     return f"{base_url}/{rest}" if _VERSION_PATH.search(base_url) else f"{base_url}/{version}/{rest}"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from ..errors import ConfigError
 from ..language import _
+from ..system_errors import reason_of
 
 PATIENCE = 30.0
 """Seconds that a command has: enough to unlock a password store by hand."""
@@ -45,9 +46,9 @@ def _run(command: str | tuple[str, ...], what: str, patience: float) -> str:
             errors="replace",
         )  # fmt: skip
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        reason = reason_of(error) if isinstance(error, OSError) else str(error)
         raise ConfigError(
-            _("{what} cannot be run: {words!r}: {reason}", what=what, words=words[0], reason=reason)
+            _("{what} cannot be run: {program!r}: {reason}", what=what, program=words[0], reason=reason)
         ) from None
     with process:
         try:
@@ -64,15 +65,17 @@ def _run(command: str | tuple[str, ...], what: str, patience: float) -> str:
                 _("{what} did not end within {patience:g} seconds; try it in a shell", what=what, patience=patience)
             ) from None
     if process.returncode:
-        raise ConfigError(f"{what} {_ending(process.returncode)}{_last_words(said)}")
+        raise ConfigError(_ending(what, process.returncode) + _last_words(said))
     key = out.strip().partition("\n")[0].strip()
     if not key:
-        raise ConfigError(_("{what} printed no key{last_words}", what=what, last_words=_last_words(said)))
+        raise ConfigError(_("{what} printed no key", what=what) + _last_words(said))
     return key
 
 
-def _ending(code: int) -> str:
-    return _("was ended by signal {code}", code=-code) if code < 0 else _("ended with exit code {code}", code=code)
+def _ending(what: str, code: int) -> str:
+    if code < 0:
+        return _("{what} was ended by signal {number}", what=what, number=-code)
+    return _("{what} ended with exit code {code}", what=what, code=code)
 
 
 def _last_words(said: str) -> str:

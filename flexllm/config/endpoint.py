@@ -63,9 +63,9 @@ class ResolvedEndpoint(Masked):
             others = ", ".join(f"{{{name}}}" for name in template.names if name != CONTENT)
             raise ConfigError(
                 _(
-                    "{get}: user_template has {others}, which only the rows of "
-                    "flexllm batch can fill; choose another model, or write {{content}} alone",
-                    get=self.sources.get("user_template", self.source),
-                    others=others,
+                    "{place}: user_template has {fields}, which only the rows of flexllm batch can fill; choose another "
+                    "model, or write {{content}} alone",
+                    place=self.sources.get("user_template", self.source),
+                    fields=others,
                 )
             )

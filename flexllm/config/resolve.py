@@ -16,8 +16,16 @@ from .endpoint import DEFAULT, ResolvedEndpoint
 from .environment import OPENAI_URL, Environment, Named, read_environment
 from .keys import base_url_of, key_of, text_of, with_openai_key
 
-_COMMAND_LINE = mark("the command line")
-_ENVIRONMENT = mark("the environment")
+_NO_DEFAULT = mark(
+    "{file} has several models and no default; it has {ids}: choose one with -m, or give --base-url to ask another server"
+)
+_NOT_LISTED = mark(
+    "{file} has no model {name!r}; it has {ids}: choose one with -m, or give --base-url to ask another server"
+)
+_DEFAULT_NOT_LISTED = mark(
+    "{file} has no model {name!r}, its own default; it has {ids}: choose one with -m, or give --base-url to ask another "
+    "server"
+)
 _NO_KEY = Named(NO_KEY, DEFAULT)
 _AUTO = Named("auto", DEFAULT)
 _log = logging.getLogger(__name__)
@@ -71,6 +79,14 @@ def _flag(name: str, value: str | None) -> Named | None:
     return None if value is None else Named(value, f"--{name.replace('_', '-')}")
 
 
+def _command_line() -> str:
+    return _("the command line")
+
+
+def _environment() -> str:
+    return _("the environment")
+
+
 def _checked_key(key: Named) -> Named:
     return Named(checked_pair(None, key.value, key.source)[1], key.source)
 
@@ -89,7 +105,7 @@ class _Choice:
     def endpoint(self) -> ResolvedEndpoint:
         config, flags, environment = self.config, self.flags, self.environment
         if flags.base_url is not None:
-            return self._outside(flags.base_url, flags.api_key, flags.provider, _COMMAND_LINE)
+            return self._outside(flags.base_url, flags.api_key, flags.provider, _command_line())
         entry = config.find(flags.model.value, self.environ) if flags.model is not None else None
         if entry is None:
             if flags.api_key is not None and (environment.base_url is not None or config.models):
@@ -101,7 +117,7 @@ class _Choice:
                         environment.lost_key.source,
                     )
                 provider = flags.provider or environment.provider
-                return self._outside(environment.base_url, environment.api_key, provider, _ENVIRONMENT)
+                return self._outside(environment.base_url, environment.api_key, provider, _environment())
             if not config.models:
                 return self._without_url()
             entry = self._listed_entry()
@@ -116,12 +132,12 @@ class _Choice:
         flags, environment = self.flags, self.environment
         provider = flags.provider or environment.provider
         if flags.api_key is not None:
-            return self._outside(None, flags.api_key, provider, _COMMAND_LINE)
+            return self._outside(None, flags.api_key, provider, _command_line())
         if environment.api_key is not None:
-            return self._outside(None, environment.api_key, provider, _ENVIRONMENT)
+            return self._outside(None, environment.api_key, provider, _environment())
         key = environment.openai_key
         if key is not None and (provider is None or provider.value in ("auto", "openai")):
-            return self._outside(Named(OPENAI_URL, key.source), key, provider, _ENVIRONMENT)
+            return self._outside(Named(OPENAI_URL, key.source), key, provider, _environment())
         raise ConfigError(
             _(
                 "no server is configured: give --base-url (and --api-key, -m), or set FLEXLLM_BASE_URL, FLEXLLM_API_KEY and "
@@ -140,12 +156,10 @@ class _Choice:
         if model is None and not self.needs_model:
             model = Named("", DEFAULT)
         if model is None:
-            raise ConfigError(
-                _(
-                    "{source} says whom to ask, but not for which model; give -m NAME or set FLEXLLM_MODEL",
-                    source=source,
-                )
+            reason = _(
+                "{source} says whom to ask, but not for which model; give -m NAME or set FLEXLLM_MODEL", source=source
             )
+            raise ConfigError(reason)
         provider = provider or _AUTO
         key = api_key or _NO_KEY
         url = checked_pair(base_url.value, NO_KEY, base_url.source)[0] if base_url is not None else None
@@ -179,14 +193,14 @@ class _Choice:
     def _key_without_server(self) -> ConfigError:
         asked = self.flags.model or self.environment.model
         models = self.config.models
-        nearest = ids_of(models, asked and asked.value)
-        entries = (
-            _(", or -m with an entry of {file}: {nearest}", file=self.config.file, nearest=nearest) if models else ""
-        )
+        if not models:
+            return ConfigError(_("an API key is given without the server that it belongs to; give --base-url too"))
         return ConfigError(
             _(
-                "an API key is given without the server that it belongs to; give --base-url too{entries}",
-                entries=entries,
+                "an API key is given without the server that it belongs to; give --base-url too, or -m with an entry of "
+                "{file}: {ids}",
+                file=self.config.file,
+                ids=ids_of(models, asked and asked.value),
             )
         )
 
@@ -204,19 +218,15 @@ class _Choice:
         entry = config.default_entry(self.environ) if asked is None else config.find(asked.value, self.environ)
         if entry is not None:
             return entry
-        problem = _("several models and no default")
-        default = config.default_name(self.environ)
-        name = asked.value if asked is not None else default
-        if name is not None:
-            problem = _("no model {name!r}", name=name) + (_(", its own default") if asked is None else "")
-        raise ConfigError(
-            _(
-                "{file} has {problem}; it has {ids_of}: choose one with -m, or give --base-url to ask another server",
-                file=config.file,
-                problem=problem,
-                ids_of=ids_of(config.models, name),
-            )
-        )
+        raise self._nothing_listed(asked)
+
+    def _nothing_listed(self, asked: Named | None) -> ConfigError:
+        config = self.config
+        name = asked.value if asked is not None else config.default_name(self.environ)
+        text = _NOT_LISTED if asked is not None else _DEFAULT_NOT_LISTED
+        if name is None:
+            text = _NO_DEFAULT
+        return ConfigError(_(text, file=config.file, name=name, ids=ids_of(config.models, name)))
 
     def _warn_of_ignored(self, entry: ModelEntry) -> None:
         for named, own in ((self.environment.api_key, "key"), (self.environment.provider, "provider")):
@@ -231,15 +241,14 @@ class _Choice:
         source = f"{config.file}, {where}"
         if flags.api_key is None and entry.base_url is None and self._is_another_provider(entry):
             # Without a URL the provider stands for it: another one would get a key that was not meant for it.
-            raise ConfigError(
-                _(
-                    "{source} has no base_url and its key belongs to provider {provider!r}; to ask provider "
-                    "{provider_2!r} give its key with --api-key, or an entry of its own",
-                    source=source,
-                    provider=entry.provider,
-                    provider_2=flags.provider and flags.provider.value,
-                )
+            reason = _(
+                "{source} has no base_url and its key belongs to provider {provider!r}; to ask provider {other!r} give its "
+                "key with --api-key, or an entry of its own",
+                source=source,
+                provider=entry.provider,
+                other=flags.provider and flags.provider.value,
             )
+            raise ConfigError(reason)
         model = self._name(entry)
         provider = flags.provider or Named(entry.provider, self._source(entry, "provider"))
         url = base_url_of(config, where, entry, self.environ)
@@ -259,9 +268,7 @@ class _Choice:
             params=entry.params,
             prices=config.prices if entry.price is None else {**config.prices, model.value: entry.price},
             entry_id=entry.id,
-            source=source
-            if flags.api_key is None
-            else _("{source}, with the key of {command_line}", source=source, command_line=_COMMAND_LINE),
+            source=source if flags.api_key is None else _("{source}, with the key of the command line", source=source),
             sources={
                 "model": model.source,
                 "base_url": self._source(entry, "base_url") if asked_url == url else DEFAULT,

@@ -64,7 +64,10 @@ _SHARE: _Check = (
     lambda value: type(value) in (int, float) and 0 < value <= 1,
     mark("a share above 0 and up to 1, such as 0.1"),
 )
-_STRATEGY: _Check = (lambda value: value in STRATEGIES, mark(f"one of {', '.join(STRATEGIES)}"))
+_STRATEGY: _Check = (
+    lambda value: value in STRATEGIES,
+    mark("one of round_robin, weighted, random, fallback, least_busy"),
+)
 _TRUTH: _Check = (lambda value: isinstance(value, bool), mark("true or false"))
 _PARAMS: _Check = (
     _is_json_object,

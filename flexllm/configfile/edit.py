@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import ConfigError
 from ..files import replace_file
 from ..language import _
+from ..system_errors import reason_of
 from .nodes import compose, yaml_errors
 from .paths import shown_path
 from .places import literal
@@ -18,6 +19,10 @@ from .values import Config
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*")
 _ALIAS = re.compile(r"\s*:\s*(\*[^\s,\]}]+)")
+
+
+class _NotSafe(Exception):
+    """The text cannot be changed without changing more than `default`."""
 
 
 def set_default(config: Config, model_id: str) -> None:
@@ -41,22 +46,19 @@ def set_default(config: Config, model_id: str) -> None:
     try:
         new = _with_default(data, path, model_id).encode()
         _check(path, data, new, model_id)
-    except (UnicodeError, ConfigError) as error:
+    except (UnicodeError, ConfigError, _NotSafe) as error:
         raise ConfigError(
             _(
-                "{shown_path} is written in a way that is not safe to edit, and is as it was; write this line yourself: "
-                "default: {model_id}",
-                shown_path=shown_path(path),
-                model_id=_quoted(model_id, ""),
+                "{path} is written in a way that is not safe to edit, and is as it was; write this line yourself: {line}",
+                path=shown_path(path),
+                line=f"default: {_quoted(model_id, '')}",
             )
         ) from error
     try:
         replace_file(path, (new,))
     except OSError as error:
-        raise OSError(
-            error.errno,
-            _("{shown_path} cannot be changed: {strerror}", shown_path=shown_path(path), strerror=error.strerror),
-        ) from error
+        reason = _("{path} cannot be changed: {reason}", path=shown_path(path), reason=reason_of(error))
+        raise OSError(error.errno, reason) from error
 
 
 def _with_default(data: bytes, path: Path, model_id: str) -> str:
@@ -65,7 +67,7 @@ def _with_default(data: bytes, path: Path, model_id: str) -> str:
     with yaml_errors(data, path):
         root = compose(text)[1]
     if root is None or root.id != "mapping":
-        raise ConfigError(_("it lists no models"))
+        raise _NotSafe
     for key, value in root.value:
         if key.value == "default":
             return _with_value(text, key, value, model_id)
@@ -118,10 +120,10 @@ def _check(path: Path, data: bytes, new: bytes, model_id: str) -> None:
     """Refuse a text that says anything else than the old one, but for `default`.
 
     Raises:
-        ConfigError: It does.
+        _NotSafe: It does.
     """
     if _rest(data, path) != _rest(new, path) or parse_config(new, path).default_name({}) != model_id:
-        raise ConfigError(_("it says something else"))
+        raise _NotSafe
 
 
 def _rest(data: bytes, path: Path) -> list[Any]:
@@ -135,5 +137,5 @@ def _rest(data: bytes, path: Path) -> list[Any]:
         return node.tag, [(content(key), content(value)) for key, value in node.value]
 
     with yaml_errors(data, path):
-        _, root = compose(data)
+        _loader, root = compose(data)
         return [(content(key), content(value)) for key, value in root.value if key.value != "default"]

@@ -15,7 +15,7 @@ def listed_ids(path: str | os.PathLike[str] | None = None, environ: Mapping[str,
     Raises:
         ConfigError: The file is unreadable, or no YAML.
     """
-    file, data, _ = read_file(path, environ)
+    file, data, _is_open = read_file(path, environ)
     if data is None:
         return []
     with yaml_errors(data, file):

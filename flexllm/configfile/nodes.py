@@ -11,11 +11,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError
-from ..language import _
+from ..language import _, mark
+from ..system_errors import reason_of
 from .paths import config_path, shown_path, variable
 
 NULL = "tag:yaml.org,2002:null"
 """The tag of an empty value."""
+
+
+_MISSING = mark("{path} does not exist; correct the name, or write that file")
+_NAMED_AND_MISSING = mark("{path} (named by FLEXLLM_CONFIG) does not exist; correct the name, or write that file")
 
 
 class FileBytes(NamedTuple):
@@ -48,22 +53,10 @@ def read_file(path: str | os.PathLike[str] | None, environ: Mapping[str, str]) -
     except FileNotFoundError:
         if not path and not variable(environ, "FLEXLLM_CONFIG"):
             return FileBytes(file, None)
-        named_by = "" if path else _(" (named by FLEXLLM_CONFIG)")
-        raise ConfigError(
-            _(
-                "{shown_path}{named_by} does not exist; correct the name, or write that file",
-                shown_path=shown_path(file),
-                named_by=named_by,
-            )
-        ) from None
+        raise ConfigError(_(_MISSING if path else _NAMED_AND_MISSING, path=shown_path(file))) from None
     except (OSError, ValueError) as error:  # the latter for a null byte in the name
-        raise ConfigError(
-            _(
-                "{shown_path} cannot be read: {getattr}",
-                shown_path=shown_path(file),
-                getattr=getattr(error, "strerror", None) or error,
-            )
-        ) from error
+        reason = reason_of(error) if isinstance(error, OSError) else str(error)
+        raise ConfigError(_("{path} cannot be read: {reason}", path=shown_path(file), reason=reason)) from error
 
 
 def compose(data: bytes | str) -> tuple[Any, Any]:
@@ -103,8 +96,8 @@ def yaml_errors(data: bytes, path: Path) -> Iterator[None]:
             _("{file}, line {line} is not UTF-8 text: {reason}", file=file, line=line, reason=error.reason)
         ) from None
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 1
+        place = error.problem_mark or error.context_mark
+        line = place.line + 1 if place else 1
         problem = re.sub("'[^']{17,}'", "'...'", str(error.problem or error.context))  # *key and !key are YAML signs
         raise ConfigError(
             _("{file}, line {line} is not YAML: {problem}", file=file, line=line, problem=problem)

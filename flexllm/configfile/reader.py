@@ -75,13 +75,8 @@ class _Reader:
             if not names:
                 raise ConfigError(_("{place} needs an id or a name", place=self._place(node, where)))
             if names[0] in models:
-                raise ConfigError(
-                    _(
-                        "{place}: id={names!r} is the id of an earlier model too",
-                        place=self._place(node, where),
-                        names=names[0],
-                    )
-                )
+                place = self._place(node, where)
+                raise ConfigError(_("{place}: id={id!r} is the id of an earlier model too", place=place, id=names[0]))
             models[names[0]] = ModelEntry(**{**values, "id": names[0], "name": names[-1]})
         batch = self._section(found["batch"], "batch", _names(BatchSettings)) if "batch" in found else {}
         batch["endpoints"] = tuple(
@@ -112,7 +107,7 @@ class _Reader:
 
     def _prices(self, node: Any) -> dict[str, PriceLike]:
         """Return the prices of models by their names, each checked where it stands."""
-        if node.id != "mapping" or any(key.id != "scalar" for key, _ in node.value):
+        if node.id != "mapping" or any(key.id != "scalar" for key, _value in node.value):
             raise ConfigError(
                 _(
                     "{place} must be a mapping of models to prices, such as 'my-model: 0.5,1.5'",
@@ -136,15 +131,7 @@ class _Reader:
         for key, value in node.value:
             name, place = str(key.value), self._place(key, where)
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = (
-                    _("did you mean {near!r}?", near=near[0])
-                    if near
-                    else _("known here: {known}", known=", ".join(known))
-                )
-                self._warnings.append(
-                    _("{place}: unknown key {name} is ignored; {hint}", place=place, name=reprlib.repr(name), hint=hint)
-                )
+                self._warnings.append(_unknown_key(place, name, known))
             elif value.tag == NULL:
                 found.pop(name, None)  # what a merge key (<<) brought
             else:
@@ -159,7 +146,7 @@ class _Reader:
     def _note_lines(self, path: str, key: Any, value: Any) -> None:
         self._lines[path] = key.start_mark.line + 1
         if path.endswith(".params"):
-            self._lines.update({f"{path}.{name.value}": name.start_mark.line + 1 for name, _ in value.value})
+            self._lines.update({f"{path}.{name.value}": name.start_mark.line + 1 for name, _value in value.value})
 
     def _value(self, name: str, node: Any, place: str) -> Any:
         test, wanted = CHECKS[name]
@@ -167,16 +154,15 @@ class _Reader:
             value = self._loader.construct_object(node, deep=True)
         except (ValueError, LookupError, AttributeError) as error:  # PyYAML's own, as for the date 2024-13-45
             raise ConfigError(
-                _("{place}: {name} cannot be read; it must be {wanted}", place=place, name=name, wanted=wanted)
+                _("{place}: {name} cannot be read; it must be {wanted}", place=place, name=name, wanted=_(wanted))
             ) from error
         if name == "api_key" and value == "":
             return NO_KEY
         if not test(value):
             # No key is shown, and no list or mapping: an entry in the wrong place would show its key.
-            shown = f"={reprlib.repr(value)}" if node.id == "scalar" and not name.startswith("api_key") else ""
-            raise ConfigError(
-                _("{place}: {name}{shown} must be {wanted}", place=place, name=name, shown=shown, wanted=wanted)
-            )
+            if node.id == "scalar" and not name.startswith("api_key"):
+                name = f"{name}={reprlib.repr(value)}"
+            raise ConfigError(_("{place}: {name} must be {wanted}", place=place, name=name, wanted=_(wanted)))
         if name == "api_key_cmd":
             return tuple(value) if isinstance(value, list) else value
         if name in ("base_url", "api_key") and has_variables(value):
@@ -193,7 +179,19 @@ class _Reader:
         return [(f"{where}[{position}]", item) for position, item in enumerate(node.value)]
 
     def _place(self, node: Any, where: str) -> str:
-        return f"{self._file}, line {node.start_mark.line + 1}{', ' if where else ''}{where}"
+        place = _("{file}, line {line}", file=self._file, line=node.start_mark.line + 1)
+        return f"{place}, {where}" if where else place
+
+
+def _unknown_key(place: str, name: str, known: Sequence[str]) -> str:
+    shown, near = reprlib.repr(name), difflib.get_close_matches(name, known, n=1)
+    if near:
+        return _(
+            "{place}: unknown key {name} is ignored; did you mean {near!r}?", place=place, name=shown, near=near[0]
+        )
+    return _(
+        "{place}: unknown key {name} is ignored; known here: {known}", place=place, name=shown, known=", ".join(known)
+    )
 
 
 def _names(kind: type[Any]) -> list[str]:

@@ -131,7 +131,9 @@ class Config:
     def place(self, key: str) -> str:
         """Return where a key stands, for people: the file and the line, or what the key is if the line is not known."""
         line = self.lines.get(key)
-        return f"{self.file}, {key}" if line is None else f"{self.file}, line {line}"
+        if line is None:
+            return f"{self.file}, {key}"
+        return _("{file}, line {line}", file=self.file, line=line)
 
     def find(self, name: str, environ: Mapping[str, str] = os.environ) -> ModelEntry | None:
         """Return the entry with this id, else the one with this name, else None.
@@ -143,7 +145,7 @@ class Config:
         found = found or [entry for entry in self.models if expand_if_set(entry.name, environ) == name]
         if len(found) > 1:
             raise ConfigError(
-                _("several models are named {name!r}; choose one by its id: {ids_of}", name=name, ids_of=ids_of(found))
+                _("several models are named {name!r}; choose one by its id: {ids}", name=name, ids=ids_of(found))
             )
         return found[0] if found else None
 

@@ -14,6 +14,7 @@ from ..language import _
 from ..limits.line import Turn
 from .demand import Demand, Expectation
 from .options import Limits
+from .refusals import explain
 from .spend import Spend
 
 SLACK = 1e-9
@@ -327,52 +328,3 @@ class Budget:
 
     def _error(self, refusal: str) -> BudgetExceededError:
         return BudgetExceededError(refusal, current_cost=self._dollars, budget_limit=self.limits.dollars or 0.0)
-
-
-def explain(limits: Limits, spent: Spend, amount: Spend, reserved: Spend = Spend()) -> str:  # noqa: B008 - a value
-    """Return for people which limit is in the way, what is spent of it, and what to do.
-
-    Args:
-        amount: What the request would take that was not sent for it; nothing if there is none.
-        reserved: For requests under way.
-    """
-    wanted, more, kept = spent.plus(reserved).plus(amount), "", ""
-    if limits.requests is not None and wanted.requests > limits.requests:
-        state, names = (
-            _("{requests:,} of {requests_2:,} requests are sent", requests=spent.requests, requests_2=limits.requests),
-            _("max_requests or --max-requests"),
-        )
-    elif limits.tokens is not None and wanted.tokens > limits.tokens:
-        state, more = (
-            _("{tokens:,} of {tokens_2:,} tokens are used", tokens=spent.tokens, tokens_2=limits.tokens),
-            _(", which may take {tokens:,},", tokens=amount.tokens),
-        )
-        kept = _(", {tokens:,} are reserved", tokens=reserved.tokens)
-        names = _("max_tokens of CostTrackerConfig, max_total_tokens or --max-total-tokens")
-    else:
-        state = _(
-            "{dollars} of the budget of {dollars_2} is spent",
-            dollars=_dollars(spent.dollars),
-            dollars_2=_dollars(limits.dollars or 0.0),
-        )
-        kept = _(", {dollars} is reserved", dollars=_dollars(reserved.dollars))
-        more, names = (
-            _(", which may cost {dollars},", dollars=_dollars(amount.dollars)),
-            _("budget_limit, max_cost or --max-cost"),
-        )
-    if not reserved.requests or amount == Spend():
-        kept = ""
-    unsent = _(", and the next request{more} was not sent", more=more) if amount != Spend() else ""
-    return _(
-        "{state}{kept}{unsent}; raise the limit with {names} to go on",
-        state=state,
-        kept=kept,
-        unsent=unsent,
-        names=names,
-    )
-
-
-def _dollars(amount: float) -> str:
-    """Return an amount with as many digits as tell something, and two at least."""
-    whole, _, rest = f"{amount:,.6f}".partition(".")
-    return f"${whole}.{rest.rstrip('0'):0<2}"

@@ -63,7 +63,7 @@ def estimate_batch_cost(
         price, base_url, now: As in `estimate_cost`.
 
     Returns:
-        JSON-able: `count` (conversations), `input_tokens` and `output_tokens` (of all together; the former is a
+        A JSON-able dict with `count` (conversations), `input_tokens` and `output_tokens` (of all together; the former is a
         `TokenCount`, which says whether it is an estimate itself), `estimated_cost_usd` and `model`.
 
     Raises:

@@ -52,46 +52,28 @@ class CostTrackerConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.enabled, bool):
             raise ConfigError(_("enabled={enabled!r} of a cost tracker must be True or False", enabled=self.enabled))
-        for name in ("budget_limit", "budget_warning"):
-            value = getattr(self, name)
-            if value is not None and not _is_amount(value):
-                raise ConfigError(
-                    _("{name}={value!r} must be US dollars, 0 or more, or None for no limit", name=name, value=value)
-                )
-        for name in ("max_requests", "max_tokens"):
-            value = getattr(self, name)
-            if value is not None and not _is_count(value):
-                raise ConfigError(
-                    _(
-                        "{name}={value!r} of a cost tracker must be a whole number of at least 1, or None for no limit",
-                        name=name,
-                        value=value,
-                    )
-                )
-        if self.on_budget_warning is not None and not callable(self.on_budget_warning):
+        _check_amount("budget_limit", self.budget_limit)
+        _check_amount("budget_warning", self.budget_warning)
+        _check_count("max_requests", self.max_requests)
+        _check_count("max_tokens", self.max_tokens)
+        self._check_warning()
+
+    def _check_warning(self) -> None:
+        warned, warning, limit = self.on_budget_warning, self.budget_warning, self.budget_limit
+        if warned is not None and not callable(warned):
             raise ConfigError(
-                _(
-                    "on_budget_warning={on_budget_warning!r} must be a function of the cost and the threshold",
-                    on_budget_warning=self.on_budget_warning,
-                )
+                _("on_budget_warning={warned!r} must be a function of the cost and the threshold", warned=warned)
             )
-        if self.on_budget_warning is not None and self.budget_warning is None:
+        if warned is not None and warning is None:
             raise ConfigError(
                 _("on_budget_warning is never called without budget_warning; give the dollars it is to be at")
             )
-        if (
-            self.budget_limit is not None
-            and self.budget_warning is not None
-            and self.budget_warning > self.budget_limit
-        ):
-            raise ConfigError(
-                _(
-                    "budget_warning={budget_warning!r} is above budget_limit={budget_limit!r}, so that it would "
-                    "never come",
-                    budget_warning=self.budget_warning,
-                    budget_limit=self.budget_limit,
-                )
-            )
+        if limit is not None and warning is not None and warning > limit:
+            reason = _(
+                "budget_warning={warning!r} is above budget_limit={limit!r}, so that it would never come",
+                warning=warning, limit=limit,
+            )  # fmt: skip
+            raise ConfigError(reason)
 
     @classmethod
     def disabled(cls) -> CostTrackerConfig:
@@ -100,7 +82,7 @@ class CostTrackerConfig:
 
     @classmethod
     def tracking_only(cls) -> CostTrackerConfig:
-        """Return one that counts and limits nothing."""
+        """Return one that counts, and limits nothing."""
         return cls(enabled=True)
 
     @classmethod
@@ -128,9 +110,17 @@ class CostTrackerConfig:
         return self.limits != Limits()
 
 
-def _is_amount(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+def _check_amount(name: str, value: object) -> None:
+    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf):
+        return
+    raise ConfigError(_("{name}={value!r} must be US dollars, 0 or more, or None for no limit", name=name, value=value))
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+def _check_count(name: str, value: object) -> None:
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return
+    reason = _(
+        "{name}={value!r} of a cost tracker must be a whole number of at least 1, or None for no limit",
+        name=name, value=value,
+    )  # fmt: skip
+    raise ConfigError(reason)

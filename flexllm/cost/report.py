@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import html
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
-from ..language import _
+from ..amounts import dollars
+from ..language import _, plural
+from ..markup import MOST_ROWS, Html, quiet, strong, table, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class CostReport:
 
     @property
     def is_priced(self) -> bool:
-        """Whether `total_cost` says something: a price was known, or nothing was bought."""
+        """Whether `total_cost` says something, which it does if a price was known or nothing was bought."""
         return self.total_cost > 0 or self.unpriced_requests < self.request_count or not self.request_count
 
     def summary(self) -> dict[str, Any]:
@@ -121,80 +122,63 @@ class CostReport:
 
     def _repr_html_(self) -> str:
         """Return a table of the models and endpoints, for notebooks; it takes the page's own colours."""
-        notes = "".join(f"<br>{html.escape(note)}" for note in self._notes())
-        tables = "".join(
+        tables = (
             _table(name, shares)
-            for name, shares in (("model", self.by_model), ("endpoint", self.by_endpoint))
+            for name, shares in ((_("model"), self.by_model), (_("endpoint"), self.by_endpoint))
             if shares
         )
-        return f"<p><b>{html.escape(self._headline())}</b>{notes}</p>{tables}"
+        return whole(strong(self._headline()), *(quiet([note]) for note in self._notes()), *tables)
 
     def _headline(self) -> str:
-        model = f" ({_shown(self.model)})" if self.model else ""
-        cost = f": {dollars(self.total_cost)}" if self.is_priced else ""
-        return _(
-            "{counted}, {total_input_tokens:,} input and {total_output_tokens:,} output tokens{model}{cost}",
-            counted=_counted(self.request_count, "request"),
-            total_input_tokens=self.total_input_tokens,
-            total_output_tokens=self.total_output_tokens,
-            model=model,
-            cost=cost,
-        )
+        used = _used(self.request_count, self.total_input_tokens, self.total_output_tokens)
+        if self.model:
+            used = _("{used} ({model})", used=used, model=_shown(self.model))
+        return _("{used}: {cost}", used=used, cost=dollars(self.total_cost)) if self.is_priced else used
 
     def _notes(self) -> Iterator[str]:
         """Yield what is to be known of the numbers, as far as there is something."""
         if self.unpriced_requests:
-            named = ", ".join(_shown(name) for name, line in self.by_model.items() if line.unpriced_requests)
-            which = named or _shown(self.model)
-            yield (
-                _(
-                    "price unknown for {unpriced_requests:,} of {counted}{value}; not in the sum",
-                    unpriced_requests=self.unpriced_requests,
-                    counted=_counted(self.request_count, "request"),
-                    value=f" ({which})" if which else "",
-                )
-            )
+            yield self._unpriced()
         if self.estimated_cost > 0:
-            yield (
-                _(
-                    "{dollars} of it is estimated: attempts that broke off, replies without token "
-                    "counts, rates that are not sure",
-                    dollars=dollars(self.estimated_cost),
-                )
+            yield _(
+                "{cost} of it is estimated: attempts that broke off, replies without token counts, rates that are not sure",
+                cost=dollars(self.estimated_cost),
             )
         if self.cached_tokens or self.cache_write_tokens or self.reasoning_tokens:
-            yield (
-                _(
-                    "of the input {cached_tokens:,} from the provider's cache and {cache_write_tokens:,} written to "
-                    "it, of the output {reasoning_tokens:,} thinking",
-                    cached_tokens=self.cached_tokens,
-                    cache_write_tokens=self.cache_write_tokens,
-                    reasoning_tokens=self.reasoning_tokens,
-                )
+            yield _(
+                "of the input {read:,} from the provider's cache and {written:,} written to it, of the output {thinking:,} "
+                "thinking",
+                read=self.cached_tokens,
+                written=self.cache_write_tokens,
+                thinking=self.reasoning_tokens,
             )
         if self.cached_requests:
             rows = self.cached_requests + self.request_count + self.failed_requests
-            share = f"{self.cached_requests / rows:.0%}"
             yield _(
-                "{cached_requests:,} of {rows:,} rows ({share}) answered for nothing, by the cache or an equal row",
-                cached_requests=self.cached_requests,
+                "{cached:,} of {rows:,} rows ({share:.0%}) answered for nothing, by the cache or an equal row",
+                cached=self.cached_requests,
                 rows=rows,
-                share=share,
+                share=self.cached_requests / rows,
             )
         if self.failed_requests:
-            yield f"{self.failed_requests:,} failed"
+            yield _("{count:,} failed", count=self.failed_requests)
         if self.price_date and self.is_priced:
-            yield _("prices of {price_date}", price_date=self.price_date)
+            yield _("prices of {day}", day=self.price_date)
 
-
-def dollars(amount: float) -> str:
-    """Return an amount of US dollars for people: two digits behind the point from 1 dollar on, four below, and of very
-    small ones the first two that are not 0."""
-    sign, amount = ("-" if amount < 0 else ""), abs(amount)
-    if amount >= 1 or amount == 0:
-        return f"{sign}${amount:,.2f}"
-    digits = 4 if amount >= 0.001 else min(12, 1 - math.floor(math.log10(amount)))
-    return f"{sign}${amount:.{digits}f}"
+    def _unpriced(self) -> str:
+        unpriced, answered = self.unpriced_requests, self.request_count
+        named = ", ".join(_shown(name) for name, line in self.by_model.items() if line.unpriced_requests)
+        if models := named or _shown(self.model):
+            return plural(
+                "price unknown for {unpriced:,} of {count:,} request ({models}); not in the sum",
+                "price unknown for {unpriced:,} of {count:,} requests ({models}); not in the sum",
+                answered, unpriced=unpriced, models=models,
+            )  # fmt: skip
+        return plural(
+            "price unknown for {unpriced:,} of {count:,} request; not in the sum",
+            "price unknown for {unpriced:,} of {count:,} requests; not in the sum",
+            answered, unpriced=unpriced,
+        )  # fmt: skip
 
 
 def _as_dict(line: CostLine) -> dict[str, Any]:
@@ -207,8 +191,12 @@ def _as_dict(line: CostLine) -> dict[str, Any]:
     }
 
 
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def _used(requests: int, input_tokens: int, output_tokens: int) -> str:
+    return plural(
+        "{count:,} request, {input:,} input and {output:,} output tokens",
+        "{count:,} requests, {input:,} input and {output:,} output tokens",
+        requests, input=input_tokens, output=output_tokens,
+    )  # fmt: skip
 
 
 def _shown(name: str) -> str:
@@ -220,35 +208,21 @@ def _shown(name: str) -> str:
 def _line_cost(line: CostLine) -> str:
     if line.cost is None:
         return _("price unknown")
-    return f"{dollars(line.cost)}{f', {line.unpriced_requests:,} unpriced' if line.unpriced_requests else ''}"
+    cost = dollars(line.cost)
+    if not line.unpriced_requests:
+        return cost
+    return _("{cost}, {count:,} unpriced", cost=cost, count=line.unpriced_requests)
 
 
 def _line_text(line: CostLine) -> str:
-    return _(
-        "{counted}, {input_tokens:,} input and {output_tokens:,} output tokens, {line_cost}",
-        counted=_counted(line.requests, "request"),
-        input_tokens=line.input_tokens,
-        output_tokens=line.output_tokens,
-        line_cost=_line_cost(line),
-    )
+    used = _used(line.requests, line.input_tokens, line.output_tokens)
+    return _("{used}, {cost}", used=used, cost=_line_cost(line))
 
 
-def _table(kind: str, shares: Mapping[str, CostLine]) -> str:
-    rows = "".join(
-        _(
-            "<tr><td style='text-align:left'>{shown}</td><td>{requests:,}</td>"
-            "<td>{input_tokens:,}</td><td>{output_tokens:,}</td><td>{line_cost}</td></tr>",
-            shown=html.escape(_shown(name)),
-            requests=line.requests,
-            input_tokens=line.input_tokens,
-            output_tokens=line.output_tokens,
-            line_cost=_line_cost(line),
-        )
-        for name, line in shares.items()
-    )
-    return _(
-        "<table><thead><tr><th>{kind}</th><th>requests</th><th>input tokens</th><th>output tokens</th><th>cost</th></tr>"
-        "</thead><tbody>{rows}</tbody></table>",
-        kind=kind,
-        rows=rows,
-    )
+def _table(kind: str, shares: Mapping[str, CostLine]) -> Html:
+    rows = [
+        (_shown(name), f"{line.requests:,}", f"{line.input_tokens:,}", f"{line.output_tokens:,}", _line_cost(line))
+        for name, line in islice(shares.items(), MOST_ROWS)
+    ]
+    names = (kind, _("requests"), _("input tokens"), _("output tokens"), _("cost"))
+    return table(names, rows, {1, 2, 3, 4}, len(shares) - len(rows))

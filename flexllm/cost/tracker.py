@@ -94,7 +94,7 @@ class CostTracker:
             usage: Its token counts, in OpenAI's words; None is ignored.
 
         Returns:
-            Whether all is well: it was counted, or nothing is (`enabled` is False). False if `usage` is None.
+            True if it was counted, or nothing is counted here (`enabled` is False); False if `usage` is None.
 
         Raises:
             BudgetExceededError: It was counted, and more is spent than a limit allows.

@@ -41,12 +41,8 @@ class RateLimit:
 
     def __post_init__(self) -> None:
         if not _is_count(self.concurrency):
-            raise ConfigError(
-                _(
-                    "concurrency_limit={concurrency!r} must be a whole number of at least 1",
-                    concurrency=self.concurrency,
-                )
-            )
+            given = self.concurrency
+            raise ConfigError(_("concurrency_limit={given!r} must be a whole number of at least 1", given=given))
         if self.burst is not None and not _is_count(self.burst):
             raise ConfigError(_("burst={burst!r} must be a whole number of at least 1", burst=self.burst))
         if not isinstance(self.adaptive, bool):
@@ -56,14 +52,9 @@ class RateLimit:
             is_rate = isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
             if value is not None and not is_rate:
                 raise ConfigError(_("{name}={value!r} must be above 0, or None for no limit", name=name, value=value))
-        if self.min_qps is not None and self.max_qps is not None and self.min_qps > self.max_qps:
-            raise ConfigError(
-                _(
-                    "min_qps={min_qps!r} must not be above max_qps={max_qps!r}",
-                    min_qps=self.min_qps,
-                    max_qps=self.max_qps,
-                )
-            )
+        least, most = self.min_qps, self.max_qps
+        if least is not None and most is not None and least > most:
+            raise ConfigError(_("min_qps={least!r} must not be above max_qps={most!r}", least=least, most=most))
 
     @property
     def counts_tokens(self) -> bool:

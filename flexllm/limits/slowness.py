@@ -43,12 +43,9 @@ class HedgePolicy:
                 _("quantile={quantile!r} of hedging must be between 0 and 1, such as 0.95", quantile=self.quantile)
             )
         if not (isinstance(self.at_least, int) and 1 <= self.at_least <= WINDOW):
+            given = self.at_least
             raise ConfigError(
-                _(
-                    "at_least={at_least!r} of hedging must be a whole number from 1 to {window}",
-                    at_least=self.at_least,
-                    window=WINDOW,
-                )
+                _("at_least={given!r} of hedging must be a whole number from 1 to {most}", given=given, most=WINDOW)
             )
         if not (isinstance(self.at_most, (int, float)) and 0 < self.at_most <= 1):
             raise ConfigError(

@@ -8,7 +8,9 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from ..errors import InputError
-from ..language import _
+from ..language import _, mark
+from ..system_errors import reason_of
+from ..words import Words
 from .sources import check_size, shown
 
 
@@ -27,13 +29,11 @@ def path_of(source: str) -> str:
         return os.path.expanduser(source)
     host, slash, rest = source[7:].partition("/")
     if host.lower() not in ("", "localhost") or not slash:
-        raise InputError(
-            _(
-                "{shown} names the host {host!r}; a local file is file:///absolute/path, with three slashes",
-                shown=shown(source),
-                host=host,
-            )
-        )
+        reason = _(
+            "{url} names the host {host!r}; a local file is file:///absolute/path, with three slashes",
+            url=shown(source), host=host,
+        )  # fmt: skip
+        raise InputError(reason)
     return f"/{unquote(rest)}"
 
 
@@ -66,24 +66,20 @@ def read_file(path: str, max_bytes: int) -> bytes:
     except OSError as error:
         raise InputError(_complaint(path, error)) from error
     if len(data) > max_bytes:
-        raise InputError(
-            _("{place} has more bytes than max_bytes={max_bytes}", place=_place(path), max_bytes=max_bytes)
-        )
+        place = _place(path)
+        raise InputError(_("{place} has more bytes than max_bytes={max_bytes}", place=place, max_bytes=max_bytes))
     return data
 
 
 def _complaint(path: str, error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return _("{place} does not exist", place=_place(path))
-    reason = error.strerror if isinstance(error, OSError) else _("it holds a character that no path can")
+    reason = reason_of(error) if isinstance(error, OSError) else _("it holds a character that no path can")
     return _("{place} cannot be read: {reason}", place=_place(path), reason=reason)
 
 
-def _place(path: str) -> str:
+def _place(path: str) -> Words:
+    short = repr(path if len(path) <= 200 else f"{path[:197]}...")
     if os.path.isabs(path):
-        return _("the file {short}", short=_short(path))
-    return _("the file {short} (in the working directory {getcwd})", short=_short(path), getcwd=os.getcwd())
-
-
-def _short(path: str) -> str:
-    return repr(path if len(path) <= 200 else f"{path[:197]}...")
+        return Words(mark("the file {path}"), path=short)
+    return Words(mark("the file {path} (in the working directory {folder})"), path=short, folder=os.getcwd())

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import ConfigError, FlexLLMError, InputError
-from ..language import _
+from ..language import _, mark
+from ..words import Words
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -59,10 +60,10 @@ def encode(image: Any) -> tuple[bytes, str]:
             return buffer.getvalue(), "image/png"
         return _written(_upright(image), image.format)
 
-    return _guarded(work, _("the image of type {kind}", kind=type(image).__name__))
+    return _guarded(work, Words(mark("the image of type {kind}"), kind=type(image).__name__))
 
 
-def shrink(data: bytes, side: int, shown: str) -> tuple[bytes, str] | None:
+def shrink(data: bytes, side: int, shown: Words | str) -> tuple[bytes, str] | None:
     """Return a picture's file and MIME type with no side longer than `side` pixels, None if it has none already.
 
     The aspect ratio and, for JPEG, PNG and WebP, the format are kept; the EXIF orientation is applied.
@@ -85,8 +86,11 @@ def shrink(data: bytes, side: int, shown: str) -> tuple[bytes, str] | None:
     return _guarded(work, shown)
 
 
-def as_png(data: bytes, shown: str) -> bytes:
+def as_png(data: bytes, shown: Words | str, mime: str = "") -> bytes:
     """Return a picture as a PNG file: its first frame, with the EXIF orientation applied.
+
+    Args:
+        mime: Its type, which is why it is converted, for errors.
 
     Raises:
         InputError: The picture cannot be read, or Pillow is not installed; `shown` names it.
@@ -98,24 +102,32 @@ def as_png(data: bytes, shown: str) -> bytes:
         with Image.open(io.BytesIO(data)) as image:
             return _written(_upright(image), "PNG")[0]
 
-    return _guarded(work, shown)
+    return _guarded(work, shown, mime)
 
 
-def _guarded(work: Callable[[], T], shown: str) -> T:
+def _guarded(work: Callable[[], T], shown: Words | str, mime: str = "") -> T:
     try:
         return work()
     except FlexLLMError:
         raise
     except ImportError as error:
-        raise InputError(
-            _("{shown} cannot be converted without Pillow; install it with {install}", shown=shown, install=INSTALL)
-        ) from error
+        text = _OF_A_TYPE_WITHOUT_PILLOW if mime else _WITHOUT_PILLOW
+        raise InputError(_(text, shown=shown, mime=mime, install=INSTALL)) from error
     except Exception as error:  # Pillow's readers raise whatever broken bytes lead them to
-        text = " ".join(str(error).split()) or type(error).__name__
-        reason = _("it knows no such format") if text.startswith("cannot identify image file") else text[:200]
-        raise InputError(
-            _("{shown} cannot be read or written by Pillow: {reason}", shown=shown, reason=reason)
-        ) from error
+        said = " ".join(str(error).split()) or type(error).__name__
+        reason = _("it knows no such format") if said.startswith("cannot identify image file") else said[:200]
+        text = _OF_A_TYPE_NOT_FOR_PILLOW if mime else _NOT_FOR_PILLOW
+        raise InputError(_(text, shown=shown, mime=mime, reason=reason)) from error
+
+
+_WITHOUT_PILLOW = mark("{shown} cannot be converted without Pillow; install it with {install}")
+_OF_A_TYPE_WITHOUT_PILLOW = mark(
+    "{shown}, which is {mime} and this provider does not take, cannot be converted without Pillow; install it with {install}"
+)
+_NOT_FOR_PILLOW = mark("{shown} cannot be read or written by Pillow: {reason}")
+_OF_A_TYPE_NOT_FOR_PILLOW = mark(
+    "{shown}, which is {mime} and this provider does not take, cannot be read or written by Pillow: {reason}"
+)
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -13,15 +13,17 @@ from urllib.parse import unquote, urlsplit
 
 from ..cancel import CancelToken
 from ..errors import InputError
-from ..language import _
+from ..language import _, mark
 from ..messages import Message
+from ..words import Words
 from .files import path_of
 from .load import MediaStore
 from .options import MediaWants
-from .parts import SLOTS
+from .parts import SLOTS, in_part
 from .sniff import sniff
 from .sources import (
     HEAD_LETTERS,
+    THE_BASE64,
     Form,
     check_size,
     decode_base64,
@@ -46,6 +48,8 @@ _FORMATS = {
 """The `format` of an `input_audio` part by MIME type. Source: OpenAI's API reference for wav and mp3."""
 
 _TYPES = {name: mime for mime, name in _FORMATS.items()}
+
+_THE_AUDIO = Words(mark("the audio"))
 
 
 def has_parts(messages: Sequence[Message]) -> bool:
@@ -77,7 +81,7 @@ def inline_messages(
             try:
                 parts.append(reader.part(part))
             except InputError as error:
-                raise InputError(f"message {position}, part {part_position}: {error}") from error
+                raise in_part(position, part_position, error) from error
         if not all(map(is_, parts, content)):
             changed = changed or list(messages)
             changed[position] = {**message, "content": parts}
@@ -121,7 +125,7 @@ class _Reader:
     def _audio(self, inner: Mapping[str, Any], source: str) -> Mapping[str, Any]:
         form, stated = form_of(source), inner.get("format")
         if form is Form.BASE64 or self._is_native_base64(form, source):
-            check_size(len(source) * 3 // 4, self._store.options.max_bytes, _("the base64 data"))
+            check_size(len(source) * 3 // 4, self._store.options.max_bytes, THE_BASE64)
             name = stated if isinstance(stated, str) and stated else _format(_sniffed(source), None)
             data = f"data:{_TYPES.get(name, f'audio/{name}')};base64,{source}" if self._wants.audio_as_uri else source
         else:
@@ -159,7 +163,7 @@ class _Reader:
 
 
 def _sniffed(text: str, start: int = 0) -> str | None:
-    return sniff(decode_base64(text[start : start + HEAD_LETTERS], _("the audio")))
+    return sniff(decode_base64(text[start : start + HEAD_LETTERS], _THE_AUDIO))
 
 
 def _format(found: str | None, mime: str | None) -> str:

@@ -11,11 +11,24 @@ from ..errors import InputError, RequestCancelled
 from ..language import _
 from ..transport import TransportOptions
 from ..transport.download import download
+from ..words import Words
 from . import images
 from .cache import OnceCache
 from .files import find_file, read_file
 from .options import MediaOptions
-from .sources import Form, check_size, checked_uri, decoded, encoded, fitting_type, form_of, shown, uri_mime
+from .sources import (
+    THE_DATA_URI,
+    Form,
+    check_size,
+    checked_uri,
+    decoded,
+    encoded,
+    fitting_type,
+    form_of,
+    named,
+    shown,
+    uri_mime,
+)
 
 _VECTOR = "image/svg+xml"
 """Has no pixels to be scaled."""
@@ -80,7 +93,7 @@ class MediaStore:
         uri = self._read(source, kind, cancel)
         if kind != "image" or image_types is None or uri_mime(uri) in image_types:
             return uri
-        return self._cache.get(("png", _digest(uri)), lambda: _as_png(uri, shown(source)), cancel)
+        return self._cache.get(("png", _digest(uri)), lambda: _as_png(uri, named(source)), cancel)
 
     def _read(self, source: str, kind: str, cancel: CancelToken | None) -> str:
         form, options = form_of(source), self.options
@@ -96,7 +109,7 @@ class MediaStore:
             file = find_file(source, options.max_bytes)
 
             def read() -> str:
-                return self._finished(read_file(file.path, options.max_bytes), kind, shown(source), name=file.path)
+                return self._finished(read_file(file.path, options.max_bytes), kind, named(source), name=file.path)
 
             return self._cache.get((kind, file), read, cancel)
         uri = checked_uri(source if form is Form.DATA_URI else f"data:;base64,{source}", kind, options.max_bytes)
@@ -129,9 +142,9 @@ class MediaStore:
             options=self._transport,
             cancel=cancel,
         )
-        return self._finished(data, kind, shown(url), name=url.partition("?")[0], declared=declared)
+        return self._finished(data, kind, named(url), name=url.partition("?")[0], declared=declared)
 
-    def _finished(self, data: bytes, kind: str, said: str, *, name: str = "", declared: str = "") -> str:
+    def _finished(self, data: bytes, kind: str, said: Words | str, *, name: str = "", declared: str = "") -> str:
         check_size(len(data), self.options.max_bytes, said)
         mime = fitting_type(data, kind, said, suffix_of=name, declared=declared)
         side = self.options.max_image_side
@@ -142,16 +155,13 @@ class MediaStore:
     def _small(self, uri: str) -> str:
         side = self.options.max_image_side
         data, mime = decoded(uri)
-        small = images.shrink(data, side, _("the data URI")) if side is not None and mime != _VECTOR else None
+        small = images.shrink(data, side, THE_DATA_URI) if side is not None and mime != _VECTOR else None
         return encoded(*small) if small else uri
 
 
-def _as_png(uri: str, said: str) -> str:
+def _as_png(uri: str, name: Words | str) -> str:
     data, mime = decoded(uri)
-    return encoded(
-        images.as_png(data, _("{said}, which is {mime} and this provider does not take,", said=said, mime=mime)),
-        "image/png",
-    )
+    return encoded(images.as_png(data, name, mime), "image/png")
 
 
 def _digest(uri: str) -> bytes:

@@ -51,8 +51,9 @@ class MediaOptions:
         if not is_number or not 0 < seconds < threading.TIMEOUT_MAX:
             raise ConfigError(_("download_timeout={seconds!r} must be a number of seconds above 0", seconds=seconds))
         for name in ("allow_private", "local_files"):
-            if not isinstance(getattr(self, name), bool):
-                raise ConfigError(_("{name}={getattr!r} must be True or False", name=name, getattr=getattr(self, name)))
+            value = getattr(self, name)
+            if not isinstance(value, bool):
+                raise ConfigError(_("{name}={value!r} must be True or False", name=name, value=value))
         if self.max_image_side is not None:
             _check_count("max_image_side", self.max_image_side, 1)
             require_pillow(f"max_image_side={self.max_image_side}")
@@ -79,13 +80,8 @@ class MediaWants:
     def __post_init__(self) -> None:
         unknown = set(self.inline_remote) - KINDS
         if unknown:
-            raise ConfigError(
-                _(
-                    "inline_remote={unknown!r} is unknown; known are {kinds}",
-                    unknown=sorted(unknown),
-                    kinds=", ".join(sorted(KINDS)),
-                )
-            )
+            given, known = sorted(unknown), ", ".join(sorted(KINDS))
+            raise ConfigError(_("inline_remote={given!r} is unknown; known are {known}", given=given, known=known))
 
 
 def _check_count(name: str, value: object, least: int) -> None:

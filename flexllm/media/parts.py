@@ -18,7 +18,8 @@ from operator import is_
 from typing import Any, NamedTuple, TypeVar
 
 from ..errors import InputError
-from ..language import _
+from ..language import _, mark
+from ..words import Words
 from . import images
 from .sniff import kind_of, mime_of, suffix_of, type_of_name
 from .sources import Form, encoded, fitting_type, form_of
@@ -80,6 +81,11 @@ def as_messages(messages: M) -> M:
     return messages if changed is None else changed  # type: ignore[return-value]
 
 
+def in_part(message: int, part: int, error: InputError) -> InputError:
+    """Return the error of a part, with the place where it stands: numbers from 0."""
+    return InputError(_("message {message}, part {part}: {error}", message=message, part=part, error=error))
+
+
 def _message(message: Any, position: int) -> Any:
     content = message.get("content") if isinstance(message, Mapping) else None
     if not isinstance(content, (list, tuple)):
@@ -89,7 +95,7 @@ def _message(message: Any, position: int) -> Any:
         try:
             parts.append(_part(part))
         except InputError as error:
-            raise InputError(f"message {position}, part {part_position}: {error}") from error
+            raise in_part(position, part_position, error) from error
     if type(content) is list and all(map(is_, parts, content)):
         return message
     return {**message, "content": parts}
@@ -179,19 +185,24 @@ def _text(source: Any, kind: str) -> str:
         return source
     if isinstance(source, (bytes, bytearray, memoryview)):
         data = bytes(source)
-        return encoded(data, fitting_type(data, kind, _("the bytes object")))
+        return encoded(data, fitting_type(data, kind, _THE_BYTES))
     if isinstance(source, os.PathLike):
         path = os.fsdecode(source)
         # A path that looks like something else says that it is one: "./" holds a dot, as no base64 does.
         return path if form_of(path) is Form.LOCAL else f"/.{path}" if os.path.isabs(path) else f"./{path}"
     if images.is_image(source):
         data, mime = images.encode(source)
-        return encoded(data, fitting_type(data, kind, _("the image"), declared=mime))
-    raise InputError(
-        _(
-            "the {kind} is given as {kind_2}; a path, URL, data URI, bytes{value} is needed",
-            kind=kind,
-            kind_2=type(source).__name__,
-            value=" or an image of Pillow" if kind == "image" else "",
-        )
-    )
+        return encoded(data, fitting_type(data, kind, _THE_IMAGE, declared=mime))
+    raise InputError(_(_NO_SOURCE[kind], kind=type(source).__name__))
+
+
+_THE_BYTES = Words(mark("the bytes object"))
+_THE_IMAGE = Words(mark("the image"))
+
+_NO_SOURCE = {
+    "image": mark("the image is given as {kind}; a path, URL, data URI, bytes or an image of Pillow is needed"),
+    "audio": mark("the audio is given as {kind}; a path, URL, data URI or bytes are needed"),
+    "video": mark("the video is given as {kind}; a path, URL, data URI or bytes are needed"),
+    "file": mark("the file is given as {kind}; a path, URL, data URI or bytes are needed"),
+}
+"""What is said of a source of each kind that is none."""

@@ -19,6 +19,7 @@ from urllib.parse import unquote, unquote_to_bytes
 
 from ..errors import InputError
 from ..language import _, mark
+from ..words import Words
 from .sniff import kind_of, mime_of, sniff
 
 LONGEST_PATH = 4096
@@ -41,7 +42,19 @@ _AUDIO_IN = {
 }
 """Containers that may hold sound alone, which their first bytes do not tell."""
 
-_NAMED = {"image": mark("an image"), "audio": "audio", "video": "a video", "file": "a file"}
+THE_DATA_URI = Words(mark("the data URI"))
+THE_BASE64 = Words(mark("the base64 data"))
+
+_OF_ANOTHER_KIND = {
+    "image": mark("{name} is not an image: its bytes are {mime}"),
+    "audio": mark("{name} is not audio: its bytes are {mime}"),
+    "video": mark("{name} is not a video: its bytes are {mime}"),
+}
+_OF_NO_KIND = {
+    "image": mark("{name} is not an image: its bytes are of no known image format"),
+    "audio": mark("{name} is not audio: its bytes are of no known audio format"),
+    "video": mark("{name} is not a video: its bytes are of no known video format"),
+}
 
 
 class Form(enum.Enum):
@@ -83,11 +96,16 @@ def may_be_base64(source: str) -> bool:
 
 def shown(source: str) -> str:
     """Return a source as an error may show it: no payload, no credentials, and not too long."""
+    return str(named(source))
+
+
+def named(source: str) -> Words | str:
+    """Return the same, for an error that may come: not in a language yet."""
     form = form_of(source)
     if form is Form.DATA_URI:
-        return _("the data URI")
+        return THE_DATA_URI
     if form is Form.BASE64:
-        return _("the base64 data")
+        return THE_BASE64
     if form in (Form.REMOTE, Form.OTHER_SCHEME):
         source = re.sub(r"//[^/?#]*@", "//", re.split(r"[?#]", source, maxsplit=1)[0])
     return repr(source if len(source) <= 200 else f"{source[:197]}...")
@@ -101,10 +119,10 @@ def encoded(data: bytes, mime: str) -> str:
 def decoded(uri: str) -> tuple[bytes, str]:
     """Return the bytes and the declared MIME type ("" if none) of a data URI. Raises InputError if it is none."""
     mime, payload = _split(uri)
-    return decode_base64(payload, _("the data URI")), mime
+    return decode_base64(payload, THE_DATA_URI), mime
 
 
-def decode_base64(payload: str, name: str) -> bytes:
+def decode_base64(payload: str, name: Words | str) -> bytes:
     """Return what base64 stands for; raises InputError, which says `name`, if it is not base64."""
     try:
         return base64.b64decode(payload, validate=True)
@@ -122,11 +140,11 @@ def checked_uri(uri: str, kind: str, max_bytes: int) -> str:
     """
     plain = uri if _is_plain(uri) else "data:{};base64,{}".format(*_split(uri))
     declared, start = uri_mime(plain), plain.index(",") + 1
-    check_size((len(plain) - start) * 3 // 4 - plain[-2:].count("="), max_bytes, _("the data URI"))
-    head = decode_base64(plain[start : start + HEAD_LETTERS], _("the data URI"))
+    check_size((len(plain) - start) * 3 // 4 - plain[-2:].count("="), max_bytes, THE_DATA_URI)
+    head = decode_base64(plain[start : start + HEAD_LETTERS], THE_DATA_URI)
     mime = declared or mime_of(head)
     if kind == "image" and not (declared.startswith("image/") and sniff(head) is None):  # a format that we do not know
-        mime = fitting_type(head, kind, _("the data URI"), declared=declared)
+        mime = fitting_type(head, kind, THE_DATA_URI, declared=declared)
     return plain if mime == declared else f"data:{mime};base64,{plain[start:]}"
 
 
@@ -140,7 +158,7 @@ def uri_payload(uri: str) -> str:
     return uri[uri.index(",") + 1 :]
 
 
-def fitting_type(data: bytes, kind: str, name: str, *, suffix_of: str = "", declared: str = "") -> str:
+def fitting_type(data: bytes, kind: str, name: Words | str, *, suffix_of: str = "", declared: str = "") -> str:
     """Return the MIME type of bytes, which must be of a kind.
 
     Args:
@@ -162,14 +180,11 @@ def fitting_type(data: bytes, kind: str, name: str, *, suffix_of: str = "", decl
         mime = _AUDIO_IN.get(mime, mime)
     found = sniff(data)
     if kind_of(mime) != kind or (kind == "image" and found is None):
-        what = (
-            _("its bytes are {mime}", mime=mime) if found else _("its bytes are of no known {kind} format", kind=kind)
-        )
-        raise InputError(_("{name} is not {named}: {what}", name=name, named=_NAMED[kind], what=what))
+        raise InputError(_((_OF_ANOTHER_KIND if found else _OF_NO_KIND)[kind], name=name, mime=mime))
     return mime
 
 
-def check_size(size: int, max_bytes: int, name: str) -> None:
+def check_size(size: int, max_bytes: int, name: Words | str) -> None:
     """Raise InputError if something is too big."""
     if size > max_bytes:
         raise InputError(

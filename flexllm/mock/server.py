@@ -200,7 +200,7 @@ class MockServer:
 
     @property
     def url(self) -> str:
-        """The root, without a slash at the end: what Anthropic's and Google's clients call their base URL.
+        """The root, without a slash at the end, which is what Anthropic's and Google's clients call their base URL.
 
         A server on every address is named by its loopback one.
         """

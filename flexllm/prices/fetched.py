@@ -8,6 +8,7 @@ import os
 from ..errors import ConfigError
 from ..files import replace_file
 from ..language import _
+from ..system_errors import reason_of
 from .rows import PriceList, read_list, write_list
 
 FETCHED_PATH = "~/.flexllm/prices.json"
@@ -27,7 +28,7 @@ def fetched_list(path: str = FETCHED_PATH) -> PriceList | None:
     except FileNotFoundError:
         return None
     except (OSError, ConfigError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+        reason = reason_of(error) if isinstance(error, OSError) else error
         _log.warning("fetched prices in %s are left out: %s; 'flexllm pricing --update' writes them anew", path, reason)
         return None
 

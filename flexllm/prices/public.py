@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
 from decimal import Decimal
 
-from ..language import _
 from .rows import PriceRow
 from .sellers import OPENROUTER
 from .table import PriceTable, default_table
@@ -17,11 +16,11 @@ _PER_TOKEN = tuple(one.name for one in fields(Price) if one.name not in ("tiers"
 
 
 class ModelPricing(Mapping[str, dict[str, float]]):
-    """Model id: `{"input": ..., "output": ..., "cached_input": ...}` in US dollars per token, as they are now.
+    """What models cost, by their ids, in US dollars per token and as it is now.
 
-    What is not known is left out. Read-only, and loaded when it is first looked into. Names are those of the table,
-    exactly. Long prompts and hours of the day, at which some models cost less, are left to `price_of`. A model that
-    several providers sell has the price of the first.
+    Each is a mapping with `input`, `output`, `cached_input` and others; what is not known is left out. Read-only, and loaded
+    when it is first looked into. Names are those of the table, exactly. Long prompts and hours of the day, at which some
+    models cost less, are left to `price_of`. A model that several providers sell has the price of the first.
     """
 
     def __init__(self, table: Callable[[], PriceTable] = default_table, clock: Callable[[], float] = time.time) -> None:
@@ -44,9 +43,7 @@ class ModelPricing(Mapping[str, dict[str, float]]):
         return model in self._loaded()
 
     def __repr__(self) -> str:
-        return _(
-            "<prices of {count} models in US dollars per token, as of {date}>", count=len(self), date=self._table().date
-        )
+        return f"<prices of {len(self)} models in US dollars per token, as of {self._table().date}>"
 
     def _loaded(self) -> dict[str, PriceRow]:
         if self._rows is None:

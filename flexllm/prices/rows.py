@@ -146,18 +146,15 @@ def _checked_row(number: int, line: object, date: str) -> PriceRow:
     try:
         return _row(line, date)
     except ConfigError as error:
-        raise ConfigError(
-            _("model {number} of the list ({get!r}): {error}", number=number, get=line.get("model"), error=error)
-        ) from None
+        reason = _(
+            "model {number} of the list ({model!r}): {error}", number=number, model=line.get("model"), error=error
+        )
     except (TypeError, ValueError, KeyError, AttributeError) as error:  # a list where an object should be, and so on
-        raise ConfigError(
-            _(
-                "model {number} of the list ({get!r}) is damaged: {error!r}",
-                number=number,
-                get=line.get("model"),
-                error=error,
-            )
-        ) from None
+        reason = _(
+            "model {number} of the list ({model!r}) is damaged: {error!r}",
+            number=number, model=line.get("model"), error=error,
+        )  # fmt: skip
+    raise ConfigError(reason)
 
 
 def _row(line: Mapping[str, Any], date: str) -> PriceRow:

@@ -186,14 +186,13 @@ def price_of(model: str, base_url: str | None = None, own: PriceOptions | None =
 def price_unknown(model: str) -> PriceUnknown:
     """Return the error for a model without a price, which says how to give one."""
     shown = model if isinstance(model, str) and len(model) <= _SHOWN else f"{str(model)[:_SHOWN]}..."
-    return PriceUnknown(
-        _(
-            "no price is known for model {shown!r}; give it in US dollars per million tokens, as price='0.5,1.5' to the "
-            "client, --price 0.5,1.5 on the command line or 'price: 0.5,1.5' in the configuration file, or look for it with "
-            "'flexllm pricing --update'",
-            shown=shown,
-        )
+    reason = _(
+        "no price is known for model {model!r}; give it in US dollars per million tokens, as price='0.5,1.5' to the "
+        "client, --price 0.5,1.5 on the command line or 'price: 0.5,1.5' in the configuration file, or look for it with "
+        "'flexllm pricing --update'",
+        model=shown,
     )
+    return PriceUnknown(reason)
 
 
 _SHOWN = 80

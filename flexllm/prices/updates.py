@@ -15,14 +15,14 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from ..errors import ConfigError, MalformedResponse
-from ..language import _, mark
+from ..language import _
 from .names import VENDORS, key_of
 from .rows import PriceList, PriceRow, unix_of
 from .sellers import OPENROUTER, sells_alone
 from .values import ModelPrice, Price, Tier
 
 MODELS_URL = "https://openrouter.ai/api/v1/models"
-SOURCE = mark("OpenRouter's list of models")
+SOURCE = "OpenRouter's list of models"
 
 _OPTIONAL = {
     "cached_input": "input_cache_read",
@@ -72,7 +72,7 @@ def merge(own: PriceList, fetched: PriceList) -> tuple[PriceRow, ...]:
     known = {(row.provider, key_of(row.model)): row for row in own.rows}
     is_newer = fetched.date > own.date
     for row in fetched.rows:
-        vendor, _, name = row.model.partition("/")
+        vendor, _slash, name = row.model.partition("/")
         provider = VENDORS.get(vendor)
         if provider is None or not name or ":" in name:  # "~" marks an alias, ":" a variant
             continue
@@ -171,7 +171,7 @@ def _per_million(given: Any) -> float:
 
 
 def _absent() -> float:
-    raise ValueError(_("a price is not given"))
+    raise ValueError("a price is not given")
 
 
 def _count(value: object) -> int | None:

@@ -173,7 +173,7 @@ def parse_price(given: PriceLike, where: str = "price") -> Price:
             return _from_mapping(given)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
-    raise ConfigError(_("{where}={given!r} is no price; {forms}", where=where, given=given, forms=_FORMS))
+    raise ConfigError(_("{where}={given!r} is no price; {forms}", where=where, given=given, forms=_(_FORMS)))
 
 
 _FORMS = mark(
@@ -187,7 +187,7 @@ def _from_text(text: str) -> Price:
     except ValueError:
         numbers = []
     if len(numbers) not in (2, 3):
-        raise ConfigError(_("{text!r} is no price; {forms}", text=text, forms=_FORMS))
+        raise ConfigError(_("{text!r} is no price; {forms}", text=text, forms=_(_FORMS)))
     return Price(input=numbers[0], output=numbers[1], cached_input=numbers[2] if len(numbers) == 3 else None)
 
 
@@ -198,7 +198,7 @@ def _from_mapping(given: Mapping[str, Any]) -> Price:
             raise ConfigError(_("a price has no {name!r}; it has {known}", name=name, known=", ".join(known)))
     for name in ("input", "output"):
         if name not in given:
-            raise ConfigError(_("{name} is missing; {forms}", name=name, forms=_FORMS))
+            raise ConfigError(_("{name} is missing; {forms}", name=name, forms=_(_FORMS)))
     return Price(**given)
 
 

@@ -53,13 +53,8 @@ def find_provider(name: str, base_url: str | None, model: str | None = None) -> 
         raise ConfigError(_("base_url must be a URL, not of type {kind}", kind=type(base_url).__name__))
     found = _PROVIDERS.get(_guess(base_url, model or "") if name == "auto" else name)
     if found is None:
-        raise ConfigError(
-            _(
-                "provider={name!r} is not known; there are: auto, {providers}",
-                name=name,
-                providers=", ".join(sorted(_PROVIDERS)),
-            )
-        )
+        known = ", ".join(sorted(_PROVIDERS))
+        raise ConfigError(_("provider={name!r} is not known; there are: auto, {known}", name=name, known=known))
     provider, default_base_url = found
     return provider(), base_url or default_base_url
 
@@ -114,7 +109,7 @@ def _result_of(data: Any) -> ChatCompletionResult:
         if isinstance(piece, ChatCompletionResult):
             return piece
         if not isinstance(piece, (str, Chunk)):
-            raise _no_thoughts(f"{type(data).__name__} of {type(piece).__name__}")
+            raise _no_thoughts(_("{kind} of {piece}", kind=type(data).__name__, piece=type(piece).__name__))
         collector.add(Chunk(content=piece) if isinstance(piece, str) else piece)
     return collector.result()
 

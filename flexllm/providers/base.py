@@ -66,8 +66,10 @@ def encode_body(payload: Mapping[str, Any]) -> bytes:
     try:
         return _encode(payload).encode()
     except UnicodeEncodeError as error:
-        where = _("a lone surrogate at {start}", start=error.start)
-        raise InputError(_("a text holds half a character ({where}); repair the input", where=where)) from None
+        reason = _(
+            "a text holds half a character (a lone surrogate at {position}); repair the input", position=error.start
+        )
+        raise InputError(reason) from None
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(_("the request cannot be written as JSON: {error}", error=error)) from None
 
@@ -89,16 +91,13 @@ def decode_body(response: HttpResponse, id_headers: tuple[str, ...] = ("x-reques
         return json.loads(response.body)
     except (ValueError, RecursionError):  # the latter where it is nested a thousand deep
         shown = response.body[:80].decode("utf-8", "replace")
-        kind = response.headers.get("content-type", _("no content type"))
-        raise MalformedResponse(
-            _(
-                "the server answered {status} with something that is not JSON ({kind}): {shown!r}",
-                status=response.status,
-                kind=kind,
-                shown=shown,
-            ),
-            request_id=request_id_of(response.headers, id_headers),
-        ) from None
+        reason = _(
+            "the server answered {status} with something that is not JSON ({content_type}): {shown!r}",
+            status=response.status,
+            content_type=response.headers.get("content-type", _("no content type")),
+            shown=shown,
+        )
+        raise MalformedResponse(reason, request_id=request_id_of(response.headers, id_headers)) from None
 
 
 def json_or_none(body: bytes) -> Any:
@@ -138,7 +137,7 @@ def with_own(headers: Headers, target: Target) -> Headers:
     """Return a provider's headers with those of the target, which replace them by name."""
     if not target.headers:
         return headers
-    given = {name.lower() for name, _ in target.headers}
+    given = {name.lower() for name, _value in target.headers}
     return tuple(pair for pair in headers if pair[0].lower() not in given) + target.headers
 
 
@@ -147,7 +146,7 @@ def common_headers(stream: bool) -> Headers:
     return (
         ("Content-Type", "application/json"),
         ("Accept", "text/event-stream" if stream else "application/json"),
-        ("Accept-Encoding", "identity" if stream else _("gzip, deflate")),
+        ("Accept-Encoding", "identity" if stream else "gzip, deflate"),
         ("User-Agent", "flexllm"),
     )
 

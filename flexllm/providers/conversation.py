@@ -28,14 +28,11 @@ def refuse_unknown_fields(message: Message, where: str, who: str) -> None:
     """Raise InputError if a message holds something that would be dropped without a word."""
     for field in message.keys() - _FIELDS:
         if message[field] not in (None, "", [], {}, False):
-            raise InputError(
-                _(
-                    "{where} has a field {field!r}, which {who} has no place for; leave it out",
-                    where=where,
-                    field=field,
-                    who=who,
-                )
-            )
+            reason = _(
+                "{where} has a field {field!r}, which {provider} has no place for; leave it out",
+                where=where, field=field, provider=who,
+            )  # fmt: skip
+            raise InputError(reason)
 
 
 def native_of(message: Message, name: str) -> list[Any] | None:
@@ -67,9 +64,8 @@ def text_of(content: Any, what: str) -> str:
     texts = []
     for part in parts_of(content):
         if part.get("type") != "text":
-            raise InputError(
-                _("{what} can hold text alone, not a part of type {get!r}", what=what, get=part.get("type"))
-            )
+            kind = part.get("type")
+            raise InputError(_("{what} can hold text alone, not a part of type {kind!r}", what=what, kind=kind))
         texts.append(str(part.get("text") or ""))
     return "".join(texts)
 
@@ -89,13 +85,11 @@ def call_parts(call: Any) -> tuple[str, str, Any]:
         try:
             arguments = json.loads(given) if given and given.strip() else {}
         except ValueError:
-            raise InputError(
-                _(
-                    "the arguments of the tool call {name!r} are not JSON: {given!r}",
-                    name=function["name"],
-                    given=str(given)[:80],
-                )
-            ) from None
+            reason = _(
+                "the arguments of the tool call {name!r} are not JSON: {arguments!r}",
+                name=function["name"], arguments=str(given)[:80],
+            )  # fmt: skip
+            raise InputError(reason) from None
     if not isinstance(arguments, Mapping):
         raise InputError(_("the arguments of the tool call {name!r} must be a JSON object", name=function["name"]))
     return str(call.get("id") or ""), str(function["name"]), arguments

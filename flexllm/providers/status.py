@@ -92,17 +92,19 @@ def status_error(
     said = " ".join(message.split())[:500]
     if said.startswith("<"):  # a proxy's page; its title is all that it says
         title = _TITLE.search(said)
-        said = _("{strip} (an HTML page, not an API's answer)", strip=title[1].strip()) if title else _("an HTML page")
+        said = _("an HTML page")
+        if title:
+            said = _("{title} (an HTML page, not an API's answer)", title=title[1].strip())
     if 200 <= status < 300:
         is_final = family is not None and not issubclass(family, (RateLimited, ServerError))
         is_final = is_final or code in QUOTA_CODES or code in FILTER_CODES or _is_too_long(code, said)
         status = 400 if is_final else 500
     family = family or _family(status, code, said)
-    hint = ""
+    said = said or _("no message")
     if family in HINTS:
-        hint, said = f"; {HINTS[family]}", said.rstrip(".")
+        said = f"{said.rstrip('.')}; {_(HINTS[family])}"
     return family(
-        f"HTTP {status}{f' ({code})' if code else ''}: {said or 'no message'}{hint}",
+        f"HTTP {status}{f' ({code})' if code else ''}: {said}",
         status=status,
         code=code,
         body=text[:BODY_SHOWN],
@@ -113,11 +115,10 @@ def status_error(
 
 def redirect_error(response: HttpResponse, request_id: str | None) -> ApiStatusError:
     """Return the error for a 3xx: requests go where the caller says, and nowhere else."""
-    place = response.headers.get("location", _("another place"))
     said = _(
         "the server redirects ({status}) to {place}; give that as base_url if it is right",
         status=response.status,
-        place=place,
+        place=response.headers.get("location", _("another place")),
     )
     return status_error(404, response.body, message=said, code=None, request_id=request_id)
 

@@ -5,6 +5,6 @@ pydantic (for its models) by `models`; both are optional.
 """
 
 from .formats import ResponseFormat, as_response_format, check_format
-from .replies import parse_reply
+from .replies import complaint, parse_reply
 
-__all__ = ["ResponseFormat", "as_response_format", "check_format", "parse_reply"]
+__all__ = ["ResponseFormat", "as_response_format", "check_format", "complaint", "parse_reply"]

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_orig
 
 from ..errors import ConfigError
 from ..language import _, mark
+from ..words import Words
 from .mismatch import KINDS
 from .shapes import Choices, Described, Either, Many, Record, Scalar, Shape, Table
 
@@ -76,15 +77,7 @@ class _Reader:
         try:
             return _SCALARS[annotation]
         except (KeyError, TypeError):  # the latter: not hashable
-            shown = annotation.__qualname__ if is_class(annotation) else repr(annotation)
-            raise ConfigError(
-                _(
-                    "{where} is of type {shown}, which has no JSON form here; known are {supported}",
-                    where=where,
-                    shown=shown,
-                    supported=SUPPORTED,
-                )
-            ) from None
+            raise _no_form(annotation, where) from None
 
     def _item(self, arguments: tuple[Any, ...], where: str) -> Shape:
         return self.shape(arguments[0] if arguments else Any, where)
@@ -129,13 +122,11 @@ def _hints(kind: type[Any]) -> dict[str, Any]:
         except NameError:  # a class inside a function may at least name itself
             return get_type_hints(kind, localns={kind.__name__: kind}, include_extras=True)
     except (NameError, TypeError, SyntaxError, AttributeError) as error:
-        raise ConfigError(
-            _(
-                "the annotations of {kind} cannot be read: {error}; define what they name in the module",
-                kind=kind.__qualname__,
-                error=error,
-            )
-        ) from error
+        reason = _(
+            "the annotations of {kind} cannot be read: {error}; define what they name in the module",
+            kind=kind.__qualname__, error=error,
+        )  # fmt: skip
+        raise ConfigError(reason) from error
 
 
 def _check_buildable(kind: type[Any], names: list[str]) -> None:
@@ -153,6 +144,19 @@ def _description(kind: type[Any]) -> str:
     return "" if text.startswith(f"{kind.__name__}(") else text
 
 
+def _no_form(annotation: Any, where: str) -> ConfigError:
+    kind = annotation.__qualname__ if is_class(annotation) else repr(annotation)
+    known = _(SUPPORTED)
+    return ConfigError(
+        _(
+            "{where} is of type {kind}, which has no JSON form here; known are {known}",
+            where=where,
+            kind=kind,
+            known=known,
+        )
+    )
+
+
 def _choice(option: Any, where: str) -> tuple[Any, Any]:
     """Return the JSON value of an option, and the option."""
     value = option.value if isinstance(option, Enum) else option
@@ -162,13 +166,11 @@ def _choice(option: Any, where: str) -> tuple[Any, Any]:
         return (int(value) if isinstance(value, int) else str.__str__(value)), option  # without its subclass
     if isinstance(value, float) and math.isfinite(value):
         return float(value), option
-    raise ConfigError(
-        _(
-            "{where} may be {option!r}, which has no JSON form; texts, numbers, true, false and null have one",
-            where=where,
-            option=option,
-        )
-    )
+    reason = _(
+        "{where} may be {option!r}, which has no JSON form; texts, numbers, true, false and null have one",
+        where=where, option=option,
+    )  # fmt: skip
+    raise ConfigError(reason)
 
 
 def _text(value: Any) -> str:
@@ -237,9 +239,11 @@ _SCALARS: dict[Any, Shape] = {
     bool: Scalar({"type": "boolean"}, KINDS["boolean"], _truth),
     None: _NULL,
     type(None): _NULL,
-    Any: Scalar({}, "anything", _anything),
-    datetime.date: Scalar({"type": "string", "format": "date"}, mark("a date such as 2024-12-31"), _date),
+    Any: Scalar({}, Words(mark("anything")), _anything),
+    datetime.date: Scalar({"type": "string", "format": "date"}, Words(mark("a date such as 2024-12-31")), _date),
     datetime.datetime: Scalar(
-        {"type": "string", "format": "date-time"}, mark("a date and time such as 2024-12-31T23:59:00Z"), _datetime
+        {"type": "string", "format": "date-time"},
+        Words(mark("a date and time such as 2024-12-31T23:59:00Z")),
+        _datetime,
     ),
 }

@@ -8,9 +8,10 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..language import _, mark
+from ..words import cut
 from .annotations import definition_name
 from .kinds import DEFAULT_NAME, is_kind, kind_name, kind_of
-from .mismatch import KINDS, cut, show
+from .mismatch import KINDS, show
 from .tree import is_strict
 from .validation import check_schema, require_jsonschema
 
@@ -79,16 +80,14 @@ def as_response_format(value: Any, repair: bool = False) -> ResponseFormat:
         else:
             check_format(fields)
         if repair and wanted_schema(fields) is not None:
-            require_jsonschema(
-                _("repair=True with a JSON schema as a dictionary, against which replies are to be checked,")
-            )
+            require_jsonschema()
         return ResponseFormat(fields, repair=repair)
     if is_kind(value):
         schema = deepcopy(kind_of(value).schema)  # the caller may change it
         inner = {"name": kind_name(value), "schema": schema, "strict": is_strict(schema)}
         return ResponseFormat({"type": "json_schema", "json_schema": inner}, kind=value, repair=repair)
     shown = value.__qualname__ if isinstance(value, type) else cut(repr(value), 60)
-    raise ConfigError(_("response_format={shown} cannot be used; give {accepted}", shown=shown, accepted=ACCEPTED))
+    raise ConfigError(_("response_format={shown} cannot be used; give {accepted}", shown=shown, accepted=_(ACCEPTED)))
 
 
 def check_format(response_format: Mapping[str, Any]) -> None:
@@ -101,19 +100,17 @@ def check_format(response_format: Mapping[str, Any]) -> None:
     """
     kind = response_format.get("type")
     if not isinstance(kind, str):
+        shown = show(dict(response_format))
         raise ConfigError(
-            _(
-                "response_format={show} has no 'type'; give {accepted}",
-                show=show(dict(response_format)),
-                accepted=ACCEPTED,
-            )
+            _("response_format={shown} has no 'type'; give {accepted}", shown=shown, accepted=_(ACCEPTED))
         )
     if kind != "json_schema" or "json_schema" not in response_format:
         return
     inner = response_format["json_schema"]
     if not isinstance(inner, Mapping):
+        given = show(inner)
         raise ConfigError(
-            _("json_schema in response_format must be an object with 'name' and 'schema', not {show}", show=show(inner))
+            _("json_schema in response_format must be an object with 'name' and 'schema', not {given}", given=given)
         )
     schema = inner.get("schema")
     if isinstance(schema, Mapping):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from functools import reduce
 from typing import Any
 
-from ..language import _, mark
+from ..language import mark
+from ..words import Words, cut
 
 Path = tuple[str | int, ...]
 """The keys and positions that lead from the whole reply to one of its values."""
@@ -15,14 +17,14 @@ Path = tuple[str | int, ...]
 MOST_SHOWN = 120
 """Characters of a reply that a message shows; a reply may be long, and may be confidential."""
 
-KINDS = {
-    "string": "a string",
-    "integer": mark("a whole number"),
-    "number": "a number",
-    "boolean": mark("true or false"),
+KINDS: dict[str, Words | str] = {
+    "string": Words(mark("a string")),
+    "integer": Words(mark("a whole number")),
+    "number": Words(mark("a number")),
+    "boolean": Words(mark("true or false")),
     "null": "null",
-    "array": "a list",
-    "object": mark("an object"),
+    "array": Words(mark("a list")),
+    "object": Words(mark("an object")),
 }
 """JSON's types in words."""
 
@@ -34,50 +36,63 @@ class Mismatch(Exception):
 
     Attributes:
         path: Where in the reply.
-        problem: What is wrong there, in words.
+        problem: What is wrong there.
     """
 
-    def __init__(self, path: Path, problem: str) -> None:
+    def __init__(self, path: Path, problem: Words | str) -> None:
         super().__init__(path, problem)
         self.path = path
         self.problem = problem
-
-    def __str__(self) -> str:
-        return f"at {json_path(self.path)}: {self.problem}"
 
 
 class WrongKind(Mismatch):
     """A value is of another kind altogether: a text where an object is expected.
 
     Attributes:
-        expected: What is expected there, in words.
+        expected: What is expected there.
     """
 
-    def __init__(self, path: Path, expected: str, value: Any) -> None:
-        super().__init__(path, _("{cut} is expected, not {show}", cut=cut(expected, MOST_SHOWN), show=show(value)))
+    def __init__(self, path: Path, expected: Words | str, value: Any) -> None:
+        problem = Words(mark("{expected} is expected, not {value}"), expected=expected, value=show(value))
+        super().__init__(path, problem)
         self.expected = expected
 
 
-def missing(names: Iterable[str]) -> str:
+def placed(path: Path, problem: Words | str) -> Words:
+    """Return the words for what is wrong at a place of a reply."""
+    return Words(mark("at {path}: {problem}"), path=json_path(path), problem=problem)
+
+
+def listed(problems: Iterable[Words | str]) -> Words | str:
+    """Return the words for several problems. At least one is needed."""
+    return reduce(lambda one, another: Words(mark("{one}; {another}"), one=one, another=another), problems)
+
+
+def missing(names: Iterable[str]) -> Words:
     """Return the words for properties that should be there. At least one name is needed."""
-    return _of_properties(names, "missing")
-
-
-def unknown(names: Iterable[str]) -> str:
-    """Return the words for properties that should not be there. At least one name is needed."""
-    return _of_properties(names, _("not known"))
-
-
-def _of_properties(names: Iterable[str], claim: str) -> str:
     shown = [show(name) for name in names]
-    subject = _("the property") if len(shown) == 1 else _("the properties")
-    return f"{subject} {cut(', '.join(shown), MOST_SHOWN)} {'is' if len(shown) == 1 else 'are'} {claim}"
+    if len(shown) == 1:
+        return Words(mark("the property {name} is missing"), name=shown[0])
+    return Words(mark("the properties {names} are missing"), names=cut(", ".join(shown), MOST_SHOWN))
 
 
-def one_of(values: Iterable[Any]) -> str:
+def unknown(names: Iterable[str]) -> Words:
+    """Return the words for properties that should not be there. At least one name is needed."""
+    shown = [show(name) for name in names]
+    if len(shown) == 1:
+        return Words(mark("the property {name} is not known"), name=shown[0])
+    return Words(mark("the properties {names} are not known"), names=cut(", ".join(shown), MOST_SHOWN))
+
+
+def one_of(values: Iterable[Any]) -> Words | str:
     """Return the words for a choice among JSON values."""
     shown = [show(value) for value in values]
-    return shown[0] if len(shown) == 1 else _("one of {shown}", shown=", ".join(shown))
+    return shown[0] if len(shown) == 1 else Words(mark("one of {values}"), values=", ".join(shown), most=MOST_SHOWN)
+
+
+def any_of(expected: Iterable[Words | str]) -> Words | str:
+    """Return the words for what may be one thing or another. At least one is needed."""
+    return reduce(lambda one, other: Words(mark("{one} or {other}"), one=one, other=other, most=MOST_SHOWN), expected)
 
 
 def json_path(path: Path) -> str:
@@ -95,8 +110,3 @@ def show(value: Any, limit: int = MOST_SHOWN // 2) -> str:
     """Return a value as JSON of at most `limit` characters; half characters are escaped, so that it can be printed."""
     text = json.dumps(value, ensure_ascii=False, default=repr)
     return cut(text.encode(errors="backslashreplace").decode(), limit)
-
-
-def cut(text: str, limit: int) -> str:
-    """Return a text of at most `limit` characters, with its end left out where it is longer."""
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"

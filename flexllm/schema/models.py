@@ -9,9 +9,10 @@ import sys
 from typing import Any
 
 from ..errors import ConfigError
-from ..language import _
+from ..language import _, mark
+from ..words import Words, cut
 from .annotations import is_class
-from .mismatch import MOST_SHOWN, Mismatch, cut, json_path, show
+from .mismatch import MOST_SHOWN, Mismatch, listed, placed, show
 from .tree import inline_root, subschemas
 
 MOST_PROBLEMS = 3
@@ -56,13 +57,9 @@ class ModelKind:
             self._adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(annotation)
             self.schema = inline_root(self._adapter.json_schema())
         except (pydantic.errors.PydanticUserError, NameError, TypeError) as error:
-            reason = str(error).partition("\n")[0]  # the rest is a link
+            reason = cut(str(error).partition("\n")[0], MOST_SHOWN)  # the rest is a link
             raise ConfigError(
-                _(
-                    "response_format={annotation!r} has no JSON schema: {cut}",
-                    annotation=annotation,
-                    cut=cut(reason, MOST_SHOWN),
-                )
+                _("response_format={given!r} has no JSON schema: {reason}", given=annotation, reason=reason)
             ) from error
         _tighten(self.schema)
 
@@ -86,18 +83,21 @@ class ModelKind:
 
 def _mismatch(problems: list[Any]) -> Mismatch:
     """Return the first problem, with its place, and the next ones in words."""
-    told = [f"{cut(one['msg'], MOST_SHOWN)}{_input(one)}" for one in problems[:MOST_PROBLEMS]]
-    words = [told[0]]
-    for problem, text in zip(problems[1:], told[1:], strict=False):
-        words.append(f"at {json_path(problem['loc'])}: {text}")
+    first, *others = problems[:MOST_PROBLEMS]
+    told = [_told(first), *(placed(one["loc"], _told(one)) for one in others)]
     if len(problems) > MOST_PROBLEMS:
-        words.append(f"and {len(problems) - MOST_PROBLEMS} more")
-    return Mismatch(problems[0]["loc"], "; ".join(words))
+        told.append(Words(mark("and {count} more"), count=len(problems) - MOST_PROBLEMS))
+    return Mismatch(first["loc"], listed(told))
 
 
-def _input(problem: Any) -> str:
-    """Return the refused value in words; for a missing field the input is the whole object around it."""
-    return "" if problem["type"] == "missing" else f", not {show(problem['input'], MOST_SHOWN // MOST_PROBLEMS)}"
+def _told(problem: Any) -> Words | str:
+    """Return a problem in pydantic's words, with the refused value; a missing field's is the whole object around it."""
+    said = cut(problem["msg"], MOST_SHOWN)
+    if problem["type"] == "missing":
+        return said
+    return Words(
+        mark("{problem}, not {value}"), problem=said, value=show(problem["input"], MOST_SHOWN // MOST_PROBLEMS)
+    )
 
 
 def _tighten(node: dict[str, Any]) -> None:

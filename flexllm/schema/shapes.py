@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from .mismatch import KINDS, Mismatch, Path, WrongKind, cut, missing, one_of, unknown
+from ..words import Words, cut
+from .mismatch import KINDS, Mismatch, Path, WrongKind, any_of, missing, one_of, unknown
 
 Defs = dict[str, dict[str, Any]]
 """The `$defs` of the schema that is being written."""
@@ -19,8 +20,8 @@ class Shape(Protocol):
     """One annotation."""
 
     @property
-    def expected(self) -> str:
-        """What stands here, in words: "a list"."""
+    def expected(self) -> Words | str:
+        """What stands here: "a list"."""
 
     def schema(self, defs: Defs) -> dict[str, Any]:
         """Return the JSON schema; definitions that it refers to are added to `defs`."""
@@ -42,12 +43,12 @@ class Scalar:
 
     Attributes:
         keywords: Its schema.
-        expected: In words.
+        expected: What stands here.
         convert: Returns the Python value; raises ValueError or OverflowError for one that does not fit.
     """
 
     keywords: dict[str, Any]
-    expected: str
+    expected: Words | str
     convert: Callable[[Any], Any]
 
     def schema(self, defs: Defs) -> dict[str, Any]:
@@ -73,7 +74,7 @@ class Choices:
     options: tuple[tuple[Any, Any], ...]
 
     @property
-    def expected(self) -> str:
+    def expected(self) -> Words | str:
         """All options."""
         return one_of(value for value, _ in self.options)
 
@@ -102,7 +103,7 @@ class Many:
 
     item: Shape
     make: Callable[[list[Any]], Any]
-    expected: str = KINDS["array"]
+    expected: Words | str = KINDS["array"]
 
     def schema(self, defs: Defs) -> dict[str, Any]:
         """Return an array."""
@@ -120,7 +121,7 @@ class Table:
     """A dictionary with names of the model's own."""
 
     value: Shape
-    expected: str = KINDS["object"]
+    expected: Words | str = KINDS["object"]
 
     def schema(self, defs: Defs) -> dict[str, Any]:
         """Return an open object, which strict mode does not know."""
@@ -140,9 +141,9 @@ class Either:
     options: tuple[Shape, ...]
 
     @property
-    def expected(self) -> str:
+    def expected(self) -> Words | str:
         """What any of the options expects."""
-        return " or ".join(option.expected for option in self.options)
+        return any_of(option.expected for option in self.options)
 
     def schema(self, defs: Defs) -> dict[str, Any]:
         """Return an `anyOf`."""
@@ -176,7 +177,7 @@ class Described:
     description: str
 
     @property
-    def expected(self) -> str:
+    def expected(self) -> Words | str:
         """The same as without the words."""
         return self.shape.expected
 
@@ -207,7 +208,7 @@ class Record:
     description: str = ""
     fields: dict[str, Shape] = field(default_factory=dict)
     optional: set[str] = field(default_factory=set)
-    expected: str = KINDS["object"]
+    expected: Words | str = KINDS["object"]
 
     def schema(self, defs: Defs) -> dict[str, Any]:
         """Return a reference to the definition. Defaults are for the caller: the model is to give every field."""

@@ -12,8 +12,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
-from ..language import _
-from .mismatch import KINDS, MOST_SHOWN, Mismatch, WrongKind, cut, json_path, missing, one_of, show, unknown
+from ..language import _, mark
+from ..words import Words, cut
+from .mismatch import KINDS, MOST_SHOWN, Mismatch, WrongKind, any_of, json_path, missing, one_of, show, unknown
 from .tree import Schema, every_schema, references, resolve
 
 if TYPE_CHECKING:
@@ -61,12 +62,16 @@ def validate(value: Any, schema: Schema) -> None:
         raise _mismatch(error)
 
 
-def require_jsonschema(what: str) -> None:
-    """Raise ConfigError if jsonschema, which `what` needs, is not installed."""
+def require_jsonschema() -> None:
+    """Raise ConfigError if jsonschema, which repair of replies to a plain schema needs, is not installed."""
     try:
         import jsonschema  # noqa: F401
     except ImportError:
-        raise ConfigError(_('{what} needs jsonschema: pip install "flexllm[schema]"', what=what)) from None
+        reason = _(
+            "repair=True with a JSON schema as a dictionary, against which replies are to be checked, needs jsonschema: "
+            'pip install "flexllm[schema]"'
+        )
+        raise ConfigError(reason) from None
 
 
 def _written(schema: Schema) -> str:
@@ -95,11 +100,9 @@ def _check_references(schema: dict[str, Any]) -> None:
 
 
 def _unresolved(reference: str) -> ConfigError:
+    shown = show(reference)
     return ConfigError(
-        _(
-            "the schema of response_format refers to {show}, which it does not hold; nothing is fetched",
-            show=show(reference),
-        )
+        _("the schema of response_format refers to {shown}, which it does not hold; nothing is fetched", shown=shown)
     )
 
 
@@ -122,12 +125,9 @@ def _make_validator(written: str) -> Validator:
     try:
         kind.check_schema(schema)
     except SchemaError as error:
+        path, reason = json_path(tuple(error.absolute_path)), cut(error.message, MOST_SHOWN)
         raise ConfigError(
-            _(
-                "response_format is no valid JSON schema at {json_path}: {cut}",
-                json_path=json_path(tuple(error.absolute_path)),
-                cut=cut(error.message, MOST_SHOWN),
-            )
+            _("response_format is no valid JSON schema at {path}: {reason}", path=path, reason=reason)
         ) from None
     return kind(schema, registry=Registry())  # an empty one: the default fetches what it does not hold
 
@@ -144,7 +144,7 @@ def _mismatch(error: ValidationError) -> Mismatch:
     wanted: Any = error.validator_value
     if error.validator == "type":
         names = [wanted] if isinstance(wanted, str) else wanted
-        return WrongKind(path, " or ".join(KINDS.get(name, name) for name in names), value)
+        return WrongKind(path, any_of(KINDS.get(name, name) for name in names), value)
     if error.validator in ("enum", "const"):
         return WrongKind(path, one_of(wanted if error.validator == "enum" else [wanted]), value)
     if error.validator == "required":
@@ -153,16 +153,15 @@ def _mismatch(error: ValidationError) -> Mismatch:
     if error.validator == "additionalProperties" and wanted is False and "patternProperties" not in schema:
         return Mismatch(path, unknown(name for name in value if name not in schema.get("properties", {})))
     if error.validator in ("anyOf", "oneOf"):
-        fits = _("does not fit any") if error.context else _("fits more than one")
-        return Mismatch(path, _("{show} {fits} of the forms that the schema has", show=show(value), fits=fits))
+        return Mismatch(path, Words(_FITS_NONE if error.context else _FITS_SEVERAL, value=show(value)))
     if error.validator in (None, "not"):  # None: the schema is just `false`
-        return Mismatch(path, _("{show} is not allowed", show=show(value)))
-    return Mismatch(
-        path,
-        _(
-            "{show} does not satisfy {validator}: {show_2}",
-            show=show(value),
-            validator=error.validator,
-            show_2=show(wanted),
-        ),
-    )
+        return Mismatch(path, Words(mark("{value} is not allowed"), value=show(value)))
+    problem = Words(
+        mark("{value} does not satisfy {keyword}: {wanted}"),
+        value=show(value), keyword=error.validator, wanted=show(wanted),
+    )  # fmt: skip
+    return Mismatch(path, problem)
+
+
+_FITS_NONE = mark("{value} does not fit any of the forms that the schema has")
+_FITS_SEVERAL = mark("{value} fits more than one of the forms that the schema has")

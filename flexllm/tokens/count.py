@@ -46,11 +46,9 @@ def count_tokens(text: str, model: str = DEFAULT_MODEL) -> TokenCount:
         ConfigError: `model` is no name.
     """
     if not isinstance(text, str):
+        kind = type(text).__name__
         raise InputError(
-            _(
-                "count_tokens counts a text, not {kind}; count_messages_tokens counts conversations",
-                kind=type(text).__name__,
-            )
+            _("count_tokens counts a text, not {kind}; count_messages_tokens counts conversations", kind=kind)
         )
     tokenizer = _tokenizer_for(model)
     return _estimated_text(text, model) if tokenizer is None else tokenizer.count(text)
@@ -81,7 +79,9 @@ def count_each(messages_list: Messages | Iterable[Messages], model: str = DEFAUL
         try:
             checked = normalise_messages(as_messages(messages))
         except InputError as error:
-            raise InputError(f"conversation {number}: {error}" if is_list else str(error)) from None
+            if not is_list:
+                raise
+            raise InputError(_("conversation {number}: {error}", number=number, error=error)) from None
         counts.append(_count_conversation(checked, model, tokenizer))
     return counts
 

@@ -21,7 +21,7 @@ from ..fork import forget_in_child
 from ..language import _
 from ..wire import HttpRequest, HttpResponse
 from .direct import DirectAdapter, DirectRoute, new_session
-from .failures import FOREIGN, translate
+from .failures import FOREIGN, late_stream, translate
 from .files import allow_connections
 from .options import (
     REARM_SECONDS,
@@ -141,13 +141,7 @@ class Transport:
             ours = self._translated(error, request, cancel, self._options.timeout, begun=begun)
             late = deadline.passed(time.monotonic() + REARM_SECONDS)
             if late and isinstance(ours, RequestTimeout):
-                said = _("was not complete within {total:g} s; raise stream_timeout", total=total or 0.0)
-                if late == "first piece":
-                    said = _("brought nothing within {round:g} s; raise total_timeout", round=round(seconds or 0.0, 3))
-                ours = RequestTimeout(
-                    _("the stream of {endpoint} {said} if the model needs longer", endpoint=ours.endpoint, said=said),
-                    endpoint=ours.endpoint,
-                )
+                ours = late_stream(place_of(request.url), seconds if late == "first piece" else None, total)
             raise ours from error
 
     def close(self) -> None:

@@ -83,9 +83,7 @@ class _Lendable:
             connection.connect()
         except TimeoutError as error:  # of the TLS handshake; urllib3 gives that of connecting a class of its own
             connection.close()
-            raise ConnectTimeoutError(
-                _("no TLS handshake within {connect_timeout:g} s", connect_timeout=connect_timeout)
-            ) from error
+            raise ConnectTimeoutError(f"no TLS handshake within {connect_timeout:g} s") from error
         except BaseException:  # Ctrl-C too: nobody else can close it
             connection.close()
             raise

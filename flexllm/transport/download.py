@@ -1,31 +1,17 @@
-"""Downloads of media that messages name: bounded in bytes and in time, and kept away from addresses that are private.
-
-A message may come from anybody, so its URLs must not make this machine ask its own network. What counts is the address
-that a connection really leads to: it is looked at after connecting and before a byte is sent, at each redirect anew, so
-that a name which changes its address between two look-ups (DNS rebinding) gains nothing. Behind a proxy that address is
-the proxy's; then the name is looked up here instead, which is the best that can be done: a name that only the proxy knows
-is let through.
+"""Downloads of media that messages name: bounded in bytes and in time, over connections that are guarded.
 
 No keys, cookies of earlier downloads, client certificates or client headers are sent.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ipaddress
-import socket
-import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
-import requests.adapters
-import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import NameResolutionError
 
 from ..cancel import CancelToken
 from ..errors import (
@@ -39,7 +25,8 @@ from ..errors import (
 )
 from ..language import _
 from .failures import FOREIGN, translate
-from .options import RECEIVE_BYTES, TransportOptions, place_of
+from .guard import Guard, GuardedAdapter, shown_url
+from .options import RECEIVE_BYTES, TransportOptions
 from .session import check_settings, proxy_for, within
 
 MAX_REDIRECTS = 5
@@ -50,9 +37,6 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 _RETRYABLE = frozenset({408, 425, 429})
 """And every 5xx: the same URL may be readable later."""
-
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-"""Addresses whose last four bytes are an IPv4 address, which a gateway asks instead. Source: RFC 6052."""
 
 
 def download(
@@ -82,7 +66,7 @@ def download(
         RequestCancelled: `cancel` was aborted meanwhile.
     """
     options = options or TransportOptions()
-    guard = _Guard(allow_private)
+    guard = Guard(allow_private)
     deadline = time.monotonic() + timeout
     work = _Work(url, max_bytes, deadline, options, guard)
     try:
@@ -95,139 +79,10 @@ def download(
         guard.break_off()
 
 
-def is_public(address: str) -> bool:
-    """Return whether an IP address, as text, is one of the public internet, also where it wraps an IPv4 address."""
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(ip, ipaddress.IPv6Address):
-        if ip.ipv4_mapped or ip in _NAT64:  # reserved in themselves, which says nothing of where they lead
-            return is_public(str(ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF)))
-        if ip.is_site_local or ip.sixtofour or ip.teredo:  # tunnels to any IPv4 address; out of use (RFC 7526)
-            return False
-    return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified or ip.is_loopback)
-
-
-class _Guard:
-    """Looks at each connection of one download before it is used, and can break it off from another thread."""
-
-    def __init__(self, allow_private: bool) -> None:
-        self.allow_private = allow_private
-        self.url = ""
-        self._handles: list[socket.socket] = []
-        self._lock = threading.Lock()
-        self._is_over = False
-
-    def admit(self, connect: Callable[[], socket.socket]) -> socket.socket:
-        """Connect, and return the socket if it leads to where we may go."""
-        try:
-            sock = connect()
-        except NameResolutionError as error:
-            raise _name_error(self.url, error.__cause__ or error) from error
-        try:
-            self.check(str(sock.getpeername()[0]))
-            self._hold(sock)
-        except BaseException:  # Ctrl-C too: nobody else can close it
-            sock.close()
-            raise
-        return sock
-
-    def check(self, address: str) -> None:
-        """Raise InputError for an address that may not be asked."""
-        if not self.allow_private and not is_public(address):
-            raise InputError(
-                _(
-                    "{shown} leads to {address}, which is no public address; set allow_private=True if it may be asked",
-                    shown=_shown(self.url),
-                    address=address,
-                )
-            )
-
-    def check_name(self, url: str) -> None:
-        """Look a URL's host up and check all its addresses: before connecting, and instead of it behind a proxy."""
-        parts = urlsplit(url)
-        try:
-            found = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError):
-            return  # connecting will tell what is wrong, or the proxy knows the name
-        for *_family, place in found:
-            self.check(str(place[0]))
-
-    def _hold(self, sock: socket.socket) -> None:
-        # A handle of its own: TLS takes the socket over, and a reply may outlive its connection object.
-        handle = sock.dup()
-        with self._lock:
-            self._handles.append(handle)
-            if self._is_over:
-                raise TimeoutError
-
-    def break_off(self) -> None:
-        """End every connection. What is opened later ends at once."""
-        with self._lock:
-            self._is_over = True
-            handles, self._handles = self._handles, []
-        for handle in handles:
-            with contextlib.suppress(OSError):  # it is closed by the other side
-                handle.shutdown(socket.SHUT_RDWR)
-            handle.close()
-
-
-class _HttpConnection(HTTPConnection):
-    guard: _Guard
-
-    def _new_conn(self) -> socket.socket:
-        return self.guard.admit(super()._new_conn)
-
-
-class _HttpsConnection(HTTPSConnection):
-    guard: _Guard
-
-    def _new_conn(self) -> socket.socket:  # TLS begins on what this returns
-        return self.guard.admit(super()._new_conn)
-
-
-class _HttpPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _HttpConnection
-    guard: _Guard
-
-    def _new_conn(self) -> Any:
-        connection = super()._new_conn()
-        connection.guard = self.guard  # type: ignore[attr-defined]
-        return connection
-
-
-class _HttpsPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _HttpsConnection
-    guard: _Guard
-
-    def _new_conn(self) -> Any:
-        connection = super()._new_conn()
-        connection.guard = self.guard  # type: ignore[attr-defined]
-        return connection
-
-
-class _Adapter(requests.adapters.HTTPAdapter):
-    """Gives the guard to its pools. A connection without one cannot be opened at all, except to a proxy."""
-
-    def __init__(self, guard: _Guard) -> None:
-        self._guard = guard
-        super().__init__(max_retries=0)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
-
-    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
-        pool = super().get_connection_with_tls_context(*args, **kwargs)
-        pool.guard = self._guard  # type: ignore[attr-defined]
-        return pool
-
-
 class _Work:
     """One download, on a thread of its own."""
 
-    def __init__(self, url: str, max_bytes: int, deadline: float, options: TransportOptions, guard: _Guard) -> None:
+    def __init__(self, url: str, max_bytes: int, deadline: float, options: TransportOptions, guard: Guard) -> None:
         self.url = url
         self._max_bytes = max_bytes
         self._deadline = deadline
@@ -238,7 +93,7 @@ class _Work:
         """Follow the redirects, and return body and Content-Type."""
         with requests.Session() as session:
             session.headers.clear()
-            adapter = _Adapter(self._guard)
+            adapter = GuardedAdapter(self._guard)
             session.mount("http://", adapter)
             session.mount("https://", adapter)
             for _hop in range(MAX_REDIRECTS + 1):
@@ -247,13 +102,11 @@ class _Work:
                     if place is None:
                         return self._body(response), response.headers.get("Content-Type", "")
                     self.url = _joined(self.url, place)
-        raise InputError(
-            _(
-                "{shown} is redirected again, after {max_redirects} redirects; give the last URL",
-                shown=_shown(self.url),
-                max_redirects=MAX_REDIRECTS,
-            )
-        )
+        reason = _(
+            "{url} is redirected again, after {count} redirects; give the last URL",
+            url=shown_url(self.url), count=MAX_REDIRECTS,
+        )  # fmt: skip
+        raise InputError(reason)
 
     def _ask(self, session: requests.Session) -> requests.Response:
         options = self._options
@@ -274,25 +127,16 @@ class _Work:
         return session.get_adapter(self.url).send(request, timeout=left, **settings)
 
     def _body(self, response: requests.Response) -> bytes:
-        status, place = response.status_code, _shown(self.url)
+        status, url, most = response.status_code, shown_url(self.url), self._max_bytes
         if status in _RETRYABLE or status >= 500:
-            raise ConnectionFailed(
-                _("{place} could not be downloaded: its server answered {status}", place=place, status=status),
-                attempts=0,
-            )
+            reason = _("{url} could not be downloaded: its server answered {status}", url=url, status=status)
+            raise ConnectionFailed(reason, attempts=0)
         if not 200 <= status < 300:
+            raise InputError(_("{url} cannot be downloaded: its server answered {status}", url=url, status=status))
+        size = response.headers.get("Content-Length", "")
+        if size.isdecimal() and int(size) > most:
             raise InputError(
-                _("{place} cannot be downloaded: its server answered {status}", place=place, status=status)
-            )
-        length = response.headers.get("Content-Length", "")
-        if length.isdecimal() and int(length) > self._max_bytes:
-            raise InputError(
-                _(
-                    "{place} has {length} bytes, more than max_bytes={max_bytes}",
-                    place=place,
-                    length=length,
-                    max_bytes=self._max_bytes,
-                )
+                _("{name} has {size} bytes, more than max_bytes={max_bytes}", name=url, size=size, max_bytes=most)
             )
         return self._decoded(b"".join(self._pieces(response)), response.headers.get("Content-Encoding", ""))
 
@@ -313,36 +157,30 @@ class _Work:
         if coding in ("", "identity"):
             return body
         if coding not in ("gzip", "x-gzip", "deflate"):
+            url = shown_url(self.url)
             raise InputError(
-                _(
-                    "{shown} is sent in the coding {coding!r}, which was not asked for",
-                    shown=_shown(self.url),
-                    coding=coding[:40],
-                )
+                _("{url} is sent in the coding {coding!r}, which was not asked for", url=url, coding=coding[:40])
             )
         try:
             plain = zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(body, self._max_bytes + 1)
         except zlib.error as error:
-            raise ConnectionFailed(
-                _("{shown} came with a broken body: {error}", shown=_shown(self.url), error=error), attempts=0
-            ) from error
+            reason = _("{url} came with a broken body: {error}", url=shown_url(self.url), error=error)
+            raise ConnectionFailed(reason, attempts=0) from error
         if len(plain) > self._max_bytes:
             self._complain_of_size()
         return plain
 
     def _complain_of_size(self) -> None:
-        raise InputError(
-            _("{shown} has more bytes than max_bytes={max_bytes}", shown=_shown(self.url), max_bytes=self._max_bytes)
-        )
+        url = shown_url(self.url)
+        raise InputError(_("{place} has more bytes than max_bytes={max_bytes}", place=url, max_bytes=self._max_bytes))
 
 
 def _joined(url: str, place: str) -> str:
     try:
         return urljoin(url, place)
     except ValueError as error:
-        raise InputError(
-            _("{shown} cannot be downloaded: its server redirects to what is no URL", shown=_shown(url))
-        ) from error
+        reason = _("{url} cannot be downloaded: its server redirects to what is no URL", url=shown_url(url))
+        raise InputError(reason) from error
 
 
 def _check_url(url: str) -> None:
@@ -352,40 +190,20 @@ def _check_url(url: str) -> None:
     except ValueError:
         is_usable = False
     if not is_usable:
-        raise InputError(
-            _("{shown} is no URL that can be downloaded: http or https and a host are needed", shown=_shown(url))
-        )
-
-
-def _name_error(url: str, error: BaseException) -> FlexLLMError:
-    """Return what it means that a host's name cannot be looked up."""
-    host = urlsplit(url).hostname
-    if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
-        return ConnectionFailed(
-            _(
-                "the name {host!r} in {shown} cannot be looked up for now; check the network",
-                host=host,
-                shown=_shown(url),
-            ),
-            attempts=0,
-        )
-    return InputError(_("the name {host!r} in {shown} cannot be found", host=host, shown=_shown(url)))
+        shown = shown_url(url)
+        raise InputError(_("{url} is no URL that can be downloaded: http or https and a host are needed", url=shown))
 
 
 def _translated(error: Exception, url: str, timeout: float, options: TransportOptions) -> FlexLLMError:
     ours = translate(error, url, options)
     if isinstance(ours, RequestTimeout):
-        return RequestTimeout(
-            _(
-                "{shown} was not downloaded within {timeout:g} s; raise download_timeout",
-                shown=_shown(url),
-                timeout=timeout,
-            ),
-            attempts=0,
+        reason = _(
+            "{url} was not downloaded within {seconds:g} s; raise download_timeout", url=shown_url(url), seconds=timeout
         )
+        return RequestTimeout(reason, attempts=0)
     if isinstance(error, ValueError) and isinstance(ours, ConfigError) and not _is_of_proxy(error):
-        return InputError(_("{shown} is no URL that can be downloaded", shown=_shown(url)))
-    ours.args = (_("{shown} could not be downloaded: {ours}", shown=_shown(url), ours=ours),)
+        return InputError(_("{url} is no URL that can be downloaded", url=shown_url(url)))
+    ours.args = (_("{url} could not be downloaded: {error}", url=shown_url(url), error=ours),)
     if isinstance(ours, RequestError):
         ours.endpoint, ours.attempts = None, 0
     return ours
@@ -393,12 +211,3 @@ def _translated(error: Exception, url: str, timeout: float, options: TransportOp
 
 def _is_of_proxy(error: Exception) -> bool:
     return isinstance(error, requests.exceptions.InvalidProxyURL)
-
-
-def _shown(url: str) -> str:
-    """Return a URL for people: without credentials, query and fragment, and not too long."""
-    try:
-        text = place_of(url) + urlsplit(url).path
-    except ValueError:
-        text = url.partition("?")[0].rpartition("@")[2]
-    return repr(text if len(text) <= 200 else f"{text[:197]}...")

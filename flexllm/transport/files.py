@@ -21,17 +21,16 @@ def allow_connections(connections: int) -> None:
     if soft in (resource.RLIM_INFINITY,) or soft >= needed:
         return
     if hard != resource.RLIM_INFINITY and hard < needed:
-        raise ConfigError(
-            _(
-                "concurrency_limit={connections} needs about {needed} open files, but the hard limit of this process is "
-                "{hard}: lower concurrency_limit to {max}, or raise the limit (ulimit -Hn, "
-                "LimitNOFILE= of a systemd unit, /etc/security/limits.conf)",
-                connections=connections,
-                needed=needed,
-                hard=hard,
-                max=max(1, hard - SPARE_FILES),
-            )
+        reason = _(
+            "concurrency_limit={connections} needs about {needed} open files, but the hard limit of this process is "
+            "{hard}: lower concurrency_limit to {possible}, or raise the limit (ulimit -Hn, LimitNOFILE= of a systemd unit, "
+            "/etc/security/limits.conf)",
+            connections=connections,
+            needed=needed,
+            hard=hard,
+            possible=max(1, hard - SPARE_FILES),
         )
+        raise ConfigError(reason)
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 

@@ -77,7 +77,7 @@ class StreamDeadline:
     def passed(self, now: float) -> str:
         """Return which of them has passed: "stream", "first piece", or "" for none."""
         if self.first is not None and now >= self.first:
-            return _("first piece")
+            return "first piece"
         return "stream" if self.complete is not None and now >= self.complete else ""
 
 

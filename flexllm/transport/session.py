@@ -200,9 +200,8 @@ def check_settings(url: str, proxy: str | None, verify: Verify | None, cert: Cer
         except ValueError:
             usable = False
         if not usable:
-            raise ConfigError(
-                _("the proxy for {place_of} has a wrong URL; check proxies= or HTTPS_PROXY", place_of=place_of(url))
-            )
+            place = place_of(url)
+            raise ConfigError(_("the proxy for {place} has a wrong URL; check proxies= or HTTPS_PROXY", place=place))
     if url.startswith("https:"):
         certs = (cert,) if isinstance(cert, str) else cert or ()
         for name, path in (("verify", verify), *(("cert", path) for path in certs)):

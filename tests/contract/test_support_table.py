@@ -1,4 +1,4 @@
-"""The table "Who supports what" of the README, held against the providers: each of its cells is a request that is built."""
+"""The table of who supports what in docs/, held against the providers: each of its cells is a request that is built."""
 
 from __future__ import annotations
 
@@ -14,7 +14,26 @@ from flexllm.providers import find_provider
 from flexllm.vertex import vertex_base_url
 from flexllm.wire import Target
 
-README = Path(__file__).parents[2] / "README.rst"
+ROOT = Path(__file__).parents[2]
+PAGES: dict[str, dict[str, str]] = {
+    "docs/en/index.md": {},
+    "docs/index.md": {
+        "answer": "回答",
+        "stream": "流式",
+        "tools": "工具",
+        "forced tool": "强制调用工具",
+        "JSON schema": "JSON Schema",
+        "thinking on": "开启思考",
+        "thinking off": "关闭思考",
+        "strength": "思考强度",
+        "budget": "思考预算",
+        "picture": "图片",
+        "sound": "声音",
+        "video": "视频",
+        "PDF": "PDF",
+        "prefix": "续写前缀",
+    },
+}
 
 
 class Column(NamedTuple):
@@ -75,19 +94,13 @@ def supports(column: Column, asked: Mapping[str, Any]) -> bool:
     return True
 
 
-def table() -> str:
-    """Return the table as it must stand in the README."""
-    head = ["", *COLUMNS]
+def table(names: Mapping[str, str]) -> str:
+    """Return the table as it must stand in a page, with the names of its rows in the page's language."""
     rows = [
-        [name, *("yes" if supports(one, asked) else "no" for one in COLUMNS.values())] for name, asked in ROWS.items()
+        [names.get(name, name), *("✓" if supports(one, asked) else "–" for one in COLUMNS.values())]
+        for name, asked in ROWS.items()
     ]
-    widths = [max(len(row[at]) for row in [head, *rows]) for at in range(len(head))]
-    rule = "  ".join("=" * max(2, width) for width in widths)
-    head[0] = ".."
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]
-    ]
-    return "\n".join([rule, lines[0], rule, *lines[1:], rule])
+    return "\n".join(f"| {' | '.join(row)} |" for row in [["", *COLUMNS], ["---"] * (1 + len(COLUMNS)), *rows])
 
 
 @pytest.mark.parametrize("name", COLUMNS)
@@ -96,5 +109,6 @@ def test_every_column_can_be_asked_at_all(name: str) -> None:
     assert supports(COLUMNS[name], {"stream": True})
 
 
-def test_the_table_of_the_readme_says_what_the_providers_do() -> None:
-    assert table() in README.read_text(), f"this is what they do:\n\n{table()}\n"
+@pytest.mark.parametrize(("page", "names"), PAGES.items())
+def test_the_table_of_a_page_says_what_the_providers_do(page: str, names: Mapping[str, str]) -> None:
+    assert table(names) in (ROOT / page).read_text(encoding="utf-8"), f"this is what they do:\n\n{table(names)}\n"

@@ -593,7 +593,7 @@ def test_where_nothing_listens_batch_exits_with_6(folder: Path) -> None:
         (("ask",), "nothing is asked"),
         (("ask", "  "), "nothing is asked"),
         (("batch", "missing.jsonl", "-o", "out.jsonl"), "missing.jsonl"),
-        (("batch", ".", "-o", "out.jsonl"), "directory"),
+        (("batch", ".", "-o", "out.jsonl"), "is a folder without pictures"),
         (("batch", "empty.jsonl", "-o", "out.jsonl"), "no rows"),
         (("batch", "-", "-o", "out.jsonl"), "standard input holds no rows"),
         (("batch", "odd.jsonl", "-o", "out.jsonl"), "no row can be understood"),

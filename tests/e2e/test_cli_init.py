@@ -136,6 +136,14 @@ def test_without_a_terminal_an_example_is_written_that_loads(file: Path, capsys:
     assert (config.default, config.warnings) == ("gpt-6-luna", ())
 
 
+@pytest.mark.parametrize("variables", [{"FLEXLLM_LANG": "zh"}, {"LANG": "zh_CN.UTF-8"}])
+def test_who_reads_chinese_gets_an_example_with_chinese_comments(file: Path, variables: dict[str, str]) -> None:
+    done = run("init", "--example", env=variables)
+    assert (done.code, done.out) == (0, "")
+    assert file.read_text(encoding="utf-8").startswith("# flexllm 的配置文件。")
+    assert load_config().default == "gpt-6-luna"
+
+
 def test_what_to_type_next_names_the_file_that_was_written(tmp_path: Path, capsys: Any) -> None:
     path = tmp_path / "my own.yaml"
     done = in_process(capsys, "init", "--example", "--config", str(path))

@@ -280,7 +280,7 @@ def test_a_key_whose_server_the_model_tells_waits_for_no_row(
     ("files", "arguments", "code", "sentence"),
     [
         ({}, ("nowhere.csv",), FILES, "nowhere.csv cannot be read: No such file or directory"),
-        ({"folder.csv/x": ""}, ("folder.csv",), FILES, "folder.csv cannot be read: Is a directory"),
+        ({"folder.csv/x": ""}, ("folder.csv",), FILES, "folder.csv is a folder without pictures"),
         ({"in.csv": ""}, ("in.csv",), FILES, "in.csv holds no rows; nothing was sent"),
         ({"in.csv": "q,id\n"}, ("in.csv",), FILES, "in.csv holds no rows; nothing was sent"),
         ({"in.csv": "q,q\na,b\n"}, ("in.csv",), FILES, "in.csv: two columns are named 'q'"),

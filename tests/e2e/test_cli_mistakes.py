@@ -169,7 +169,7 @@ MISTAKES = [
     mistake("chat", FILES, "nothing is asked", server="good"),
     # a file of questions
     mistake("batch none.jsonl -o out.jsonl", FILES, "none.jsonl cannot be read: No such file", server="good"),
-    mistake("batch folder -o out.jsonl", FILES, "folder cannot be read: Is a directory", server="good"),
+    mistake("batch folder -o out.jsonl", FILES, "folder is a folder without pictures", server="good"),
     mistake("batch empty.jsonl -o out.jsonl", FILES, "empty.jsonl holds no rows", server="good"),
     mistake("batch not-json.jsonl -o out.jsonl", FILES, "no row can be understood", server="good"),
     mistake("batch no-question.jsonl -o out.jsonl", FILES, "no row can be understood", server="good"),

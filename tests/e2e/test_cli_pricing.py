@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from fakes import unused_port
 
-from flexllm.cli.tables import width
+from flexllm.terminal import width
 
 PROGRAM = (sys.executable, str(Path(__file__).parents[2] / "bin" / "flexllm"))
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from command_line import Terminal, at, in_process, run
 from fakes import CLOSE, READ, RESET, ScriptedServer, http_reply, unused_port
+from foreign import speak
 
 from flexllm.mock import MockServer
 
@@ -55,6 +56,25 @@ def test_each_step_is_told_with_whom_it_is_tried_and_where_that_comes_from(serve
     assert lines[-1] == "Everything works."
     assert (done.code, done.err) == (0, "")
     assert [request.path for request in server.requests] == ["/v1/models", "/v1/chat/completions"]
+
+
+def test_with_whom_it_is_tried_stands_below_each_other_in_a_language_with_wide_letters_too(
+    server: MockServer, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flexllm.cli.main.set_language", lambda: None)
+    speak(monkeypatch, {"Server:": "服务器:", "Model:": "模型:", "{setting}, from {source}": "{setting}（{source}）"})
+    lines = tried(capsys, server.base_url).out.splitlines()
+    assert lines[:3] == [
+        f"服务器:  {server.base_url} (openai format)（--base-url）",
+        "模型:    mock-model（--model）",
+        "API key: sk-r...6789（--api-key）",
+    ]
+
+
+def test_of_a_long_list_the_first_models_are_named(capsys: Any) -> None:
+    with MockServer(models=tuple(f"model-{number}" for number in range(7))) as server:
+        done = tried(capsys, server.base_url)
+    assert ": mock-model, model-0, model-1, model-2, model-3 and 3 more. mock-model is among them." in told(done)
 
 
 def test_on_a_terminal_the_same_is_told(server: MockServer) -> None:

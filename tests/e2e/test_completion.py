@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from chinese import pretend_chinese
 from command_line import ROOT, Done, Terminal, run
+
+from flexllm.cli.completion.generation import generated
+from flexllm.language import CHINESE
 
 PROMPT = "ready> "
 STARTUP = {
@@ -201,3 +206,18 @@ def test_the_script_can_be_read_at_each_start_instead(shell: str, lines: str, tm
 
     with place.terminal(shell) as terminal:
         assert Person(terminal).arguments("xllm ask -m q\t") == ["ask", "-m", "qwen2:7b"]
+
+
+@pytest.mark.parametrize(("shell", "reads"), [("zsh", "-n"), ("fish", "--no-execute")])
+def test_a_shell_can_read_its_chinese_script(
+    shell: str, reads: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("shtab")
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    pretend_chinese(monkeypatch)
+    script = tmp_path / f"flexllm.{shell}"
+    script.write_text(generated(shell, CHINESE), encoding="utf-8")
+
+    done = subprocess.run([shell, reads, str(script)], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

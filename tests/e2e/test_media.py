@@ -46,8 +46,7 @@ from flexllm.errors import (
 from flexllm.media.load import MediaStore
 from flexllm.media.options import MediaOptions
 from flexllm.media.sources import encoded
-from flexllm.transport import TransportOptions
-from flexllm.transport import download as downloads
+from flexllm.transport import TransportOptions, guard
 from flexllm.transport.download import MAX_REDIRECTS, download
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
@@ -478,7 +477,7 @@ def test_a_name_with_a_public_and_a_private_address_is_not_asked(monkeypatch: py
     "place", ["http://127.0.0.2:{port}/secret", "http://169.254.169.254/latest/meta-data/", "//[::1]/x"]
 )
 def test_each_redirect_is_looked_at_anew(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(downloads, "is_public", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr(guard, "is_public", lambda address: address == "127.0.0.1")
     replies: dict[str, Any] = {"/a": (200, {}, PNG)}
     with Site(replies) as site:
         assert fetch(f"{site.url}/a", allow_private=False)[0] == PNG

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs
 import pytest
 from fakes import CLOSE, READ, RESET, ScriptedServer, Step, http_reply, unused_port
 
-import flexllm.vertex
+import flexllm.vertex.google
 from flexllm.errors import AuthenticationFailed, ConfigError, ConnectionFailed, TlsFailed
 from flexllm.vertex import REFRESH_MARGIN, SCOPE, google_credentials
 
@@ -229,7 +229,7 @@ def test_a_server_that_is_not_there_is_a_failed_connection() -> None:
 
 
 def test_a_server_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flexllm.vertex, "TOKEN_TIMEOUT", 0.05)
+    monkeypatch.setattr(flexllm.vertex.google, "TOKEN_TIMEOUT", 0.05)
     with ScriptedServer([READ]) as server:
         credentials = google_credentials(user(server.url), project_id="p")
         with pytest.raises(ConnectionFailed, match="timed out"):

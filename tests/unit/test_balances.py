@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from foreign import speak
 
 from flexllm.cli.balances import balance_data, balance_text, money
 from flexllm.config import ResolvedEndpoint
@@ -36,6 +37,30 @@ def test_a_balance_is_laid_out_as_the_users_document_has_it() -> None:
         "  Used: $53.37\n"
         "  Used today: $3.3637\n"
         "  Used this month: $53.36"
+    )
+
+
+def test_in_another_language_it_can_be_laid_out_as_the_users_document_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = {
+        "{service} account balance": "{service} 账户余额",
+        "Model: {name}": "模型配置: {name}",
+        "Remaining: {amount}": "剩余额度: {amount}",
+        "Limit: {amount}": "总额度上限: {amount}",
+        "Used: {amount}": "已使用: {amount}",
+        "Used today: {amount}": "今日消费: {amount}",
+        "Used this month: {amount}": "本月消费: {amount}",
+    }
+    speak(monkeypatch, texts)
+    assert balance_text(BALANCE, SERVER) == (
+        "OpenRouter 账户余额\n"
+        "模型配置: grok-4.1-fast\n"
+        "API Key: sk-or-v1-cef5a7...8559\n"
+        "----------------------------------------\n"
+        "  剩余额度: $96.63\n"
+        "  总额度上限: $150.00\n"
+        "  已使用: $53.37\n"
+        "  今日消费: $3.3637\n"
+        "  本月消费: $53.36"
     )
 
 

@@ -115,9 +115,11 @@ def test_a_damaged_file_is_refused_before_its_first_row_goes_on() -> None:
         batch_input("in.jsonl.gz").rows(None, "m", {})
 
 
-@pytest.mark.parametrize(("name", "reason"), [("nowhere.jsonl", "No such file"), (".", "Is a directory")])
+@pytest.mark.parametrize(
+    ("name", "reason"), [("nowhere.jsonl", "cannot be read: No such file"), (".", "is a folder without pictures")]
+)
 def test_a_file_that_cannot_be_read_is_told_at_once(name: str, reason: str) -> None:
-    with pytest.raises(InputError, match=f"cannot be read: {reason}"):
+    with pytest.raises(InputError, match=reason):
         batch_input(name)
 
 

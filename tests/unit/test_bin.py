@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PROGRAMS = ("flexllm", "quickstart", "test", "translations")
+PROGRAMS = ("docs", "flexllm", "notebooks", "quickstart", "test", "translations")
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from foreign import speak
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -362,6 +363,24 @@ def test_slash_cost_and_help_tell(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"  {name} " in err
     assert max(map(len, err.splitlines())) < 80
     assert (out, client.asked) == ("", [])
+
+
+def test_what_help_tells_stands_below_each_other_in_a_language_with_wide_letters_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, _ = session_with()
+    speak(
+        monkeypatch,
+        {
+            "tell what there is": "显示帮助",
+            "\\ at the end": "行末的 \\",
+            "the next line belongs to the same message": "下一行仍属于同一条消息",
+        },
+    )
+    talk_with(session, "/help")
+    lines = capsys.readouterr().err.splitlines()
+    assert "  /help           显示帮助" in lines
+    assert "  行末的 \\        下一行仍属于同一条消息" in lines
 
 
 @pytest.mark.parametrize("word", ["/exit", "/quit", "/EXIT", "/exit now"])

@@ -6,15 +6,18 @@ import json
 import socket
 import ssl
 from collections.abc import Iterator
+from gettext import NullTranslations
 from typing import Any
 
 import pytest
+from foreign import speak
 
 import flexllm.errors as errors
 from flexllm.chat import ChatCompletionResult, Chunk, Usage
 from flexllm.cli.advice import advice
 from flexllm.cli.checkup import Checkup, other_urls
 from flexllm.config import ResolvedEndpoint
+from flexllm.config.endpoint import DEFAULT
 
 KEY = "sk-or-v1-0123456789abcdef0123456789abcdef01234567"
 ANSWER = ChatCompletionResult("Hello", Usage({}, prompt_tokens=5, completion_tokens=1, total_tokens=6), model="m-1")
@@ -167,6 +170,24 @@ def test_there_is_advice_in_full_sentences_for_every_error(kind: type[errors.Fle
         assert KEY not in sentence
 
 
+class Loud(NullTranslations):
+    """A language of which each text can be told by its beginning."""
+
+    def gettext(self, message: str) -> str:
+        return f"!{message}"
+
+    def ngettext(self, msgid1: str, msgid2: str, n: int) -> str:
+        return f"!{msgid1 if n == 1 else msgid2}"
+
+
+@pytest.mark.parametrize("kind", every_error())
+def test_advice_is_given_in_the_readers_language(
+    kind: type[errors.FlexLLMError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speak(monkeypatch, Loud())
+    assert [one for one in advice(failed(kind("it failed"))) if not one.startswith("!")] == []
+
+
 def test_where_all_is_well_nothing_is_advised() -> None:
     assert advice(checkup()) == []
 
@@ -214,6 +235,7 @@ def test_a_key_that_looks_like_another_services_is_pointed_out() -> None:
     assert "looks like" not in said(refused, base_url="https://openrouter.ai/api/v1")
     assert "looks like" not in said(refused, base_url="http://localhost:8000/v1")
     assert "looks like" in said(refused, base_url="https://evilopenrouter.ai/api/v1")
+    assert "sk-or-v1-012345...4567." in said(refused, api_key=DEFAULT)
 
 
 def test_a_missing_key_is_said_to_be_missing() -> None:
@@ -236,5 +258,7 @@ def test_a_model_that_is_not_there_is_compared_with_those_that_are() -> None:
     found = failed(errors.NotFound("HTTP 404", status=404), model="gpt-4oo")
     found.listed = ["gpt-4o", "whisper"]
     assert advice(found) == ["The server does not have gpt-4oo; the nearest that it lists is gpt-4o."]
+    found.listed = ["gpt-4o", "gpt-4o2"]
+    assert advice(found) == ["The server does not have gpt-4oo; the nearest that it lists are gpt-4o, gpt-4o2."]
     found.listed = ["whisper"]
     assert "'flexllm models' lists what it has" in advice(found)[0]

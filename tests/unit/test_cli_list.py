@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from flexllm.cli.main import main
-from flexllm.cli.tables import shortened, table, width
+from flexllm.cli.tables import shortened, table
+from flexllm.terminal import width
 
 KEY = "sk-0123456789abcdefghijklmnopqrstuvwxyz-0123456789"
 
@@ -419,6 +420,9 @@ def test_numbers_stand_below_each_other_at_the_right() -> None:
 def test_long_texts_are_cut_to_one_line() -> None:
     assert shortened("a\n  b\tc") == "a b c"
     assert shortened("x" * 61) == "x" * 59 + "…"
+    assert shortened("通" * 30) == "通" * 30
+    assert shortened("通" * 31) == "通" * 29 + "…", "what stays is measured in columns of the terminal"
+    assert shortened("e\u0301" * 60) == "e\u0301" * 60
 
 
 @pytest.mark.parametrize(

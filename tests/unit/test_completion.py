@@ -10,13 +10,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
+from chinese import LETTER, pretend_chinese, speak_chinese
 from hypothesis import given
 from hypothesis import strategies as some
 
 from flexllm.cli.completion import SHELLS
-from flexllm.cli.completion.generation import PROVIDERS, generated, takes_model
+from flexllm.cli.completion.generation import PROVIDERS, _brief, generated, scripts, takes_model, write_scripts
 from flexllm.cli.completion.installation import BEGIN, END, with_block, without_block
 from flexllm.cli.completion.shells import SCRIPTS, running_shell
+from flexllm.cli.completion.shells import shell as shell_of
 from flexllm.cli.main import main
 from flexllm.cli.parser import build_parser
 from flexllm.errors import ConfigError
@@ -95,16 +97,92 @@ def test_a_script_has_every_command(shell: str) -> None:
             assert re.search(rf" -a {name} -d ", script("fish")), RENEW
 
 
-@pytest.mark.parametrize("shell", SHELLS)
-def test_a_script_is_what_shtab_makes_of_the_parser_now(shell: str) -> None:
+def needs_the_same_shtab() -> None:
     try:
         here = version("shtab")
     except PackageNotFoundError:
         pytest.skip("shtab is not installed")
-    if f"shtab {here}," not in script(shell):
-        pytest.skip(f"the script was made by another shtab than {here}")
+    if f"shtab {here}," not in script("bash"):
+        pytest.skip(f"the scripts were made by another shtab than {here}")
 
-    assert generated(shell) == script(shell), RENEW
+
+def test_the_scripts_are_what_shtab_makes_of_the_parser_in_each_language_now() -> None:
+    needs_the_same_shtab()
+    fresh = scripts()
+
+    assert {path.name for path in SCRIPTS.glob("flexllm.*")} == set(fresh), RENEW
+    for name, text in fresh.items():
+        assert (SCRIPTS / name).read_text(encoding="utf-8") == text, f"{name}: {RENEW}"
+
+
+def test_chinese_scripts_say_in_chinese_what_the_english_ones_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    needs_the_same_shtab()
+    pretend_chinese(monkeypatch)
+    fresh = scripts()
+
+    assert set(fresh) == {"flexllm.bash", "flexllm.zsh", "flexllm.zh_CN.zsh", "flexllm.fish", "flexllm.zh_CN.fish"}
+    for shell in ("zsh", "fish"):
+        english, chinese = fresh[f"flexllm.{shell}"], fresh[f"flexllm.zh_CN.{shell}"]
+        assert english == generated(shell)
+        assert english.isascii()
+        assert len(chinese.splitlines()) == len(english.splitlines())
+        assert [told for told in described(shell, chinese) if re.search("[a-z]{2}", told) and LETTER not in told] == []
+        assert len(described(shell, chinese)) > 200
+
+
+def described(shell: str, text: str) -> list[str]:
+    """Return all descriptions in a script."""
+    if shell == "fish":
+        return re.findall(r" -d '((?:[^'\\]|\\.)*)'", text)
+    told = re.findall(r"^  .*?\[(.*)\](?=[:\"]).*$", text, re.MULTILINE)
+    return told + re.findall(r"^    [a-z-]+:'(.*)'$", text, re.MULTILINE) + re.findall("_describe '(.*)'", text)
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ("how many; more is faster", "how many"),
+        ("one sentence. Another one", "one sentence"),
+        ("e.g. this", "e.g. this"),
+        ("a thing (of two kinds; see there)", "a thing"),
+        ("同时发送的请求数；越多越快", "同时发送的请求数"),
+        ("一句话。另一句话", "一句话"),
+        ("某物（分两种；见下文）", "某物"),
+        ("某物（两种）", "某物（两种）"),
+        ("一个值：见手册", "一个值"),
+    ],
+)
+def test_what_stands_beside_an_option_is_the_beginning_of_its_help(told: str, shown: str) -> None:
+    assert _brief(told) == shown
+
+
+def test_what_is_installed_and_shown_is_in_the_language_in_use(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = home / "scripts"
+    folder.mkdir()
+    for name in ("flexllm.bash", "flexllm.zsh", "flexllm.fish"):
+        (folder / name).write_text(script(name.rpartition(".")[2]), encoding="utf-8")
+    chinese = script("zsh").replace("ask one question", "问一个问题")
+    (folder / "flexllm.zh_CN.zsh").write_text(chinese, encoding="utf-8")
+    monkeypatch.setattr("flexllm.cli.completion.shells.SCRIPTS", folder)
+
+    assert shell_of("zsh").script() == script("zsh")
+    speak_chinese(monkeypatch)
+    assert shell_of("zsh").script() == chinese
+    assert list(shell_of("zsh").files.values()) == [chinese]
+    for other in ("bash", "fish"):  # of which there is none in Chinese
+        assert shell_of(other).script() == script(other)
+
+
+def test_old_scripts_are_removed_when_they_are_renewed(tmp_path: Path) -> None:
+    needs_the_same_shtab()
+    for name in ("flexllm.zh_CN.csh", "extra.bash"):
+        (tmp_path / name).write_text("")
+
+    written = {path.name for path in write_scripts(tmp_path)}
+    assert {"flexllm.bash", "flexllm.zsh", "flexllm.fish"} <= written
+    assert {path.name for path in tmp_path.iterdir()} == {*written, "extra.bash"}
 
 
 def test_each_argument_completes_what_it_takes() -> None:

@@ -58,6 +58,8 @@ SPECIAL: dict[str, Any] = {
     "budget_limit": 1.0,
     "reason": "failures",
     "error": "what decided",
+    "step": "plan",
+    "context": "as far as it came",
 }
 
 

@@ -55,7 +55,8 @@ def test_every_promised_name_that_exists_is_in_the_face() -> None:
 
 def test_the_rest_of_the_face_is_errors_and_a_few_values() -> None:
     assert set(NAMES) - set(PROMISED) - set(_error_names()) == {
-        "Balance", "Chunk", "Forecast", "HedgePolicy", "MediaOptions", "Price", "ToolCallDelta", "Usage",
+        "Balance", "ChainEvent", "Chunk", "Context", "Forecast", "HedgePolicy", "LoggingMonitor", "MediaOptions",
+        "Price", "StepResponse", "StepResult", "ToolCallDelta", "Usage",
     }  # fmt: skip
 
 

@@ -76,6 +76,36 @@ def test_every_setting_that_there_is_stands_in_the_file(kind: Any) -> None:
     assert {one.name for one in fields(kind)} - settings_of(config_text(EXAMPLE)) == set()
 
 
+def in_chinese(model: FirstModel) -> str:
+    """The file as somebody gets it whose language is Chinese."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(first_config, "language", lambda: "zh_CN")
+        return config_text(model)
+
+
+def without_remarks(text: str) -> list[str]:
+    """The lines of the file, also those of settings that are off, but not what is said of them."""
+    return [line for line in text.splitlines() if line and not re.match(" *# ", line)]
+
+
+def test_in_chinese_the_file_says_the_same_in_chinese(tmp_path: Path) -> None:
+    english, chinese = config_text(EXAMPLE), in_chinese(EXAMPLE)
+    assert loaded(tmp_path / "c.yaml", chinese) == loaded(tmp_path / "c.yaml", english)
+    assert loaded(tmp_path / "c.yaml", all_on(chinese)) == loaded(tmp_path / "c.yaml", all_on(english))
+    assert without_remarks(chinese) == without_remarks(english), "in one order, each setting on or off as in the other"
+    remarks = re.findall(r"^ *# .*", chinese, re.MULTILINE)
+    assert [line for line in remarks if not re.search("[\u4e00-\u9fff]", line)] == []
+    assert "<" not in chinese
+
+
+@pytest.mark.parametrize(
+    ("key", "said"), [("EMPTY", "不需要 API Key"), ("${NAME}", "${NAME} 表示取环境变量"), ("sk-1", "只有你自己能读取")]
+)
+def test_in_chinese_the_comment_above_the_key_fits_it_too(key: str, said: str) -> None:
+    text = in_chinese(FirstModel(name="m", provider="openai", base_url="http://h/v1", api_key=key))
+    assert said in text[: text.index("api_key: ")].splitlines()[-2]
+
+
 def test_what_is_on_from_the_beginning_is_little(tmp_path: Path) -> None:
     config = loaded(tmp_path / "c.yaml", config_text(EXAMPLE))
     assert len(config.models) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import pytest
+from foreign import speak
 
 from flexllm.cli.first_config import FirstModel
 from flexllm.cli.interview import interview
@@ -80,6 +81,25 @@ def test_a_key_that_is_typed_is_asked_for_where_it_is_not_shown() -> None:
     found, person = run("deepseek", "", KEY, "", servers=FakeServers(["deepseek-v4-flash"], KEY))
     assert (found.api_key, found.name) == (KEY, "deepseek-v4-flash")
     assert person.secrets == ["API key: "]
+
+
+def test_in_a_language_with_wide_letters_services_stand_below_each_other_and_can_be_chosen_by_their_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    speak(monkeypatch, {"Ollama, on this machine": "本机的 Ollama", "another server": "其他服务器"})
+    found, person = run("其他", "http://h/v1", "", "m")
+    assert found.base_url == "http://h/v1"
+    shown = [line for line in person.seen if line.startswith("  ")]
+    assert shown[0] == "   1  OpenAI                 https://api.openai.com/v1"
+    assert shown[7] == "   8  本机的 Ollama          http://localhost:11434/v1"
+    assert shown[9] == "  10  其他服务器             any that speaks OpenAI's format"
+
+
+@pytest.mark.parametrize(("answer", "is_taken"), [("是", True), ("y", True), ("YES", True), ("", False), ("不", False)])
+def test_yes_can_be_said_in_either_language(answer: str, is_taken: bool) -> None:
+    again = () if is_taken else ("a",)
+    found, _ = run("10", "http://h/v1", "", "unlisted", answer, *again, servers=FakeServers(["a", "b"]))
+    assert found.name == ("unlisted" if is_taken else "a")
 
 
 def test_a_key_of_the_environment_need_not_be_taken() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flexllm.transport.download import is_public
+from flexllm.transport.guard import is_public
 
 
 @pytest.mark.parametrize(

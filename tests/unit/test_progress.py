@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import logging
 import os
+import struct
+import termios
 
 import pytest
 from fakes import FakeClock
@@ -214,6 +217,63 @@ def test_the_rate_of_the_bar_is_that_of_this_run() -> None:
     assert "500,000 resumed" in stream.getvalue()
     assert "row/s" not in stream.getvalue().replace("?row/s", "")
     progress.close()
+
+
+# --- a notebook
+
+
+class OutStream(io.StringIO):
+    """Standard error of a notebook: no terminal, but what is written behind a carriage return takes the line's place."""
+
+    encoding = "UTF-8"  # type: ignore[assignment]
+
+    @property
+    def lines(self) -> list[str]:
+        """What the notebook shows in the end."""
+        return [line.split("\r")[-1].rstrip() for line in self.getvalue().split("\n")]
+
+
+OutStream.__module__ = "ipykernel.iostream"
+
+
+def test_a_notebook_gets_a_bar_that_ends_as_one_line() -> None:
+    stream, clock = OutStream(), FakeClock()
+    progress = shown_on(stream, clock, cost=True)
+    for done in range(1, 101):
+        clock.advance(REDRAW_SECONDS)
+        progress.update(Tally(total=100, success=done, cost=done / 1_000))
+    progress.close()
+    assert stream.getvalue().count("\r") > 50
+    line, end = stream.lines
+    assert (line[:25], end) == ("100%|██████████| 100/100 ", "")
+    assert line.endswith("💰 $0.1000]")
+
+
+def test_sentences_in_a_notebook_stand_above_the_bar() -> None:
+    stream, clock = OutStream(), FakeClock()
+    progress = shown_on(stream, clock)
+    progress.update(Tally(total=2, success=1))
+    progress.say("first RateLimited, in row 1: slow down")
+    clock.advance(REDRAW_SECONDS)
+    progress.update(Tally(total=2, success=2))
+    progress.close()
+    first, line, end = stream.lines
+    assert (first, line[:4], end) == ("first RateLimited, in row 1: slow down", "100%", "")
+
+
+def test_the_bar_of_a_notebook_is_short_whatever_terminal_its_server_has() -> None:
+    master, slave = os.openpty()
+    try:
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 80, 300, 0, 0))
+        stream = OutStream()
+        stream.fileno = lambda: slave  # type: ignore[method-assign]
+        progress = shown_on(stream)
+        progress.update(Tally(total=2, success=1))
+        progress.close()
+    finally:
+        os.close(master)
+        os.close(slave)
+    assert max(map(len, stream.lines)) < 80
 
 
 # --- what was learned of the endpoints

@@ -17,7 +17,7 @@ from flexllm.batch.lines import make_key, write_line
 from flexllm.batch.lock import OutputLock
 from flexllm.batch.standing import Standing, standing_of
 from flexllm.chat import ChatCompletionResult, ChatRequest, Usage
-from flexllm.errors import BadRequest, CheckpointError, RateLimited
+from flexllm.errors import BadRequest, CheckpointError, InputError, RateLimited
 
 
 @pytest.fixture
@@ -70,6 +70,14 @@ def test_a_row_that_failed_twice_counts_once(path: Path) -> None:
     assert seen.errors["RateLimited"]["examples"] == [{"row": 0, "message": "second", "request_id": None}]
 
 
+def test_of_a_row_that_could_not_be_asked_it_is_told_that_it_was_not(path: Path) -> None:
+    refused = write_line(BatchItem(4, outcome=InputError("row 4 cannot be asked: no JSON")), True, False)
+    seen = found(path, line(0), refused, line(5, InputError("half a character")))
+    first, second = seen.errors["InputError"]["examples"]
+    assert first == {"row": 4, "message": "row 4 cannot be asked: no JSON", "request_id": None, "asked": False}
+    assert second == {"row": 5, "message": "half a character", "request_id": None}
+
+
 def test_what_failed_attempts_cost_counts(path: Path) -> None:
     error = BadRequest("no", status=400)
     error.cost = 0.125
@@ -113,7 +121,7 @@ def test_lines_of_older_files_count_one_by_one(path: Path) -> None:
     failed = {"index": 3, "output": None, "status": "error", "error": "timed out"}
     seen = found(path, *(json.dumps(row).encode() + b"\n" for row in (*rows, failed)))
     assert (seen.answered, seen.failed) == (3, 1)
-    assert seen.errors["RequestError"]["examples"][0]["message"] == "timed out"
+    assert seen.errors["RequestError"]["examples"] == [{"row": 3, "message": "timed out", "request_id": None}]
 
 
 def test_the_file_beside_is_told_of(path: Path) -> None:

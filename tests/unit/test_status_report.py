@@ -109,7 +109,8 @@ def test_each_sentence_is_one_line_without_what_steers_a_terminal() -> None:
 
 
 def test_a_row_is_named_once() -> None:
-    seen = {"InputError": {"count": 1, "examples": [{"row": 2, "message": "row 2 cannot be asked: not JSON"}]}}
+    example = {"row": 2, "message": "row 2 cannot be asked: not JSON", "asked": False}
+    seen = {"InputError": {"count": 1, "examples": [example]}}
     assert str(of_status(errors=seen)).endswith("1 failed with InputError: row 2 cannot be asked: not JSON")
 
 

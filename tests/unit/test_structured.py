@@ -7,9 +7,10 @@ import json
 import pickle
 import weakref
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+from chinese import LETTER, speak_chinese
 from fakes import FakeBackend
 
 from flexllm.backends.structured import StructuredBackend
@@ -207,6 +208,84 @@ def test_repair_shows_the_model_its_reply_and_what_is_wrong_with_it() -> None:
         '"one". Reply with the corrected JSON alone, without any other text.',
     }
     assert list(asked.messages) == [{"role": "user", "content": "how many?"}]
+
+
+@dataclass
+class Person:
+    name: str
+    children: list[Person] | None
+    age: Literal[1, 2] | bool
+
+
+@pytest.mark.parametrize(
+    ("response_format", "reply", "problem"),
+    [
+        (SCHEMA, BAD, "the reply does not match the schema at $.n: a whole number is expected, not \"one\""),
+        (SCHEMA, "{}", 'the reply does not match the schema at $: the property "n" is missing'),
+        (Answer, '{"a": 1, "b": 2}', 'the reply does not match the schema at $: the properties "a", "b" are not known'),
+        (Answer, "Well", 'the reply is not JSON: Expecting value at line 1, column 1, near "Well"'),
+        (Answer, '{"n": NaN}', "the reply is not JSON: NaN is no number of JSON's"),
+        (Answer, " ", "the reply is empty, where JSON was asked for"),
+        (
+            Person,
+            '{"name": "x", "children": 3, "age": 1}',
+            "the reply does not match the schema at $.children: a list or null is expected, not 3",
+        ),
+        (
+            Person,
+            '{"name": "x", "children": null, "age": "old"}',
+            'the reply does not match the schema at $.age: one of 1, 2 or true or false is expected, not "old"',
+        ),
+        (
+            {"anyOf": [{"type": "string"}, {"not": {}}]},
+            "3",
+            "the reply does not match the schema at $: 3 does not fit any of the forms that the schema has",
+        ),
+        (
+            {"type": "object", "minProperties": 1},
+            "{}",
+            "the reply does not match the schema at $: {} does not satisfy minProperties: 1",
+        ),
+    ],
+)  # fmt: skip
+def test_a_model_is_told_in_english_what_people_are_told_in_their_language(
+    response_format: Any, reply: str, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = f"That cannot be used: {problem}. Reply with the corrected JSON alone, without any other text."
+    asked = request(response_format, repair=True)
+    in_english = FakeBackend(reply, reply)
+    assert str(refused(StructuredBackend(in_english), asked)) == f"{problem} (after one round of repair)"
+    speak_chinese(monkeypatch)
+    in_chinese = FakeBackend(reply, reply)
+    error = refused(StructuredBackend(in_chinese), asked)
+    assert in_english.requests[1].messages[-1]["content"] == told
+    assert in_chinese.requests[1].messages[-1]["content"] == told
+    assert LETTER in str(error)
+    assert "the reply" not in str(error)
+    assert "expected" not in str(error)
+
+
+def test_a_model_whose_answer_broke_off_is_told_so() -> None:
+    below = FakeBackend(result("{", finish_reason="error", native_finish_reason="MALFORMED"), GOOD)
+    StructuredBackend(below).complete(request(repair=True))
+    told = below.requests[1].messages[-1]["content"]
+    assert told.startswith("That cannot be used: the answer broke off: MALFORMED (the reply is not JSON: ")
+
+
+def test_a_check_that_changes_its_mind_is_repaired_all_the_same() -> None:
+    answers = iter([False, True, True])
+
+    @dataclass
+    class Moody:
+        n: int
+
+        def __post_init__(self) -> None:
+            if not next(answers):
+                raise ValueError("not today")
+
+    below = FakeBackend(GOOD, GOOD)
+    assert StructuredBackend(below).complete(request(Moody, repair=True)).parsed.n == 1
+    assert "does not match the schema. Reply" in below.requests[1].messages[-1]["content"]
 
 
 def test_repair_adds_up_what_both_requests_took() -> None:

@@ -10,8 +10,8 @@ import pytest
 from flexllm.cli.units import (
     amount,
     count,
-    counted,
     duration,
+    nearest_are,
     number,
     positive,
     price,
@@ -107,16 +107,14 @@ def test_what_is_no_size_is_refused(text: str) -> None:
         size(text)
 
 
-@pytest.mark.parametrize(
-    ("number", "text"), [(0, "0 models"), (1, "1 model"), (2, "2 models"), (12_345, "12,345 models")]
-)
-def test_of_one_thing_there_are_not_several(number: int, text: str) -> None:
-    assert counted(number, "model") == text
+@pytest.mark.parametrize(("names", "text"), [(["a"], "the nearest is a"), (["a", "b"], "the nearest are a, b")])
+def test_of_one_name_there_are_not_several(names: list[str], text: str) -> None:
+    assert nearest_are(names) == text
 
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(0, "0 bytes"), (1_023, "1023 bytes"), (1_024, "1.0 KiB"), (1_572_864, "1.5 MiB"), (3 << 40, "3.0 TiB")],
+    [(0, "0 bytes"), (1, "1 byte"), (1_023, "1023 bytes"), (1_024, "1.0 KiB"), (1_572_864, "1.5 MiB"), (3 << 40, "3.0 TiB")],
 )
 def test_sizes_are_told_as_people_read_them(count: int, text: str) -> None:
     assert shown_size(count) == text

@@ -40,14 +40,15 @@ def _budget_sentence(expected: float, worst: float, left: float) -> str:
 
     if not left:
         return _("Nothing is left of the budget: give a larger --max-cost.")
+    amount = dollars(left)
     if expected > left:
         return _(
-            "The {dollars} that are left of the budget will probably not do: the run stops when they are spent.",
-            dollars=dollars(left),
+            "The {amount} that are left of the budget will probably not do: the run stops when they are spent.",
+            amount=amount,
         )
     if worst > left:
-        return _("The {dollars} that are left of the budget will probably do, but not at worst.", dollars=dollars(left))
-    return _("The {dollars} that are left of the budget will do.", dollars=dollars(left))
+        return _("The {amount} that are left of the budget will probably do, but not at worst.", amount=amount)
+    return _("The {amount} that are left of the budget will do.", amount=amount)
 
 
 def check_can_ask(args: argparse.Namespace) -> None:
@@ -59,12 +60,11 @@ def check_can_ask(args: argparse.Namespace) -> None:
     from ...errors import ConfigError
 
     if not args.yes and not is_terminal(sys.stdin, sys.stderr):
-        raise ConfigError(
-            _(
-                "--sample asks whether to go on, and there is no terminal to ask at: give --yes to go on in any case, or ask "
-                "the first rows with -n and then look at --dry-run"
-            )
+        reason = _(
+            "--sample asks whether to go on, and there is no terminal to ask at: give --yes to go on in any case, or ask the "
+            "first rows with -n and then look at --dry-run"
         )
+        raise ConfigError(reason)
 
 
 def wants_the_rest(args: argparse.Namespace, forecast: Forecast) -> bool:

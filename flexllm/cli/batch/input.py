@@ -8,6 +8,7 @@ import sys
 
 from ...language import _, mark
 from ..units import count, words
+from .pictures import Pictures, add_picture_options
 
 TYPE_CHECKING = False  # see errors.py
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, BinaryIO
 
+    from ...batch.folders import FolderInput
     from ...batch.inputs import Input
     from ...batch.rows import FileRows
     from ...batch.shapes import Fields
@@ -29,10 +31,10 @@ MOST_OF_A_TEMPLATE = 1_000_000
 def add_input_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say what is read, and how a row becomes a question."""
     group = parser.add_argument_group(
-        "input",
+        _("input"),
         _(
-            "JSON lines, a JSON array, or a table (.csv, .tsv), each also compressed by gzip. The first line of a table names "
-            "the fields."
+            "JSON lines, a JSON array, or a table (.csv, .tsv), each also compressed by gzip; a workbook (.xlsx) or a Parquet "
+            "file (.parquet); or a folder of pictures. The first line of a table names the fields."
         ),
     )
     group.add_argument("-n", "--limit", type=count, metavar="N", help=_("take only the first N rows"))
@@ -44,6 +46,7 @@ def add_input_options(parser: argparse.ArgumentParser) -> None:
         "--input-type", choices=("jsonl", "csv", "tsv"),
         help=_("what the input is written in, where its name does not say it, as that of a pipe (jsonl)"),
     )  # fmt: skip
+    group.add_argument("--sheet", type=words, metavar="NAME", help=_("the sheet of a workbook (its first)"))
     group.add_argument("--system", type=words, metavar="TEXT", help=_("a system message for rows that have none"))
     group.add_argument(
         "--user-field", type=words, metavar="NAME",
@@ -61,6 +64,7 @@ def add_input_options(parser: argparse.ArgumentParser) -> None:
         "{content} the question is made of fields alone. {{NAME}} stays as it is in single braces. @FILE reads it from a "
         "file"),
     )  # fmt: skip
+    add_picture_options(parser)
 
 
 class BatchInput:
@@ -96,9 +100,12 @@ class BatchInput:
         self._template = None if args.user_template is None else read_template(args.user_template)
         check_reading(args.format, self._fields, self._template)
         self._file = None if args.input in (None, "-") else os.path.expanduser(args.input)
-        self.name = STANDARD_INPUT if self._file is None else str(args.input)
+        self.name = _(STANDARD_INPUT) if self._file is None else str(args.input)
         self.is_pipe = self._file is None or _is_device(self._file)
-        if not self.is_pipe:
+        self._pictures = Pictures(args, self._file)
+        if self._pictures.is_folder:
+            self._folder()
+        elif not self.is_pipe:
             self._open().close()
         elif self._file is None and (sys.stdin is None or sys.stdin.isatty()):
             raise InputError(_("no input: name a file of questions, or pipe one in"))
@@ -113,7 +120,8 @@ class BatchInput:
         except OSError:  # one of them is not there
             return
         if is_same and not _is_device(path):
-            raise InputError(_("{fspath} is both input and output; name another output file", fspath=os.fspath(path)))
+            name = os.fspath(path)
+            raise InputError(_("{name} is both input and output; name another output file", name=name))
 
     def rows(self, endpoint: ResolvedEndpoint | None, model: str, params: Mapping[str, Any]) -> FileRows:
         """Return the rows, anew at each call; a pipe only once.
@@ -135,7 +143,7 @@ class BatchInput:
 
         args = self._args
         source, total = self._source()
-        template = self._template_for(endpoint)
+        template = self._pictures.template(self._template_for(endpoint))
         try:
             reader = RowReader(
                 source,
@@ -149,6 +157,8 @@ class BatchInput:
             )
         except UnfitRows as error:
             raise InputError(f"{error}; {self._hint(template, source.kind)}") from None
+        if self._pictures.field is not None:
+            return self._pictures.rows(reader, model, params, total)
         if reader.shape != "openai_batch":
             return FileRows(reader, model, params, total)
         keeps_model = args.model is not None or endpoint is None  # a pool's endpoints have their own names for it
@@ -167,8 +177,9 @@ class BatchInput:
         """Return what may help where no row can be read."""
         if any(self._fields) or template is not None:
             return _("--user-field, --system-field and the template say which fields a row must have")
-        hint = _("--user-field names the field of the question")
-        return _("{hint}, and a table is read by --input-type csv", hint=hint) if kind == "jsonl" else hint
+        if kind == "jsonl":
+            return _("--user-field names the field of the question, and a table is read by --input-type csv")
+        return _("--user-field names the field of the question")
 
     def _system(self, endpoint: ResolvedEndpoint | None) -> str | None:
         if self._args.system is not None:
@@ -184,10 +195,12 @@ class BatchInput:
             return None
         return UserTemplate(endpoint.user_template)
 
-    def _source(self) -> tuple[Input, int | None]:
+    def _source(self) -> tuple[Input | FolderInput, int | None]:
         """Return the open input and its number of rows, None for a pipe."""
         from ...errors import InputError
 
+        if self._pictures.is_folder:
+            return self._folder()
         if not self.is_pipe:
             total = self._input(self._open()).count()
             return self._input(self._open()), total
@@ -198,13 +211,27 @@ class BatchInput:
         self._was_read = True
         return self._input(self._open()), None
 
+    def _folder(self) -> tuple[FolderInput, int]:
+        from ...batch.folders import FolderInput
+
+        assert self._file is not None
+        found = FolderInput(self._file, recursive=self._args.recursive is not False)
+        return found, found.count()
+
     def _input(self, file: BinaryIO) -> Input:
         from ...batch.inputs import Input, kind_of
+        from ...errors import ConfigError
 
-        return Input(file, self.name, self._args.input_type or kind_of(self._file or ""))
+        args = self._args
+        found = Input(file, self.name, args.input_type or kind_of(self._file or ""), sheet=args.sheet or 0)
+        if args.sheet is not None and found.kind != "xlsx":
+            found.close()
+            raise ConfigError(_("--sheet is for workbooks, and {name} is none", name=self.name))
+        return found
 
     def _open(self) -> BinaryIO:
         from ...errors import InputError
+        from ...system_errors import reason_of
 
         if self._file is None:
             # A reader of its own: the interpreter's is locked at exit, while a thread may still wait for a line.
@@ -212,7 +239,8 @@ class BatchInput:
         try:
             return open(self._file, "rb", buffering=1 << 18)
         except OSError as error:
-            raise InputError(_("{name} cannot be read: {strerror}", name=self.name, strerror=error.strerror)) from None
+            reason = _("{name} cannot be read: {reason}", name=self.name, reason=reason_of(error))
+            raise InputError(reason) from None
 
 
 def read_template(text: str) -> UserTemplate | None:
@@ -223,6 +251,7 @@ def read_template(text: str) -> UserTemplate | None:
         ConfigError: There is no place in it.
     """
     from ...errors import ConfigError, InputError
+    from ...system_errors import reason_of
     from ...templates import UserTemplate
 
     if text.startswith("@@"):
@@ -233,9 +262,8 @@ def read_template(text: str) -> UserTemplate | None:
             with open(os.path.expanduser(name), "rb") as file:
                 data = file.read(MOST_OF_A_TEMPLATE + 1)
         except OSError as error:
-            raise InputError(
-                _("the template {name} cannot be read: {strerror}", name=name, strerror=error.strerror)
-            ) from None
+            reason = _("the template {name} cannot be read: {reason}", name=name, reason=reason_of(error))
+            raise InputError(reason) from None
         if len(data) > MOST_OF_A_TEMPLATE:
             raise InputError(_("the template {name} is larger than a megabyte; that cannot have been meant", name=name))
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from ...language import _
 from ..common import make_client, make_pool
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
     from ...client import LLMClient
     from ...config import BatchSettings, Config, ResolvedEndpoint
     from ...cost.options import CostTrackerConfig
+    from ...media.options import MediaOptions
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say what is run, and when it ends."""
-    group = parser.add_argument_group("run")
+    group = parser.add_argument_group(_("run"))
     group.add_argument(
         "--grace", type=duration, default=10.0, metavar="TIME",
         help=_("how long requests under way may finish after Ctrl-C, SIGTERM or a closed terminal: seconds, or 30s, 2m; a "
@@ -66,7 +68,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 def add_limit_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say how fast it goes."""
     group = parser.add_argument_group(
-        "limits", _("Of each endpoint, retries included. They are kept, and may be combined.")
+        _("limits"), _("Of each endpoint, retries included. They are kept, and may be combined.")
     )
     group.add_argument(
         "-c", "--concurrency", type=count, metavar="N", help=_("requests under way at the same time (10)")
@@ -132,7 +134,7 @@ def add_pool_options(parser: argparse.ArgumentParser) -> None:
 
 def add_resume_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the output file."""
-    group = parser.add_argument_group("resume")
+    group = parser.add_argument_group(_("resume"))
     group.add_argument(
         "--retry-failed", action=argparse.BooleanOptionalAction, default=None,
         help=_("ask only the rows that failed in earlier runs, and no new ones; with --no-retry-failed the failed ones are "
@@ -157,7 +159,8 @@ def add_resume_options(parser: argparse.ArgumentParser) -> None:
 def add_cost_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that save requests, limit what they cost, or tell it before."""
     group = parser.add_argument_group(
-        "cost", _("What earlier runs of the same output file took counts towards the budgets. Prices: flexllm pricing.")
+        _("cost"),
+        _("What earlier runs of the same output file took counts towards the budgets. Prices: flexllm pricing."),
     )
     before = group.add_mutually_exclusive_group()
     before.add_argument(
@@ -232,6 +235,7 @@ def batch_client(args: argparse.Namespace, endpoint: ResolvedEndpoint | None, co
         on_invalid=args.on_invalid,
         hedge=args.hedge,
         cache=cache_config(args, settings),
+        media=_media(args),
     )
     entries = settings.endpoints
     if args.price is not None:  # it goes before all that the file says
@@ -253,6 +257,14 @@ def batch_client(args: argparse.Namespace, endpoint: ResolvedEndpoint | None, co
     return make_pool(args, entries, config, **options)
 
 
+def _media(args: argparse.Namespace) -> MediaOptions | None:
+    """Return how pictures are read; None as anywhere. Those of a folder are asked about once each, and not kept."""
+    from ...media.options import MediaOptions
+
+    is_folder = args.input is not None and os.path.isdir(os.path.expanduser(args.input))
+    return MediaOptions(cache_bytes=0) if is_folder else None
+
+
 def _refuse_pool_options(args: argparse.Namespace) -> None:
     from ...errors import ConfigError
 
@@ -260,9 +272,9 @@ def _refuse_pool_options(args: argparse.Namespace) -> None:
         if getattr(args, name) is not None:
             raise ConfigError(
                 _(
-                    "--{replace} is for several endpoints, and one is asked; list them under 'batch' in the "
-                    "configuration file, and name no other",
-                    replace=name.replace("_", "-"),
+                    "{option} is for several endpoints, and one is asked; list them under 'batch' in the configuration "
+                    "file, and name no other",
+                    option=f"--{name.replace('_', '-')}",
                 )
             )
 

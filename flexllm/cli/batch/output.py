@@ -10,13 +10,14 @@ from ...language import _
 TYPE_CHECKING = False  # see errors.py
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from ...batch.options import CheckpointOptions
     from ...batch.sinks import Sink, View
     from .input import BatchInput
 
-KINDS = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
+KINDS = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".xlsx", ".parquet")
 """What the name of an output file ends in, in any case of letters; only the first is written as rows finish."""
 
 
@@ -24,8 +25,8 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say where the answers go."""
     parser.add_argument(
         "-o", "--output", required=True, metavar="FILE",
-        help=_("the answers: a name that ends in .jsonl, .csv or .tsv, or in one of these and .gz; - writes JSON lines to "
-        "standard output as they come, and cannot be resumed"),
+        help=_("the answers: a name that ends in .jsonl, .csv or .tsv, or in one of these and .gz, or in .xlsx or .parquet; "
+        "- writes JSON lines to standard output as they come, and cannot be resumed"),
     )  # fmt: skip
     parser.add_argument(
         "--errors", metavar="FILE",
@@ -49,7 +50,7 @@ class BatchOutput:
         errors: The file of failed rows, None for none.
 
     Raises:
-        ConfigError: The name does not say what to write.
+        ConfigError: The name does not say what to write, or the package that writes it is not installed.
     """
 
     def __init__(self, args: argparse.Namespace) -> None:
@@ -65,12 +66,14 @@ class BatchOutput:
         if kind is None and not self.is_stream:
             raise ConfigError(
                 _(
-                    "the output file {name!r} must end in .jsonl, .csv or .tsv, or in one of these and .gz; - writes "
-                    "JSON lines to standard output",
+                    "the output file {name!r} must end in .jsonl, .csv or .tsv, or in one of these and .gz, or in .xlsx or "
+                    ".parquet; - writes JSON lines to standard output",
                     name=self.name,
                 )
             )
         self.is_table = kind is not None and not kind.startswith(".jsonl")
+        self._kind = kind
+        self._require_package()
         self.file: Path | None = None
         if not self.is_stream:
             self.file = checkpoint_of(path)
@@ -78,6 +81,16 @@ class BatchOutput:
         if args.errors in ("", "-"):
             raise ConfigError(_("--errors needs the name of a file"))
         self.errors = None if args.errors is None else Path(os.path.expanduser(args.errors))
+
+    def _require_package(self) -> None:
+        if self._kind == ".xlsx":
+            from ...batch.workbooks import require_openpyxl
+
+            require_openpyxl(self.name)
+        elif self._kind == ".parquet":
+            from ...batch.parquet import require_pyarrow
+
+            require_pyarrow(self.name)
 
     def check(self, source: BatchInput) -> None:
         """Refuse files that cannot be written, or that hold something else, before anything is sent.
@@ -122,11 +135,14 @@ class BatchOutput:
 
     def views(self) -> tuple[View, ...]:
         """Return what is made from the output file."""
+        from ...batch.parquet import ParquetView
         from ...batch.views import LinesView, TableView
+        from ...batch.workbooks import WorkbookView
 
         found: list[View] = []
         if self.view is not None:
-            found.append(TableView(self.view) if self.is_table else LinesView(self.view))
+            made: dict[str | None, Callable[[Path], View]] = {".xlsx": WorkbookView, ".parquet": ParquetView}
+            found.append(made.get(self._kind, TableView if self.is_table else LinesView)(self.view))
         if self.errors is not None and not self.is_stream:
             found.append(LinesView(self.errors, failed_alone=True))
         return tuple(found)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import re
 
-from ...language import _, mark
+from ...language import _
 from ..logs import record
 from ..output import ERROR, print_json, talk
 
 TYPE_CHECKING = False  # see errors.py
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
     from typing import Any
 
@@ -56,53 +56,57 @@ def tell_trouble(args: argparse.Namespace, job: BatchJob) -> None:
     summary = job.summary()
     told = sentence(summary, args.output, tokens=False, cost=False)
     examples = [one["examples"][0]["message"] for one in summary["errors"].values() if one["examples"]]
-    talk(
-        f"flexllm: {told}" + (_("; the first error: {examples}", examples=examples[0]) if examples else ""), level=ERROR
-    )
+    if examples:
+        talk(_("flexllm: {told}; the first error: {message}", told=told, message=examples[0]), level=ERROR)
+    else:
+        talk(f"flexllm: {told}", level=ERROR)
 
 
 def sentence(summary: dict[str, Any], output: str, *, tokens: bool, cost: bool) -> str:
     """Return the summary of a run for people, with or without the tokens that it took and what it cost."""
-    from ...batch.progress import describe_cost, short_number
+    from ...batch.progress import describe_answered, describe_cost, describe_retries, describe_tokens
 
-    rows = "row" if summary["total"] == 1 else "rows"
-    parts = [f"{summary['success']:,} of {summary['total']:,} {rows} answered"]
+    parts = [describe_answered(summary["success"], summary["total"])]
     if before := answered_before(summary):
-        parts.append(_("{before:,} of them by earlier runs", before=before))
-    parts += [f"{summary[name]:,} {what}" for name, what in _SPARED if summary[name]]
+        parts.append(_("{count:,} of them by earlier runs", count=before))
+    if summary["cached"]:
+        parts.append(_("{count:,} from the cache", count=summary["cached"]))
+    if summary["shared"]:
+        parts.append(_("{count:,} like another row", count=summary["shared"]))
     if summary["failed"]:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in summary["errors_by_class"].items())
-        parts.append(f"{summary['failed']:,} failed{f' ({kinds})' if kinds else ''}")
+        parts.append(_failed_words(summary["failed"], summary["errors_by_class"]))
     if summary["retries"]:
-        parts.append(f"{summary['retries']:,} {'retry' if summary['retries'] == 1 else 'retries'}")
-    parts.append(f"{summary['elapsed']:.1f} s")
+        parts.append(describe_retries(summary["retries"]))
+    parts.append(_("{seconds:.1f} s", seconds=summary["elapsed"]))
     if tokens and summary["total_tokens"]:
-        parts.append(f"{short_number(summary['total_tokens'])} tokens")
+        parts.append(describe_tokens(summary["total_tokens"]))
     if cost and (paid := describe_cost(summary["cost"], summary["unpriced"])):
         parts.append(paid)
     for endpoint in summary["endpoints"]:
-        if endpoint["learned"] is not None and endpoint["rate"] is not None:
-            parts.append(
-                _("{place} accepts about {rate:.1f} requests a second", place=endpoint["place"], rate=endpoint["rate"])
-            )
-        if endpoint["state"] in ("cooling", "probing"):
-            parts.append(
-                _(
-                    "{place} was left alone at the end ({last_error})",
-                    place=endpoint["place"],
-                    last_error=endpoint["last_error"],
-                )
-            )
-    return ", ".join(parts) if output == "-" else f"{', '.join(parts)}; see {output}"
+        parts += _endpoint_words(endpoint)
+    told = ", ".join(parts)
+    return told if output == "-" else _("{told}; see {output}", told=told, output=output)
+
+
+def _failed_words(count: int, by_class: Mapping[str, int]) -> str:
+    if not by_class:
+        return _("{count:,} failed", count=count)
+    kinds = ", ".join(f"{number:,} {kind}" for kind, number in by_class.items())
+    return _("{count:,} failed ({kinds})", count=count, kinds=kinds)
+
+
+def _endpoint_words(endpoint: Mapping[str, Any]) -> Iterator[str]:
+    place, rate, error = endpoint["place"], endpoint["rate"], endpoint["last_error"]
+    if endpoint["learned"] is not None and rate is not None:
+        yield _("{place} accepts about {rate:.1f} requests a second", place=place, rate=rate)
+    if endpoint["state"] in ("cooling", "probing"):
+        yield _("{place} was left alone at the end ({error})", place=place, error=error)
 
 
 def answered_before(summary: Mapping[str, Any]) -> int:
     """Return how many rows earlier runs answered: `resumed` counts also those that failed then and are left alone."""
     left_alone = summary["failed"] - sum(summary["errors_by_class"].values())
     return int(summary["resumed"] - left_alone)
-
-
-_SPARED = (("cached", mark("from the cache")), ("shared", mark("like another row")))
 
 
 def how_to_go_on(args: argparse.Namespace, file: Path | None) -> str:
@@ -113,14 +117,17 @@ def how_to_go_on(args: argparse.Namespace, file: Path | None) -> str:
     """
     if file is None:
         return _("Interrupted; the answers that came are on standard output. Nothing was kept to go on from")
-    piped = args.input in (None, "-")
-    hint = _("the same input piped into the same command") if piped else _("the same command")
+    command = _masked(args.argv)
+    if args.input in (None, "-"):
+        return _(
+            "Interrupted; every answer that came is in {file}. To go on, the same input piped into the same command:\n"
+            "  {command}",
+            file=file, command=command,
+        )  # fmt: skip
     return _(
-        "Interrupted; every answer that came is in {file}. To go on, {hint}:\n  {masked}",
-        file=file,
-        hint=hint,
-        masked=_masked(args.argv),
-    )
+        "Interrupted; every answer that came is in {file}. To go on, the same command:\n  {command}",
+        file=file, command=command,
+    )  # fmt: skip
 
 
 def _masked(words: Sequence[str]) -> str:
@@ -140,14 +147,14 @@ def _masked(words: Sequence[str]) -> str:
 
 
 def _masked_param(text: str) -> str:
-    name, equals, _ = text.partition("=")
+    name, equals, _value = text.partition("=")
     return f"{name}=VALUE" if equals and _SECRET.search(name) else text
 
 
 _SECRET = re.compile(r"extra_body|key|token(?!s)|secret|auth|password", re.IGNORECASE)
 """What names of parameters with a secret hold; limits are called `max_tokens` and the like."""
 
-_MASKS: Mapping[str, Callable[[str], str]] = {"--api-key": lambda _: "KEY", "--param": _masked_param}
+_MASKS: Mapping[str, Callable[[str], str]] = {"--api-key": lambda _key: "KEY", "--param": _masked_param}
 """A URL is not among them: one that holds a secret is refused."""
 
 

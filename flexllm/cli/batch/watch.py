@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from ...language import _
+from ...language import _, plural
 from ..logs import heed_signals, on_end, record
 
 TYPE_CHECKING = False  # see errors.py
@@ -48,10 +48,7 @@ def begin_watching(args: argparse.Namespace) -> tuple[Progress, ...]:
 
         if args.status_file in ("", "-"):
             raise InputError(
-                _(
-                    "--status-file {status_file!r} names no file; give one, or leave it out",
-                    status_file=args.status_file,
-                )
+                _("--status-file {name!r} names no file; give one, or leave it out", name=args.status_file)
             )
         # No command line: it may hold keys, and whoever supervises the run may show this file to others.
         facts = {"input": _place(args.input), "output": _place(args.output), "model": args.model}
@@ -99,9 +96,14 @@ class _LogProgress:
         self._shown = self._clock()
         tally = self._tally
         if tally is not None:
-            of = "" if tally.total is None else f"/{tally.total:,}"
             details = describe(tally, self._shown - self._began, ProgressOptions(tokens=True, cost=True))
-            record(f"{tally.done:,}{of} rows{f', {details}' if details else ''}")
+            record(f"{_counts(tally)}, {details}" if details else _counts(tally))
+
+
+def _counts(tally: Tally) -> str:
+    if tally.total is None:
+        return plural("{count:,} row", "{count:,} rows", tally.done)
+    return plural("{done:,}/{count:,} row", "{done:,}/{count:,} rows", tally.total, done=tally.done)
 
 
 _WARNING = 30  # as `logging` numbers it
@@ -126,14 +128,13 @@ def check_files(args: argparse.Namespace) -> None:
         real = os.path.realpath(os.path.expanduser(name))
         other = seen.setdefault(real, option)
         if other != option and option in ("--status-file", "--log-file"):
-            raise InputError(
-                _(
-                    "{option} {name} is the file of {other} already; name another one",
-                    option=option,
-                    name=name,
-                    other=other,
-                )
+            told = _(
+                "{option} {name} is the file of {other} already; name another one",
+                option=option,
+                name=name,
+                other=other,
             )
+            raise InputError(told)
         if option == "--output":
             for beside in files_of(Path(os.path.expanduser(name))):
                 seen.setdefault(os.path.realpath(beside), option)

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from ...cost import CostReport
 from ...errors import FlexLLMError
-from ...language import _, mark
+from ...language import _, mark, plural
+from ...terminal import padded
 from ..output import complain, talk
 from ..tables import shortened
-from ..units import counted
 from .saved import SavedFiles
 from .session import ChatSession
 
@@ -80,23 +80,7 @@ class Commands:
         name, *rest = line.split(None, 1)
         command = self._commands.get(name.lower())
         if command is None:
-            near = difflib.get_close_matches(name.lower(), self._commands, n=1)
-            if near:
-                talk(
-                    _(
-                        "There is no {short}; did you mean {near}? /help tells what there is.",
-                        short=_short(name),
-                        near=near[0],
-                    )
-                )
-            else:
-                talk(
-                    _(
-                        "There is no {short}; /help tells what there is, and a text that begins with a slash is "
-                        "written with two.",
-                        short=_short(name),
-                    )
-                )
+            self._tell_unknown(name)
             return None
         try:
             return command.run(rest[0].strip() if rest else "")
@@ -118,12 +102,27 @@ class Commands:
             return [f"{name} {path}" for path in _paths(rest)]
         return []
 
+    def _tell_unknown(self, name: str) -> None:
+        near = difflib.get_close_matches(name.lower(), self._commands, n=1)
+        shown = shortened(name)
+        if near:
+            talk(
+                _("There is no {name}; did you mean {nearest}? /help tells what there is.", name=shown, nearest=near[0])
+            )
+        else:
+            talk(
+                _(
+                    "There is no {name}; /help tells what there is, and a text that begins with a slash is written with two.",
+                    name=shown,
+                )
+            )
+
     # --- one by one
 
     def _help(self, _argument: str) -> None:
         told = [(f"{one.name} {one.argument}", one.help) for one in self._commands.values() if one.help]
-        for name, meaning in (*told, *_KEYS):
-            talk(f"  {name:<15} {meaning}")
+        for name, meaning in (*told, *((_(key), _(text)) for key, text in _KEYS)):
+            talk(f"  {padded(name, 15)} {meaning}")
 
     def _system(self, text: str) -> None:
         if text:
@@ -138,8 +137,10 @@ class Commands:
         talk(_("The model is {name} at {place}.", name=partner.name, place=partner.place))
         if name and self._models and name not in self._models:
             near = difflib.get_close_matches(name, self._models, n=1)
-            hint = _("; did you mean {near}?", near=near[0]) if near else "."
-            talk(_("It is none of the configuration{hint}", hint=hint))
+            if near:
+                talk(_("It is none of the configuration; did you mean {nearest}?", nearest=near[0]))
+            else:
+                talk(_("It is none of the configuration."))
         elif not name and self._models:
             talk(
                 _(
@@ -160,7 +161,8 @@ class Commands:
             return
         conversation = self._session.conversation
         self._files.save(name, conversation.as_json(self._session.partner.name), overwrite=overwrite)
-        talk(f"Saved {counted(len(conversation.messages), 'message')} to {name}.")
+        number = len(conversation.messages)
+        talk(plural("Saved {count:,} message to {name}.", "Saved {count:,} messages to {name}.", number, name=name))
 
     def _load(self, name: str) -> None:
         if not name:
@@ -169,12 +171,25 @@ class Commands:
         self._session.load(self._files.load(name), name)
         self._files.own(name)
         conversation = self._session.conversation
-        open_end = "" if conversation.is_answered else _(" The last question has no answer; /retry asks it.")
-        talk(f"Loaded {counted(len(conversation.messages), 'message')} from {name}.{open_end}")
+        number = len(conversation.messages)
+        if conversation.is_answered:
+            told = plural(
+                "Loaded {count:,} message from {name}.", "Loaded {count:,} messages from {name}.", number, name=name
+            )
+        else:
+            told = plural(
+                "Loaded {count:,} message from {name}. The last question has no answer; /retry asks it.",
+                "Loaded {count:,} messages from {name}. The last question has no answer; /retry asks it.",
+                number, name=name,
+            )  # fmt: skip
+        talk(told)
 
     def _undo(self, _argument: str) -> None:
         content = self._session.conversation.undo()
-        talk(_("There is nothing to forget.") if content is None else f"Forgotten: {_short(content)}")
+        if content is None:
+            talk(_("There is nothing to forget."))
+        else:
+            talk(_("Forgotten: {question}", question=_short(content)))
 
     def _retry(self, _argument: str) -> object:
         content = self._session.retry()

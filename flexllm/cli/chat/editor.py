@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
-from ...language import _
 from ..output import is_terminal, whisper
 
 HISTORY_PATH = "~/.flexllm/chat_history"
@@ -189,11 +188,11 @@ def _set_up(readline: Any, completions: Callable[[str], list[str]], entries: Seq
 
     readline.set_completer_delims(" \t\n")
     readline.set_completer(complete)
-    readline.parse_and_bind("bind ^I rl_complete" if is_libedit else _("tab: complete"))
+    readline.parse_and_bind("bind ^I rl_complete" if is_libedit else "tab: complete")
     if not is_libedit:
-        readline.parse_and_bind(_("set enable-bracketed-paste on"))
+        readline.parse_and_bind("set enable-bracketed-paste on")
         # With LC_ALL=C, where Python reads UTF-8 all the same, these would be keys pressed with Alt.
-        for setting in (_("input-meta on"), _("output-meta on"), _("convert-meta off")):
+        for setting in ("input-meta on", "output-meta on", "convert-meta off"):
             readline.parse_and_bind(f"set {setting}")
     readline.set_auto_history(False)  # an entry of several lines is one
     readline.clear_history()

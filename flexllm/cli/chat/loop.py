@@ -55,7 +55,7 @@ def _entries(read_entry: Callable[[], Entry]) -> Iterator[Entry]:
             return
         except KeyboardInterrupt:
             with suppress(KeyboardInterrupt):  # pressed once more while it is told
-                talk(_("\n[Ctrl-D or /exit ends the chat.]") if was_cleared else "")
+                talk("\n" + _("[Ctrl-D or /exit ends the chat.]") if was_cleared else "")
             was_cleared = True
             continue
         except UnicodeError:

@@ -9,6 +9,7 @@ from typing import Any
 from ...errors import InputError
 from ...files import replace_file
 from ...language import _
+from ...system_errors import reason_of
 
 MOST_BYTES = 100_000_000
 """Of a file that is read: more than any model's context, pictures included."""
@@ -40,7 +41,7 @@ class SavedFiles:
             text = json.dumps(value, ensure_ascii=False, indent=2) + "\n"
             replace_file(path, (text.encode("utf-8", "backslashreplace"),), mode=0o600)
         except OSError as error:
-            raise InputError(_("{name} cannot be written: {strerror}", name=name, strerror=error.strerror)) from None
+            raise InputError(_("{name} cannot be written: {reason}", name=name, reason=reason_of(error))) from None
         self._note(name, path)
 
     def load(self, name: str) -> Any:
@@ -54,10 +55,10 @@ class SavedFiles:
             with open(path, "rb") as file:
                 data = file.read(MOST_BYTES + 1)
         except OSError as error:
-            raise InputError(_("{name} cannot be read: {strerror}", name=name, strerror=error.strerror)) from None
+            raise InputError(_("{name} cannot be read: {reason}", name=name, reason=reason_of(error))) from None
         if len(data) > MOST_BYTES:
             raise InputError(
-                _("{name} has more than {most_bytes} bytes; that is no conversation", name=name, most_bytes=MOST_BYTES)
+                _("{name} has more than {limit} bytes; that is no conversation", name=name, limit=MOST_BYTES)
             )
         try:
             return json.loads(data)

@@ -9,7 +9,6 @@ from ...language import _
 from ..answers import AnswerPrinter, add_printing_options, print_answer_json, print_text, remark
 from ..attachments import Attachments, piped_in
 from ..common import add_endpoint_options, add_talk_options, find_endpoint, make_client
-from ..fences import first_code_block
 from ..logs import set_up_logging
 from ..output import print_json, standard_output, talk
 from ..request_options import add_request_options, add_system_option, request_params
@@ -28,18 +27,14 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "ask",
         help=_("ask one question"),
-        description=(
-            _(
-                "Ask one question and print the answer; on a terminal piece by piece as it arrives. What is piped in is put "
-                "behind the question, or is the question if none is given. A pipe is read to its end: where one stays open and "
-                "nothing is meant to come, as under ssh without -n, put </dev/null behind the command."
-            )
+        description=_(
+            "Ask one question and print the answer; on a terminal piece by piece as it arrives. What is piped in is put "
+            "behind the question, or is the question if none is given. A pipe is read to its end: where one stays open and "
+            "nothing is meant to come, as under ssh without -n, put </dev/null behind the command."
         ),
-        epilog=(
-            _(
-                'Examples: flexllm ask "What is Python?"; git diff | flexllm ask "Write a commit message" -s "Be brief"; '
-                'flexllm ask "What is on it?" -f photo.jpg; flexllm ask "A shell script that counts lines" -x > count.sh'
-            )
+        epilog=_(
+            'Examples: flexllm ask "What is Python?"; git diff | flexllm ask "Write a commit message" -s "Be brief"; '
+            'flexllm ask "What is on it?" -f photo.jpg; flexllm ask "A shell script that counts lines" -x > count.sh'
         ),
     )
     parser.add_argument(
@@ -59,7 +54,7 @@ def add_parser(subparsers: Any) -> None:
         "-x", "--extract", action="store_true",
         help=_("print the first code block of the answer alone; without one, fail with exit code 1"),
     )  # fmt: skip
-    add_printing_options(parser, _("the answer"))
+    add_printing_options(parser, _("print the answer only when it is complete"))
     add_request_options(parser)
     add_endpoint_options(parser)
     add_talk_options(parser)
@@ -114,12 +109,13 @@ def _print(args: argparse.Namespace, result: ChatCompletionResult, printer: Answ
 
 def _code(args: argparse.Namespace, result: ChatCompletionResult) -> str:
     from ...errors import MalformedResponse
+    from ...parsing import extract_code_snippets
 
-    code = first_code_block(result.content)
-    if code is None:
+    snippets = extract_code_snippets(result.content)
+    if not snippets:
         _tell_rejected(args, result.content)
         raise MalformedResponse(_("the answer holds no code block; without -x it is printed as it is"))
-    return code
+    return snippets[0]["code"].replace("\r\n", "\n")  # a script with carriage returns does not run
 
 
 def _tell_rejected(args: argparse.Namespace, answer: str) -> None:

@@ -55,21 +55,17 @@ def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "batch",
-        usage=_("flexllm batch [INPUT] -o FILE [OPTION ...]"),  # argparse's own has twenty lines
+        usage="flexllm batch [INPUT] -o FILE [OPTION ...]",  # argparse's own has twenty lines
         help=_("answer a file of questions; stopped at any moment, it goes on where it was"),
-        description=(
-            _(
-                "Ask one question for each row of a file and write one line for each answer. A row is a line of JSON, or of a "
-                "table: an object with 'messages', or 'instruction' (and 'input'), or 'q', 'question' or 'prompt' (and "
-                "'system'), or a request of OpenAI's batch API; all other fields become metadata of the answer. Run again "
-                "after an interruption, it asks only what has no answer yet."
-            )
+        description=_(
+            "Ask one question for each row of a file and write one line for each answer. A row is a line of JSON, or of a "
+            "table: an object with 'messages', or 'instruction' (and 'input'), or 'q', 'question' or 'prompt' (and "
+            "'system'), or a request of OpenAI's batch API; all other fields become metadata of the answer. Run again after "
+            "an interruption, it asks only what has no answer yet."
         ),
-        epilog=(
-            _(
-                "Examples: flexllm batch questions.jsonl -o answers.jsonl -m gpt-4 -c 20; "
-                "flexllm batch questions.csv -o answers.csv --user-template 'Translate into English: {text}'"
-            )
+        epilog=_(
+            "Examples: flexllm batch questions.jsonl -o answers.jsonl -m gpt-4 -c 20; flexllm batch questions.csv "
+            "-o answers.csv --user-template 'Translate into English: {text}'"
         ),
     )
     parser.add_argument("input", nargs="?", metavar="INPUT", help=_("the questions; - or a pipe reads standard input"))
@@ -225,7 +221,7 @@ class _Batch:
         sinks, views = output.sinks(options.checkpoint), output.views()
         job = self._client.batch_job(options, cancel, self._call(), sinks=sinks, views=views)
         with StopSignals(cancel) as signals:
-            for _ in job.run(rows):
+            for _item in job.run(rows):
                 pass
         return job, signals.received
 

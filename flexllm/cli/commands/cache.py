@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from ...language import _
+from ...language import _, plural
 from ..output import talk
 from ..tables import shortened
-from ..units import count, counted, duration, shown_size, size
+from ..units import count, duration, shown_size, size
 
 TYPE_CHECKING = False  # see errors.py
 
@@ -27,16 +27,14 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "cache",
         help=_("show, prune or export the answers that are kept"),
-        description=(
-            _(
-                "Look after the response cache: the answers that flexllm batch --cache, or a client with a "
-                "ResponseCacheConfig, has kept. Any of it may be done while others use the cache."
-            )
+        description=_(
+            "Look after the response cache: the answers that flexllm batch --cache, or a client with a "
+            "ResponseCacheConfig, has kept. Any of it may be done while others use the cache."
         ),
         epilog=_("Example: flexllm cache prune --older-than 30d"),
     )
     actions = parser.add_subparsers(
-        prog=_("flexllm cache"), title=_("what to do"), dest="action", metavar="ACTION", required=True
+        prog="flexllm cache", title=_("what to do"), dest="action", metavar="ACTION", required=True
     )
     parser.set_defaults(verbose=False, quiet=False)
     _add_stats(actions)
@@ -68,7 +66,7 @@ def _add_show(actions: Any) -> None:
     )
     parser.add_argument("key", nargs="?", metavar="KEY", help=_("as the list has it"))
     parser.add_argument(
-        "-n", "--limit", type=count, default=SHOWN, metavar="N", help=_("how many to list ({shown})", shown=SHOWN)
+        "-n", "--limit", type=count, default=SHOWN, metavar="N", help=_("how many to list ({default})", default=SHOWN)
     )
     _add_folder(parser)
     parser.add_argument("--json", action="store_true", help=_("print all that is known, as JSON"))
@@ -142,13 +140,16 @@ def _stats(args: argparse.Namespace) -> int:
 
 
 def _told(stats: CacheStats) -> Iterable[str]:
-    yield f"{stats.path}: {counted(stats.entries, 'answer')}, {shown_size(stats.bytes)}"
+    yield plural(
+        "{path}: {count:,} answer, {size}", "{path}: {count:,} answers, {size}", stats.entries, path=stats.path,
+        size=shown_size(stats.bytes),
+    )  # fmt: skip
     if stats.expired:
-        yield _("  {expired:,} of them too old to be used", expired=stats.expired)
+        yield "  " + _("{expired:,} of them too old to be used", expired=stats.expired)
     if stats.oldest is not None and stats.newest is not None:
-        yield _("  made from {when} to {when_2}", when=_when(stats.oldest), when_2=_when(stats.newest))
+        yield "  " + _("made from {oldest} to {newest}", oldest=_when(stats.oldest), newest=_when(stats.newest))
     for model, number in stats.models.items():
-        yield f"  {number:>9,}  {model or 'of unnamed models'}"
+        yield f"  {number:>9,}  {model or _('of unnamed models')}"
 
 
 def _show(args: argparse.Namespace) -> int:
@@ -213,14 +214,12 @@ def _prune(args: argparse.Namespace) -> int:
         print_json({"removed": removed, **left.as_dict()})
     else:
         talk(
-            _(
-                "{counted} removed from {path}, {entries:,} left ({shown_size}).",
-                counted=counted(removed, "answer"),
-                path=left.path,
-                entries=left.entries,
-                shown_size=shown_size(left.bytes),
+            plural(
+                "{count:,} answer removed from {path}, {left:,} left ({size}).",
+                "{count:,} answers removed from {path}, {left:,} left ({size}).",
+                removed, path=left.path, left=left.entries, size=shown_size(left.bytes),
             )
-        )
+        )  # fmt: skip
     return 0
 
 
@@ -268,8 +267,9 @@ def _fields(entry: CacheEntry) -> dict[str, Any]:
 
 def _line(entry: CacheEntry) -> str:
     text = shortened(entry.result.content) or _("(no text)")
-    tokens = entry.result.usage["completion_tokens"] if entry.result.usage else 0
-    return f"{entry.key}  {_when(entry.at)}  {entry.result.model or '-'}  {counted(tokens, 'token')}  {text}"
+    number = entry.result.usage["completion_tokens"] if entry.result.usage else 0
+    tokens = plural("{count:,} token", "{count:,} tokens", number)
+    return f"{entry.key}  {_when(entry.at)}  {entry.result.model or '-'}  {tokens}  {text}"
 
 
 def _whole(entry: CacheEntry) -> str:

@@ -33,18 +33,16 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "chat",
         help=_("talk with a model"),
-        description=(
-            _(
-                "Talk with a model: each question is asked together with all that was said before. /help tells the commands of "
-                "the chat itself, such as /save and /model; Ctrl-C ends an answer, Ctrl-D the chat. Where standard input is no "
-                "terminal, each of its lines is a question, and the first request that fails ends the chat with its exit code."
-            )
+        description=_(
+            "Talk with a model: each question is asked together with all that was said before. /help tells the commands of "
+            "the chat itself, such as /save and /model; Ctrl-C ends an answer, Ctrl-D the chat. Where standard input is no "
+            "terminal, each of its lines is a question, and the first request that fails ends the chat with its exit code."
         ),
         epilog=_('Examples: flexllm chat; flexllm chat "Hello" -m gpt-4'),
     )
     parser.add_argument("prompt", nargs="?", type=words, metavar="MESSAGE", help=_("the first question"))
     add_system_option(parser)
-    add_printing_options(parser, _("each answer"))
+    add_printing_options(parser, _("print each answer only when it is complete"))
     parser.add_argument(
         "--no-history", action="store_true",
         help=_("neither read nor write ~/.flexllm/chat_history, where what you type is kept for the next chat"),
@@ -118,7 +116,7 @@ def _converse(
         raise Terminated(signal.SIGTERM) from None
 
 
-def _end(number: int, _: object) -> NoReturn:
+def _end(number: int, _frame: object) -> NoReturn:
     """Leave as an interrupt leaves, so that the editor gives the terminal back; but no answer is cut and gone on from."""
     raise SystemExit(128 + number)
 

@@ -30,13 +30,11 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "credits",
         help=_("tell what is left of the account behind an API key"),
-        description=(
-            _(
-                "Ask the service behind the default model, or another one, what is left of the account. It is known by its "
-                "base URL. OpenRouter, SiliconFlow, DeepSeek, AI/ML API and Moonshot tell it; OpenAI mostly tells it to "
-                "browsers alone. The key goes to the service's own address and nowhere else. For services that cannot be "
-                "asked it says why, and where to look instead."
-            )
+        description=_(
+            "Ask the service behind the default model, or another one, what is left of the account. It is known by its "
+            "base URL. OpenRouter, SiliconFlow, DeepSeek, AI/ML API and Moonshot tell it; OpenAI mostly tells it to "
+            "browsers alone. The key goes to the service's own address and nowhere else. For services that cannot be "
+            "asked it says why, and where to look instead."
         ),
         epilog=_("Example: flexllm credits -m grok-4"),
     )
@@ -47,7 +45,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Ask, and print what is left."""
     set_up_logging(args)
-    _, servers = find_servers(args, default_first=True)
+    _config, servers = find_servers(args, default_first=True)
     if len(servers) == 1:
         balance = _ask(args, servers[0])
         if args.json:

@@ -23,13 +23,11 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "init",
         help=_("write the configuration file"),
-        description=(
-            _(
-                "Write ~/.flexllm/config.yaml, or the file that --config or FLEXLLM_CONFIG names. On a terminal it asks whom "
-                "you want to ask, with which key and for which model; the server is asked for its list of models. Elsewhere, "
-                "or with --example, it writes an example to be edited, in which every setting is explained. Only you can read "
-                "the file. A file that is there already is left alone."
-            )
+        description=_(
+            "Write ~/.flexllm/config.yaml, or the file that --config or FLEXLLM_CONFIG names. On a terminal it asks whom "
+            "you want to ask, with which key and for which model; the server is asked for its list of models. Elsewhere, "
+            "or with --example, it writes an example to be edited, in which every setting is explained. Only you can read "
+            "the file. A file that is there already is left alone."
         ),
         epilog=_("Examples: flexllm init; flexllm init --example --config ./flexllm.yaml"),
     )
@@ -58,9 +56,9 @@ def run(args: argparse.Namespace) -> int:
         _write(args, path, config_text(_ask(path)))
         talk(
             _(
-                'Try it with: {command}; ask with: {command_2} "Hello"',
-                command=_command(args, "test"),
-                command_2=_command(args, "ask"),
+                'Try it with: {test_command}; ask with: {ask_command} "Hello"',
+                test_command=_command(args, "test"),
+                ask_command=_command(args, "ask"),
             )
         )
     if (sentence := what_goes_before()) is not None:
@@ -73,9 +71,9 @@ def _write(args: argparse.Namespace, path: Path, text: str) -> None:
     from ..first_config import write_config
 
     kept = write_config(path, text, force=args.force)
-    talk(_("Written: {shown_path}, which only you can read.", shown_path=shown_path(path)))
+    talk(_("Written: {path}, which only you can read.", path=shown_path(path)))
     if kept is not None:
-        talk(_("The one that was there is {shown_path} now.", shown_path=shown_path(kept)))
+        talk(_("The one that was there is {path} now.", path=shown_path(kept)))
 
 
 def _command(args: argparse.Namespace, name: str) -> str:
@@ -97,12 +95,7 @@ def _ask(path: Path) -> Any:
     from ...errors import FlexLLMError
     from ..interview import interview
 
-    talk(
-        _(
-            "This writes {shown_path}. Ctrl-C ends it at any time, and nothing is written.\n",
-            shown_path=shown_path(path),
-        )
-    )
+    talk(_("This writes {path}. Ctrl-C ends it at any time, and nothing is written.", path=shown_path(path)) + "\n")
     try:
         return interview(_Terminal(), _models_of, os.environ)
     except KeyboardInterrupt:

@@ -22,13 +22,11 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "list",
         help=_("list the models of the configuration file"),
-        description=(
-            _(
-                "List the models of the configuration file, the default one marked with a star, and the endpoints that "
-                "flexllm batch asks together, if there are any. With --resolve, or with any option that says whom to ask, "
-                "tell instead what flexllm ask and flexllm batch would use, and where each value comes from. Keys are "
-                "masked, and no api_key_cmd is run."
-            )
+        description=_(
+            "List the models of the configuration file, the default one marked with a star, and the endpoints that "
+            "flexllm batch asks together, if there are any. With --resolve, or with any option that says whom to ask, "
+            "tell instead what flexllm ask and flexllm batch would use, and where each value comes from. Keys are "
+            "masked, and no api_key_cmd is run."
         ),
         epilog=_("Examples: flexllm list; flexllm list --resolve -m gpt-4"),
     )
@@ -81,8 +79,8 @@ def _print_ids(args: argparse.Namespace) -> int:
 
         raise ConfigError(
             _(
-                "--ids prints what the file has, whatever --{replace} says; leave one of them out",
-                replace=option.replace("_", "-"),
+                "--ids prints what the file has, whatever --{option} says; leave one of them out",
+                option=option.replace("_", "-"),
             )
         )
     ids = listed_ids(args.config)
@@ -124,7 +122,7 @@ def _told(config: Config) -> Iterator[str]:
         yield ""
     if config.batch.endpoints:
         yield _("flexllm batch asks these together, unless -m or --base-url names another:")
-        yield table([("model", "base_url", "limits"), *map(_endpoint_line, config.batch.endpoints)], "  ")
+        yield table([("model", "base_url", _("limits")), *map(_endpoint_line, config.batch.endpoints)], "  ")
 
 
 def _endpoint_line(endpoint: BatchEndpoint) -> tuple[str, str, str]:

@@ -13,21 +13,21 @@ TYPE_CHECKING = False  # see errors.py
 if TYPE_CHECKING:
     from typing import Any
 
+    from ...errors import ConfigError
+
 
 def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "mock",
         help=_("start a server that answers like an LLM, for tries and tests"),
-        description=(
-            _(
-                "Start a server on this machine that speaks OpenAI's chat completions, Anthropic's messages and Gemini's "
-                "generateContent, also as Vertex AI does. It answers from the request alone: the same request gets the same "
-                "answer, and one that the service would refuse is refused. It prints its base URL for OpenAI's format (for "
-                "the others leave out /v1) and runs until Ctrl-C or SIGTERM, which end it with exit code 0. GET /mock/requests "
-                "tells what it has received. While it runs, POST /mock/options changes its options, POST /mock/script says "
-                "what is answered next, and POST /mock/reset begins the counts and the chances again; the first two take JSON."
-            )
+        description=_(
+            "Start a server on this machine that speaks OpenAI's chat completions, Anthropic's messages and Gemini's "
+            "generateContent, also as Vertex AI does. It answers from the request alone: the same request gets the same "
+            "answer, and one that the service would refuse is refused. It prints its base URL for OpenAI's format (for "
+            "the others leave out /v1) and runs until Ctrl-C or SIGTERM, which end it with exit code 0. GET /mock/requests "
+            "tells what it has received. While it runs, POST /mock/options changes its options, POST /mock/script says "
+            "what is answered next, and POST /mock/reset begins the counts and the chances again; the first two take JSON."
         ),
         epilog=_("Example: flexllm mock --delay 0.2 --faults rate_limited:0.05,reset:0.01"),
     )
@@ -76,14 +76,12 @@ def _add_failure_options(parser: argparse.ArgumentParser) -> None:
         "--faults",
         default="",
         metavar="NAME:SHARE,...",
-        help=(
-            _(
-                "Strike shares of the requests with faults as real providers have them, such as "
-                "rate_limited:0.1,hang:0.02. The shares are at most 1 together. There are rate_limited, quota, "
-                "unauthorized, payment, forbidden, not_found, bad_request, context_too_long, server_error, bad_gateway, "
-                "unavailable, overloaded, overloaded_stream, broken_stream, hang, drip, reset, truncated_json, html, "
-                "empty, refusal, length and slow_close."
-            )
+        help=_(
+            "Strike shares of the requests with faults as real providers have them, such as "
+            "rate_limited:0.1,hang:0.02. The shares are at most 1 together. There are rate_limited, quota, "
+            "unauthorized, payment, forbidden, not_found, bad_request, context_too_long, server_error, bad_gateway, "
+            "unavailable, overloaded, overloaded_stream, broken_stream, hang, drip, reset, truncated_json, html, "
+            "empty, refusal, length and slow_close."
         ),
     )
 
@@ -126,11 +124,10 @@ def _add_limit_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until interrupted."""
-    import errno
-
     from ...errors import ConfigError
     from ...mock import MockServer
 
+    _check(args)
     try:
         server = MockServer(
             args.host,
@@ -151,24 +148,12 @@ def run(args: argparse.Namespace) -> int:
             token_delay=args.token_delay,
             openai_dialect=args.openai_dialect,
         )
-    except ValueError as error:  # which begins with the name of the option that is wrong, if it is one
-        name, rest = str(error).split(" ", 1)
-        raise ConfigError(f"--{name.replace('_', '-')} {rest}" if hasattr(args, name) else str(error)) from None
+    except ValueError as error:  # of what nobody can type
+        raise ConfigError(str(error)) from None
     try:
         server.start()
     except OSError as error:
-        reason = str(error.strerror).partition(" (while")[0]  # newer Pythons repeat the address there
-        is_taken = error.errno in (errno.EADDRINUSE, errno.EACCES)
-        hint = _("--port 0 takes a free one") if is_taken else _("--host must be an address of this machine")
-        raise ConfigError(
-            _(
-                "cannot listen on {host}:{port}: {reason}; {hint}",
-                host=args.host,
-                port=args.port,
-                reason=reason,
-                hint=hint,
-            )
-        ) from None
+        raise _not_listening(args, error) from None
     with server:
         talk(
             _(
@@ -180,6 +165,71 @@ def run(args: argparse.Namespace) -> int:
         print_data(server.base_url)
         server.serve_forever()
     return 0
+
+
+def _not_listening(args: argparse.Namespace, error: OSError) -> ConfigError:
+    import errno
+
+    from ...errors import ConfigError
+    from ...system_errors import reason_of
+
+    plain = str(error.strerror).partition(" (while")[0]  # newer Pythons repeat the address there
+    about = {"host": args.host, "port": args.port, "reason": reason_of(OSError(error.errno, plain))}
+    if error.errno in (errno.EADDRINUSE, errno.EACCES):
+        return ConfigError(_("cannot listen on {host}:{port}: {reason}; --port 0 takes a free one", **about))
+    return ConfigError(
+        _("cannot listen on {host}:{port}: {reason}; --host must be an address of this machine", **about)
+    )
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse what can be typed and the server does not take; it would say so for programs, in English.
+
+    Raises:
+        ConfigError: An option is out of its range, or --faults names what is none.
+    """
+    from ...errors import ConfigError
+    from ...mock.options import MAX_AMOUNT
+
+    for name, (lowest, highest) in {**dict.fromkeys(_AMOUNTS, (0, MAX_AMOUNT)), **_RANGES}.items():
+        given = getattr(args, name)
+        for one in given if isinstance(given, tuple) else (given,):
+            if one is not None and not lowest <= one <= highest:
+                option = name.replace("_", "-")
+                raise ConfigError(
+                    _(
+                        "--{option} is {given}; allowed: {lowest:g} to {highest:g}",
+                        option=option, given=one, lowest=lowest, highest=highest,
+                    )
+                )  # fmt: skip
+    _check_faults(args.faults)
+
+
+_AMOUNTS = ("delay", "token_delay", "retry_after", "rate_limit", "token_rate_limit")
+_RANGES = {"port": (0, 65535), "error_rate": (0, 1), "error_status": (400, 599)}
+
+
+def _check_faults(text: str) -> None:
+    from ...errors import ConfigError
+    from ...mock.faults import FAULTS
+
+    shares: dict[str, float] = {}
+    for part in filter(None, (one.strip() for one in text.split(","))):
+        name, _colon, amount = (one.strip() for one in part.partition(":"))
+        try:
+            share = float(amount)
+        except ValueError:
+            raise ConfigError(_("{part!r} is not a fault and its share, such as 'hang:0.02'", part=part[:60])) from None
+        if name not in FAULTS:
+            known = ", ".join(FAULTS)
+            raise ConfigError(_("there is no fault {name!r}; there are: {known}", name=name[:60], known=known))
+        if not 0 <= share <= 1:
+            raise ConfigError(_("the share of the fault {name!r} is {share}; allowed: 0 to 1", name=name, share=share))
+        if name in shares:
+            raise ConfigError(_("the fault {name!r} is given twice", name=name))
+        shares[name] = share
+    if (total := sum(shares.values())) > 1 + 1e-9:  # nine times a ninth is more than 1
+        raise ConfigError(_("the shares of the faults are {total:g} together; allowed: at most 1", total=total))
 
 
 def _delay(text: str) -> float | tuple[float, float]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from ...language import _
+from ...language import _, plural
 from ..common import make_client
 from ..exits import common_code
 from ..logs import set_up_logging
 from ..output import complain, print_data, print_json, talk
 from ..servers import add_server_options, find_servers, place_of, shown
-from ..units import counted, nearest_are
 
 TYPE_CHECKING = False  # see errors.py
 
@@ -29,12 +28,10 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "models",
         help=_("list the models that a server offers"),
-        description=(
-            _(
-                "Ask a server which models it offers, and print their ids, one a line, in the server's order. Where the "
-                "configuration lists endpoints for batch and no other server is named, each of them is asked. 'flexllm list' "
-                "shows the models of the configuration instead, and asks nobody."
-            )
+        description=_(
+            "Ask a server which models it offers, and print their ids, one a line, in the server's order. Where the "
+            "configuration lists endpoints for batch and no other server is named, each of them is asked. 'flexllm list' "
+            "shows the models of the configuration instead, and asks nobody."
         ),
         epilog=_("Examples: flexllm models; flexllm models qwen --base-url http://localhost:8000/v1"),
     )
@@ -50,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     from ...errors import FlexLLMError, error_fields
 
     set_up_logging(args)
-    _, servers = find_servers(args)
+    _config, servers = find_servers(args)
     errors: list[FlexLLMError] = []
     told: list[dict[str, Any]] = []
     for server in servers:
@@ -85,7 +82,7 @@ def _offered(args: argparse.Namespace, server: ResolvedEndpoint) -> list[str]:
         every = client.model_list()
     if not every:
         raise FlexLLMError(
-            _("{place_of} lists no models; if it is your own, load one there first", place_of=place_of(server))
+            _("{place} lists no models; if it is your own, load one there first", place=place_of(server))
         )
     found = [name for name in every if args.filter is None or args.filter.lower() in name.lower()]
     if not found:
@@ -97,18 +94,16 @@ def _none_sentence(place: str, wanted: str, every: Sequence[str]) -> str:
     import difflib
 
     near = difflib.get_close_matches(wanted, every, n=3, cutoff=0.4)
+    model, part = shown(every[0]), wanted[:80]
     if len(every) == 1:
+        return _("the only model of {place}, {model}, has no {part!r} in its id", place=place, model=model, part=part)
+    if not near:
         return _(
-            "the only model of {place}, {shown}, has no {wanted!r} in its id",
-            place=place,
-            shown=shown(every[0]),
-            wanted=wanted[:80],
-        )
-    hint = shown(nearest_are(near)) if near else _("{shown} is one of them", shown=shown(every[0]))
-    return _(
-        "none of the {counted} of {place} has {wanted!r} in its id; {hint}",
-        counted=counted(len(every), "model"),
-        place=place,
-        wanted=wanted[:80],
-        hint=hint,
-    )
+            "none of the {total:,} models of {place} has {part!r} in its id; {model} is one of them",
+            total=len(every), place=place, part=part, model=model,
+        )  # fmt: skip
+    return plural(
+        "none of the {total:,} models of {place} has {part!r} in its id; the nearest is {names}",
+        "none of the {total:,} models of {place} has {part!r} in its id; the nearest are {names}",
+        len(near), total=len(every), place=place, part=part, names=shown(", ".join(near)),
+    )  # fmt: skip

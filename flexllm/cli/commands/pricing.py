@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ...language import _
+from ...language import _, mark, plural
 from ..common import add_config_option
 from ..units import nearest_are
 
@@ -25,13 +25,11 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "pricing",
         help=_("show what models cost"),
-        description=(
-            _(
-                "Show what models cost, in US dollars per million tokens. The prices came with the package and are dated; "
-                "with --update they are compared with OpenRouter's public list, and what is newer there counts from then on. "
-                "Nothing is ever fetched without --update. A model that is not known has no price: give one in the "
-                "configuration file, which is shown too, or with --price where it is asked."
-            )
+        description=_(
+            "Show what models cost, in US dollars per million tokens. The prices came with the package and are dated; "
+            "with --update they are compared with OpenRouter's public list, and what is newer there counts from then on. "
+            "Nothing is ever fetched without --update. A model that is not known has no price: give one in the "
+            "configuration file, which is shown too, or with --price where it is asked."
         ),
         epilog=_("Example: flexllm pricing gpt-4o claude-sonnet-4-5"),
     )
@@ -83,9 +81,10 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print_rows(rows)
         dates = sorted({row.price.date for row in rows} - {""})
-        talk(
-            _("In US dollars per million tokens{value}{dates}.", value=", as of " * bool(dates), dates=", ".join(dates))
-        )
+        if dates:
+            talk(_("In US dollars per million tokens, as of {dates}.", dates=", ".join(dates)))
+        else:
+            talk(_("In US dollars per million tokens."))
     return 0
 
 
@@ -96,8 +95,20 @@ def _check_url(url: str, option: str) -> None:
 
     try:
         Target(base_url=url)
-    except ConfigError as error:
-        raise ConfigError(str(error).replace("base_url", option)) from None
+    except ConfigError:
+        import re
+
+        reason = _(
+            "{option}={url} is not a URL that can be asked: it must start with http:// or https:// and name a host, without "
+            "a user name, blanks, '?', '#' and letters beyond ASCII",
+            option=option,
+            url=re.sub(r"//[^/]*@", "//...@", repr(url)),
+        )
+        raise ConfigError(reason) from None
+
+
+_YOURS = mark("yours")
+"""The provider of prices that the configuration file gives; people read it in their language."""
 
 
 def _own_rows(path: str | None) -> dict[str, PriceRow]:
@@ -107,9 +118,9 @@ def _own_rows(path: str | None) -> dict[str, PriceRow]:
 
     config = load_config(path)
     given = {entry.name: entry.price for entry in config.models if entry.price is not None}
-    source = _("the configuration file")
+    source = "the configuration file"
     return {
-        model: PriceRow(price=ModelPrice(model=model, provider="yours", price=parse_price(price), source=source))
+        model: PriceRow(price=ModelPrice(model=model, provider=_YOURS, price=parse_price(price), source=source))
         for model, price in {**config.prices, **given}.items()
     }
 
@@ -138,17 +149,18 @@ def _rows_of(
 def _unknown_sentence(table: PriceTable, unknown: Sequence[str], base_url: str | None) -> str:
     near = list(dict.fromkeys(name for model in unknown for name in table.nearest(model)))
     near = [name for name in near if table.find_rows(name, base_url)]
-    plural = "s" if len(unknown) > 1 else ""
-    at = f" at {base_url}" if base_url else ""
-    hint = f"{nearest_are(near)}; " if near else ""
-    shown = ", ".join(repr(model[:80]) for model in unknown)
-    return _(
-        "no price is known for model{plural} {shown}{at}; {hint}'flexllm pricing --update' fetches newer prices",
-        plural=plural,
-        shown=shown,
-        at=at,
-        hint=hint,
-    )
+    names = ", ".join(repr(model[:80]) for model in unknown)
+    if base_url:
+        told = plural(
+            "no price is known for model {names} at {url}", "no price is known for models {names} at {url}", len(unknown),
+            names=names, url=base_url,
+        )  # fmt: skip
+    else:
+        told = plural(
+            "no price is known for model {names}", "no price is known for models {names}", len(unknown), names=names
+        )
+    hints = [nearest_are(near)] if near else []
+    return "; ".join([told, *hints, _("'flexllm pricing --update' fetches newer prices")])
 
 
 # --- as text ----------------------------------------------------------------------------------------------------------
@@ -158,7 +170,7 @@ def _print_rows(rows: Iterable[PriceRow]) -> None:
     from ..output import print_data
     from ..tables import table
 
-    lines = [("model", "provider", "input", "output", "cached", "batch", "")]
+    lines = [(_("model"), _("provider"), _("input"), _("output"), _("cached"), _("batch"), "")]
     print_data(table([*lines, *map(_line, rows)], right=range(2, 6)))
 
 
@@ -168,8 +180,9 @@ def _line(row: PriceRow) -> tuple[str, str, str, str, str, str, str]:
     batch = "-"
     if price.batch_input is not None and price.batch_output is not None:
         batch = f"{_dollars(price.batch_input)}/{_dollars(price.batch_output)}"
+    provider = _(_YOURS) if row.provider == _YOURS else row.provider
     return (
-        row.model, row.provider, _dollars(price.input), _dollars(price.output), cached, batch, "; ".join(_notes(row)),
+        row.model, provider, _dollars(price.input), _dollars(price.output), cached, batch, "; ".join(_notes(row)),
     )  # fmt: skip
 
 
@@ -178,17 +191,24 @@ def _notes(row: PriceRow) -> list[str]:
     from ...prices.rows import day_of
 
     price = row.price
-    notes = [f"above {t.above:,} tokens {_dollars(t.input)}/{_dollars(t.output)}" for t in price.price.tiers]
+    notes = [
+        _(
+            "above {tokens:,} tokens {prices}",
+            tokens=tier.above,
+            prices=f"{_dollars(tier.input)}/{_dollars(tier.output)}",
+        )
+        for tier in price.price.tiers
+    ]
     if price.price.cache_write is not None:
         notes.append(_("cache write {dollars}", dollars=_dollars(price.price.cache_write)))
-    notes += [f"from {day_of(since)} {_pair(changed)}" for since, changed in price.changes]
+    notes += [_("from {date} {prices}", date=day_of(since), prices=_pair(changed)) for since, changed in price.changes]
     if price.off_peak is not None:
         hours = ", ".join(f"{start:02}-{end:02}" for start, end in price.peak_hours)
-        notes.append(_("{pair} at weekends and outside {hours} UTC", pair=_pair(price.off_peak), hours=hours))
+        notes.append(_("{prices} at weekends and outside {hours} UTC", prices=_pair(price.off_peak), hours=hours))
     if row.shutdown:
-        notes.append(f"shutdown {row.shutdown}")
+        notes.append(_("shutdown {date}", date=row.shutdown))
     if price.uncertain:
-        notes.append("uncertain")
+        notes.append(_("uncertain"))
     return notes
 
 
@@ -218,7 +238,7 @@ def _update(url: str | None) -> PriceList:
 
     body = _fetch(url or MODELS_URL)
     prices = read_models(body, day_of(time.time()))
-    keep_list(prices, _("Written by flexllm pricing --update. Source: {source}.", source=SOURCE))
+    keep_list(prices, f"Written by flexllm pricing --update. Source: {SOURCE}.")
     return prices
 
 
@@ -255,12 +275,16 @@ def _print_update(prices: PriceList, *, as_json: bool) -> None:
         print_json({"path": FETCHED_PATH, "date": prices.date, "models": len(prices.rows), "changed": changed})
         return
     print_data(
-        _(
-            "{fetched_path}: prices of {count:,} models as of {date}",
-            fetched_path=FETCHED_PATH,
-            count=len(prices.rows),
-            date=prices.date,
+        plural(
+            "{path}: prices of {count:,} model as of {date}", "{path}: prices of {count:,} models as of {date}",
+            len(prices.rows), path=FETCHED_PATH, date=prices.date,
         )
-    )
-    differ = _("replaced by newer ones: {changed}", changed=", ".join(changed)) if changed else _("all still good")
-    print_data(_("prices that came with the package ({date}): {differ}", date=bundled_list().date, differ=differ))
+    )  # fmt: skip
+    date = bundled_list().date
+    if changed:
+        models = ", ".join(changed)
+        print_data(
+            _("prices that came with the package ({date}): replaced by newer ones: {models}", date=date, models=models)
+        )
+    else:
+        print_data(_("prices that came with the package ({date}): all still good", date=date))

@@ -21,11 +21,9 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "set-model",
         help=_("choose the default model"),
-        description=(
-            _(
-                "Make a model of the configuration file the default one. Only the value of 'default' is changed: comments, "
-                "order and quotes of the file stay as they are."
-            )
+        description=_(
+            "Make a model of the configuration file the default one. Only the value of 'default' is changed: comments, "
+            "order and quotes of the file stay as they are."
         ),
         epilog=_("Example: flexllm set-model gpt-4"),
     )
@@ -52,16 +50,16 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"default": model_id, "previous": before, "path": str(config.path)})
     elif not is_new:
-        talk(_("The default model of {file} is {model_id!r} already.", file=config.file, model_id=model_id))
+        talk(_("The default model of {file} is {model!r} already.", file=config.file, model=model_id))
     elif before is None:
-        talk(_("The default model of {file} is now {model_id!r}.", file=config.file, model_id=model_id))
+        talk(_("The default model of {file} is now {model!r}.", file=config.file, model=model_id))
     else:
         talk(
             _(
-                "The default model of {file} is now {model_id!r}; it was {before!r}.",
+                "The default model of {file} is now {model!r}; it was {previous!r}.",
                 file=config.file,
-                model_id=model_id,
-                before=before,
+                model=model_id,
+                previous=before,
             )
         )
     if (sentence := what_goes_before(config)) is not None:
@@ -86,10 +84,10 @@ def _id_of(config: Config, name: str) -> str:
     if entry is None:
         raise ConfigError(
             _(
-                "{file} has no model {name!r}; it has {ids_of}",
+                "{file} has no model {name!r}; it has {ids}",
                 file=config.file,
                 name=name,
-                ids_of=ids_of(config.models, name),
+                ids=ids_of(config.models, name),
             )
         )
     return entry.id

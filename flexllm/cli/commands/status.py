@@ -21,19 +21,15 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "status",
         help=_("tell what a batch has done so far, from another shell"),
-        description=(
-            _(
-                "Tell what is in the output file of a batch, and whether a run is writing it: rows answered and failed, how "
-                "fast it goes and how long it will take, tokens, cost, and the errors with examples. Nothing is locked or "
-                "changed, so that a run may go on meanwhile. FILE may also be what --status-file of flexllm batch wrote, which "
-                "is faster, and knows how many rows there are in all: of an output file only the run under way tells it."
-            )
+        description=_(
+            "Tell what is in the output file of a batch, and whether a run is writing it: rows answered and failed, how fast "
+            "it goes and how long it will take, tokens, cost, and the errors with examples. Nothing is locked or changed, so "
+            "that a run may go on meanwhile. FILE may also be what --status-file of flexllm batch wrote, which is faster, "
+            "and knows how many rows there are in all: of an output file only the run under way tells it."
         ),
-        epilog=(
-            _(
-                "The exit code is 0 if nothing is missing as far as FILE tells, 1 if rows failed, are yet to come, or were "
-                "left behind by a run that stopped or was killed, and 9 if FILE is neither of the two."
-            )
+        epilog=_(
+            "The exit code is 0 if nothing is missing as far as FILE tells, 1 if rows failed, are yet to come, or were left "
+            "behind by a run that stopped or was killed, and 9 if FILE is neither of the two."
         ),
     )
     parser.add_argument(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from ...language import _
+from ...language import _, plural
+from ...terminal import padded, width
 from ..common import make_client, provider_of
 from ..exits import common_code
 from ..logs import set_up_logging
 from ..output import complain, print_data, print_json
 from ..servers import add_server_options, find_servers, place_of, shown
 from ..tables import shortened
-from ..units import counted, nearest_are
 
 TYPE_CHECKING = False  # see errors.py
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
+    from ...chat import ChatCompletionResult
     from ...config import ResolvedEndpoint
     from ..checkup import Checkup
 
@@ -34,13 +35,11 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "test",
         help=_("try whether a server answers, and tell what to do if it does not"),
-        description=(
-            _(
-                "Try the server that 'flexllm ask' would ask: take its list of models, then ask one short question, which "
-                "costs next to nothing. Tell how long it took, or what went wrong and what can be done. A list of models that "
-                "is not to be had is no failure, as long as the question is answered. Where the configuration lists endpoints "
-                "for batch and no other server is named, each of them is tried. Nothing is tried twice."
-            )
+        description=_(
+            "Try the server that 'flexllm ask' would ask: take its list of models, then ask one short question, which "
+            "costs next to nothing. Tell how long it took, or what went wrong and what can be done. A list of models that "
+            "is not to be had is no failure, as long as the question is answered. Where the configuration lists endpoints "
+            "for batch and no other server is named, each of them is tried. Nothing is tried twice."
         ),
         epilog=_("Examples: flexllm test; flexllm test --base-url http://localhost:8000/v1"),
     )
@@ -51,7 +50,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Try each server; the exit code is 0 only if all of them work."""
     set_up_logging(args)
-    _, servers = find_servers(args)
+    _config, servers = find_servers(args)
     if args.json or args.quiet:
         found = list(_together(args, servers))
     elif len(servers) == 1:
@@ -73,11 +72,11 @@ def _narrated(args: argparse.Namespace, server: ResolvedEndpoint) -> Checkup:
     with _client(args, server) as client:
         print_data("\n".join(_whom(found)))
         try:
-            print_data(_("1. The list of models: "), end="")
+            print_data("1. " + _("The list of models:"), end=" ")
             found.look_up_models(client)
             print_data(_list_sentence(found))
             if found.error is None:
-                print_data(_("2. A short question, streamed: "), end="")
+                print_data("2. " + _("A short question, streamed:"), end=" ")
                 found.ask(client)
                 print_data(_answer_sentence(found))
         except KeyboardInterrupt:
@@ -85,7 +84,7 @@ def _narrated(args: argparse.Namespace, server: ResolvedEndpoint) -> Checkup:
             raise
     _conclude(args, found)
     if found.error is None:
-        print_data(_("\nEverything works."))
+        print_data("\n" + _("Everything works."))
     else:
         complain(found.error)
         _print_advice(found)
@@ -101,11 +100,11 @@ def _listed(args: argparse.Namespace, servers: Sequence[ResolvedEndpoint]) -> It
             working += 1
             print_data(_answer_sentence(found))
         else:
-            print_data("failed.")
+            print_data(_("failed."))
             complain(found.error)
             _print_advice(found)
         yield found
-    print_data(_("\n{working} of {count} endpoints work.", working=working, count=len(servers)))
+    print_data("\n" + _("{working} of {count} endpoints work.", working=working, count=len(servers)))
 
 
 def _together(args: argparse.Namespace, servers: Sequence[ResolvedEndpoint]) -> Iterator[Checkup]:
@@ -186,19 +185,19 @@ def _better_url(args: argparse.Namespace, found: Checkup) -> str | None:
 def _whom(found: Checkup) -> list[str]:
     from ...wire import NO_KEY, mask_key
 
-    model = f"{found.model}{_source(found, 'model')}" if found.model else _("not named")
-    key = "none" if found.server.api_key == NO_KEY else mask_key(found.server.api_key)
-    return [
-        f"Server:  {found.place} ({found.format} format){_source(found, 'base_url')}",
-        f"Model:   {model}",
-        _("API key: {key}{source}", key=key, source=_source(found, "api_key")),
-        "",
-    ]
+    server = _("{url} ({format} format)", url=found.place, format=found.format)
+    key = _("none") if found.server.api_key == NO_KEY else mask_key(found.server.api_key)
+    lines = (
+        (_("Server:"), _with_source(server, found.source("base_url"))),
+        (_("Model:"), _with_source(found.model, found.source("model")) if found.model else _("not named")),
+        (_("API key:"), _with_source(key, found.source("api_key"))),
+    )
+    columns = max(width(label) for label, _told in lines)
+    return [*(f"{padded(label, columns)} {told}" for label, told in lines), ""]
 
 
-def _source(found: Checkup, name: str) -> str:
-    source = found.source(name)
-    return f", from {source}" if source else ""
+def _with_source(setting: str, source: str | None) -> str:
+    return _("{setting}, from {source}", setting=setting, source=source) if source else setting
 
 
 def _list_sentence(found: Checkup) -> str:
@@ -206,38 +205,61 @@ def _list_sentence(found: Checkup) -> str:
 
     if found.listed is None:
         if found.error is not None:
-            return "failed."
-        return _("not to be had ({short}).", short=_short(found.list_error))
+            return _("failed.")
+        return _("not to be had ({reason}).", reason=_short(found.list_error))
     if not found.listed:
-        return _("it is empty ({list_seconds:.2f} s).", list_seconds=found.list_seconds)
-    some = ", ".join(found.listed[:MOST_NAMED])
-    more = f" and {len(found.listed) - MOST_NAMED} more" if len(found.listed) > MOST_NAMED else ""
-    told = shown(f"{counted(len(found.listed), 'model')} in {found.list_seconds:.2f} s: {some}{more}")
+        return _("it is empty ({seconds:.2f} s).", seconds=found.list_seconds)
+    names = ", ".join(found.listed[:MOST_NAMED])
+    if len(found.listed) > MOST_NAMED:
+        names = _("{names} and {more} more", names=names, more=len(found.listed) - MOST_NAMED)
+    listed = plural(
+        "{count:,} model in {seconds:.2f} s: {names}", "{count:,} models in {seconds:.2f} s: {names}", len(found.listed),
+        seconds=found.list_seconds, names=names,
+    )  # fmt: skip
+    return shown(_whether_listed(found, listed))
+
+
+def _whether_listed(found: Checkup, listed: str) -> str:
+    """Return what is listed as a sentence, and whether the model that is asked is part of it."""
     if found.has_model is None:
-        return f"{told}."
+        return _("{listed}.", listed=listed)
     if found.has_model:
-        return shown(_("{told}. {model} is among them.", told=told, model=found.model))
-    near = f"; {nearest_are(found.nearest())}" if found.nearest() else ""
-    return shown(_("{told}. {model} is not among them{near}.", told=told, model=found.model, near=near))
+        return _("{listed}. {model} is among them.", listed=listed, model=found.model)
+    if not (near := found.nearest()):
+        return _("{listed}. {model} is not among them.", listed=listed, model=found.model)
+    return plural(
+        "{listed}. {model} is not among them; the nearest is {names}.",
+        "{listed}. {model} is not among them; the nearest are {names}.",
+        len(near), listed=listed, model=found.model, names=", ".join(near),
+    )  # fmt: skip
 
 
 def _answer_sentence(found: Checkup) -> str:
     result = found.result
     if found.error is not None or result is None:
-        return "failed." if found.total is None else _("failed after {total:.2f} s.", total=found.total)
-    times = _("complete after {total:.2f} s", total=found.total)
-    if found.first is not None:
-        times = _("first token after {first:.2f} s, {times}", first=found.first, times=times)
-    tokens = ""
-    if result.usage is not None:
-        tokens = f"; {result.usage.prompt_tokens} + {result.usage.completion_tokens} tokens"
-    if result.cost is not None:
-        from ...cost import dollars
+        return _("failed.") if found.total is None else _("failed after {total:.2f} s.", total=found.total)
+    facts = "; ".join(filter(None, [_times(found), _bought(result)]))
+    if answer := shortened(result.content):
+        return shown(_("{facts}. It said: {answer}", facts=facts, answer=answer))
+    return shown(_("{facts}. It said nothing", facts=facts))
 
-        tokens = f"{tokens}, {dollars(result.cost)}"
-    said = shortened(result.content)
-    said = _("It said: {said}", said=said) if said else _("It said nothing")
-    return shown(f"{times}{tokens}. {said}")
+
+def _times(found: Checkup) -> str:
+    if found.first is None:
+        return _("complete after {total:.2f} s", total=found.total)
+    return _("first token after {first:.2f} s, complete after {total:.2f} s", first=found.first, total=found.total)
+
+
+def _bought(result: ChatCompletionResult) -> str:
+    from ...cost import dollars
+
+    cost = "" if result.cost is None else dollars(result.cost)
+    if result.usage is None:
+        return cost
+    prompt, answer = result.usage.prompt_tokens, result.usage.completion_tokens
+    if not cost:
+        return _("{prompt} + {answer} tokens", prompt=prompt, answer=answer)
+    return _("{prompt} + {answer} tokens, {cost}", prompt=prompt, answer=answer, cost=cost)
 
 
 def _short(error: object) -> str:
@@ -248,4 +270,4 @@ def _short(error: object) -> str:
 
 
 def _print_advice(found: Checkup) -> None:
-    print_data(_("What to do:\n") + "\n".join(shown(f"  - {sentence}") for sentence in found.advice))
+    print_data("\n".join([_("What to do:"), *(shown(f"  - {sentence}") for sentence in found.advice)]))

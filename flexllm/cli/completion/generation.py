@@ -8,12 +8,16 @@ of that which is written in a shell's own language is in flexllm/data/completion
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
+from ...language import ENGLISH, LANGUAGES, _, activate
+from ...language import language as language_in_use
 from . import SHELLS
 from .installation import OURS
-from .shells import SCRIPTS
+from .shells import SCRIPTS, script_name
 
 _FILES = {"FILE", "INPUT", "OUTPUT"}
 _FOLDERS = {"DIR", "FOLDER"}
@@ -34,28 +38,62 @@ _HEAD = """\
 
 
 def write_scripts(folder: Path = SCRIPTS) -> list[Path]:
-    """Write the scripts of all three shells; return their paths. Raises ImportError without shtab."""
+    """Write all scripts, and remove those that there are no more; return the paths of those that there are.
+
+    Raises ImportError without shtab.
+    """
+    texts = scripts()
+    for path in folder.glob("flexllm.*"):
+        if path.name not in texts:
+            path.unlink()
     written = []
-    for shell in SHELLS:
-        path = folder / f"flexllm.{shell}"
-        path.write_text(generated(shell), encoding="utf-8")
+    for name, text in texts.items():
+        path = folder / name
+        path.write_text(text, encoding="utf-8")
         written.append(path)
     return written
 
 
-def generated(shell: str) -> str:
-    """Return the script of a shell, as the parser is now. Raises ImportError without shtab."""
+def scripts() -> dict[str, str]:
+    """Return the scripts of all shells in all languages, as the parser and the catalogues are now, by their names.
+
+    English stands for a language in which a script would say the same: bash shows no descriptions. Raises ImportError
+    without shtab.
+    """
+    texts = {script_name(shell): generated(shell) for shell in SHELLS}
+    for language in LANGUAGES:
+        for shell in SHELLS:
+            text = generated(shell, language)
+            if text != texts[script_name(shell)]:
+                texts[script_name(shell, language)] = text
+    return texts
+
+
+def generated(shell: str, language: str = ENGLISH) -> str:
+    """Return the script of a shell in one of LANGUAGES. Raises ImportError without shtab."""
     import shtab
 
     from ..parser import build_parser
 
-    parser = build_parser()
-    _prepare(parser)
-    text = _FINISH[shell](shtab.complete(parser, shell, root_prefix="flexllm"))
+    with _speaking(language):
+        parser = build_parser()
+        _prepare(parser)
+        text = _FINISH[shell](shtab.complete(parser, shell, root_prefix="flexllm"))
     body = re.sub(r"\A(?:#.*\n|\n)+", "", text)
     first = "#compdef flexllm xllm\n\n" if shell == "zsh" else ""
     head = _HEAD.format(first=first, shell=shell, ours=OURS, version=shtab.__version__)
     return f"{head}\n{body.rstrip()}\n"
+
+
+@contextlib.contextmanager
+def _speaking(language: str) -> Iterator[None]:
+    """Have a language in use for a while."""
+    before = language_in_use()
+    activate(language)
+    try:
+        yield
+    finally:
+        activate(before)
 
 
 def _prepare(parser: argparse.ArgumentParser) -> None:
@@ -68,7 +106,7 @@ def _prepare(parser: argparse.ArgumentParser) -> None:
                 _prepare(below)
             continue
         if action.help:
-            action.help = _brief(action.help)
+            action.help = _brief(_(action.help))  # argparse's own words too, which are English here
         metavar = str(action.metavar or "").partition("|")[0]
         if metavar in _FILES:
             action.complete = _PATHS_OF  # type: ignore[attr-defined]
@@ -95,8 +133,11 @@ def takes_model(action: argparse.Action, program: str) -> bool:
 def _brief(told: str) -> str:
     """Return what fits into a line beside the option: the first sentence, up to a semicolon, without the default."""
     told = told.removesuffix(" (default: %(default)s)")  # Python 3.10 to 3.12 put it behind options with a --no- twin
-    first = re.split(r"(?<=[^.])\. (?=[A-Z`])|; |: ", told)[0]
-    return first.rpartition(" (")[0] if first.count("(") > first.count(")") else first
+    first = re.split(r"(?<=[^.])\. (?=[A-Z`])|; |: |[。；：]", told)[0]  # the latter are how Chinese texts go on
+    for opening, closing in ("()", "（）"):
+        if first.count(opening) > first.count(closing):
+            first = first.rpartition(opening)[0].rstrip()
+    return first
 
 
 def _finish_bash(text: str) -> str:
@@ -110,9 +151,14 @@ def _finish_bash(text: str) -> str:
 
 
 def _finish_zsh(text: str) -> str:
-    """Add our own lines, and let a value follow --option= too."""
+    """Add our own lines, let a value follow --option= too, and translate the heading of a list of commands."""
+    text = re.sub(r"_describe '(flexllm[\w -]*) commands'", _heading, text)
     lines = [_with_equals(line) for line in _cut(text, "typeset -A opt_args").splitlines()]
     return "\n".join(lines) + "\n" + _extra("zsh")
+
+
+def _heading(found: re.Match[str]) -> str:
+    return f"_describe '{_('{program} commands', program=found[1])}'"
 
 
 def _with_equals(line: str) -> str:
@@ -132,7 +178,7 @@ def _finish_fish(text: str) -> str:
 
 def _cut(text: str, last: str) -> str:
     """Return what is before the lines that our own replace."""
-    before, found, _ = text.partition(f"\n{last}")
+    before, found, _rest = text.partition(f"\n{last}")
     if not found:
         raise ValueError(f"shtab does not write {last!r} any more")
     return f"{before}\n"

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ...errors import InputError
 from ...files import check_replaceable, replace_file
-from ...language import _, mark
+from ...language import _
+from ...system_errors import reason_of
 from .shells import Shell
 
 OURS = "flexllm --install-completion"
@@ -18,8 +19,6 @@ OURS = "flexllm --install-completion"
 BEGIN = b"# >>> flexllm completion >>>"
 END = b"# <<< flexllm completion <<<"
 _NOTE = b"# Written by flexllm --install-completion; flexllm --uninstall-completion takes it away."
-_ELSEWHERE = mark("'flexllm --show-completion' prints what can be put elsewhere")
-_BY_HAND = mark(f"take the lines from '{BEGIN.decode()}' to '{END.decode()}' out by hand")
 _BLOCK = re.compile(rb"^" + BEGIN + rb"\r?\n.*?^" + END + rb"(?:\r?\n|\Z)", re.MULTILINE | re.DOTALL)
 _MARKER = re.compile(rb"^(?:" + BEGIN + rb"|" + END + rb")\r?$", re.MULTILINE)
 
@@ -36,17 +35,17 @@ def install(shell: Shell) -> list[str]:
     for path in shell.files:
         _refuse_foreign(path)
     if shell.startup and changed != startup:
-        with _told(shell.startup, _ELSEWHERE):
+        with _told(shell.startup, _elsewhere()):
             _make_folder(shell.startup)
             check_replaceable(shell.startup)
     done = []
     for path, text in shell.files.items():
         if _read(path) != text.encode():
-            _write(path, text.encode(), _ELSEWHERE)
-            done.append(f"Written: {path}")
+            _write(path, text.encode(), _elsewhere())
+            done.append(_("Written: {path}", path=path))
     if shell.startup and changed != startup:
-        _write(shell.startup, changed, _ELSEWHERE)
-        done.append(_("Changed: {startup}, where one block between marks is flexllm's", startup=shell.startup))
+        _write(shell.startup, changed, _elsewhere())
+        done.append(_("Changed: {path}, where one block between marks is flexllm's", path=shell.startup))
     return done
 
 
@@ -61,12 +60,12 @@ def uninstall(shell: Shell) -> list[str]:
     changed = without_block(startup, shell.startup) if shell.startup else startup
     done = []
     if shell.startup and changed != startup:
-        _write(shell.startup, changed, _BY_HAND)
-        done.append(_("Changed: {startup}, the block is gone", startup=shell.startup))
+        _write(shell.startup, changed, _by_hand())
+        done.append(_("Changed: {path}, the block is gone", path=shell.startup))
     for path in shell.files:
         if _is_ours(_read(path)):
             path.unlink()
-            done.append(f"Removed: {path}")
+            done.append(_("Removed: {path}", path=path))
     return done
 
 
@@ -96,7 +95,15 @@ def without_block(text: bytes, path: Path) -> bytes:
 
 def _check_markers(text: bytes, path: Path) -> None:
     if len(_MARKER.findall(text)) != 2 * len(_BLOCK.findall(text)) or len(_BLOCK.findall(text)) > 1:
-        raise InputError(_("{path} has marks of flexllm that are no pair; {by_hand}", path=path, by_hand=_BY_HAND))
+        raise InputError(_("{path} has marks of flexllm that are no pair; {advice}", path=path, advice=_by_hand()))
+
+
+def _by_hand() -> str:
+    return _("take the lines from '{begin}' to '{end}' out by hand", begin=BEGIN.decode(), end=END.decode())
+
+
+def _elsewhere() -> str:
+    return _("'flexllm --show-completion' prints what can be put elsewhere")
 
 
 def _startup(shell: Shell) -> bytes:
@@ -138,7 +145,5 @@ def _told(path: Path, advice: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OSError(
-            error.errno,
-            _("{path} cannot be written: {strerror}; {advice}", path=path, strerror=error.strerror, advice=advice),
-        ) from error
+        told = _("{path} cannot be written: {reason}; {advice}", path=path, reason=reason_of(error), advice=advice)
+        raise OSError(error.errno, told) from error

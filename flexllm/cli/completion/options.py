@@ -13,11 +13,9 @@ if TYPE_CHECKING:
     from .shells import Shell
 
 _OPTIONS = {
-    "--install-completion": (
-        mark(
-            "set up the Tab key in this shell, or in the one that is named (bash, zsh or fish): it completes commands, "
-            "options, files and the models of the configuration file, for flexllm and for xllm. Repeat it after an upgrade"
-        )
+    "--install-completion": mark(
+        "set up the Tab key in this shell, or in the one that is named (bash, zsh or fish): it completes commands, options, "
+        "files and the models of the configuration file, for flexllm and for xllm. Repeat it after an upgrade"
     ),
     "--uninstall-completion": mark("take it away again, everywhere or from the shell that is named"),
     "--show-completion": mark("print the script that does it, for this shell or the one that is named"),
@@ -28,7 +26,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options, which take the place of a command."""
     group = parser.add_mutually_exclusive_group()
     for name, told in _OPTIONS.items():
-        group.add_argument(name, nargs="?", const=True, choices=SHELLS, metavar="SHELL", help=told)
+        group.add_argument(name, nargs="?", const=True, choices=SHELLS, metavar="SHELL", help=_(told))
 
 
 def option_of(args: argparse.Namespace) -> str | None:
@@ -72,13 +70,12 @@ def _install(shells: list[Shell]) -> None:
     for shell in shells:
         done = install(shell)
         talk("\n".join(done) if done else _("Completion in {name} is installed, and up to date.", name=shell.name))
-        talk(
-            _(
-                "It works in each {name} that is started from now on: {restart} does it here.",
-                name=shell.name,
-                restart=shell.restart,
-            )
+        works = _(
+            "It works in each {name} that is started from now on: {restart} does it here.",
+            name=shell.name,
+            restart=shell.restart,
         )
+        talk(works)
         talk(_("To undo it: flexllm --uninstall-completion {name}", name=shell.name))
 
 
@@ -93,7 +90,7 @@ def _uninstall(shells: list[Shell]) -> None:
         if done:
             talk("\n".join(done))
     if not found:
-        talk(_("Completion is not installed in {listed}.", listed=_listed(shells)))
+        talk(_nothing_there([shell.name for shell in shells]))
 
 
 def _show(shells: list[Shell]) -> None:
@@ -103,9 +100,11 @@ def _show(shells: list[Shell]) -> None:
         print_data(shell.script(), end="")
 
 
-def _listed(shells: list[Shell]) -> str:
-    names = [shell.name for shell in shells]
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+def _nothing_there(names: list[str]) -> str:
+    *others, last = names
+    if not others:
+        return _("Completion is not installed in {name}.", name=last)
+    return _("Completion is not installed in {names} or {last}.", names=", ".join(others), last=last)
 
 
 def _attribute(option: str) -> str:

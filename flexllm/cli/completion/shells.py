@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import ConfigError
-from ...language import _
+from ...language import ENGLISH, _
+from ...language import language as language_in_use
 from . import SHELLS
 
 SCRIPTS = Path(__file__).parents[2] / "data" / "completion"
@@ -62,7 +63,15 @@ def running_shell(parents: Iterable[str] | None = None) -> str | None:
 
 
 def _script(name: str) -> str:
-    return (SCRIPTS / f"flexllm.{name}").read_text(encoding="utf-8")
+    """Return the script of a shell: that of the language in use, where there is one."""
+    own = SCRIPTS / script_name(name, language_in_use())
+    path = own if own.exists() else SCRIPTS / script_name(name)
+    return path.read_text(encoding="utf-8")
+
+
+def script_name(name: str, language: str = ENGLISH) -> str:
+    """Return what the script of a shell is called, such as flexllm.zsh or flexllm.zh_CN.zsh."""
+    return f"flexllm.{name}" if language == ENGLISH else f"flexllm.{language}.{name}"
 
 
 def _bash() -> Shell:
@@ -71,13 +80,12 @@ def _bash() -> Shell:
     files = {Path(folder) / "completions" / program: _script("bash") for program in PROGRAMS}
     place = _quoted(next(iter(files)))
     # bash-completion 2.12 has given its loader another name.
-    block = _(
-        "if ! {{ declare -F _completion_loader || declare -F _comp_load; }} > /dev/null; then\n"
-        "  [ -r {place} ] && . {place}\n"
-        "fi\n",
-        place=place,
+    block = (
+        "if ! { declare -F _completion_loader || declare -F _comp_load; } > /dev/null; then\n"
+        f"  [ -r {place} ] && . {place}\n"
+        "fi\n"
     )
-    return Shell(name="bash", files=files, startup=_bash_startup(), block=block, restart=_("exec bash"))
+    return Shell(name="bash", files=files, startup=_bash_startup(), block=block, restart="exec bash")
 
 
 def _bash_startup() -> Path:
@@ -90,15 +98,13 @@ def _bash_startup() -> Path:
 def _zsh() -> Shell:
     """A folder of our own, which the block adds to those where zsh looks; compinit is run if nobody has done it."""
     file = _data_home() / "flexllm" / "zsh" / "_flexllm"
-    block = _(
-        "fpath=({parent} $fpath)\n"
-        "(( $+functions[compdef] )) || {{ autoload -Uz compinit && compinit -i }}\n"
-        "autoload -Uz _flexllm && compdef _flexllm {programs}\n",
-        parent=_quoted(file.parent),
-        programs=" ".join(PROGRAMS),
+    block = (
+        f"fpath=({_quoted(file.parent)} $fpath)\n"
+        "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit -i }\n"
+        f"autoload -Uz _flexllm && compdef _flexllm {' '.join(PROGRAMS)}\n"
     )
     startup = _zsh_folder() / ".zshrc"
-    return Shell(name="zsh", files={file: _script("zsh")}, startup=startup, block=block, restart=_("exec zsh"))
+    return Shell(name="zsh", files={file: _script("zsh")}, startup=startup, block=block, restart="exec zsh")
 
 
 def _fish() -> Shell:
@@ -111,7 +117,7 @@ def _fish() -> Shell:
         folder / "flexllm.fish": script,
         folder / "xllm.fish": f"{head.partition('# AUTO')[0]}complete -c xllm -w flexllm\n",
     }
-    return Shell(name="fish", files=files, restart=_("exec fish"))
+    return Shell(name="fish", files=files, restart="exec fish")
 
 
 def _home() -> Path:
@@ -158,10 +164,10 @@ def _process(number: int) -> tuple[int, str]:
     """Return the parent's number of a process, and its name. Both are empty if nobody knows it."""
     try:
         with open(f"/proc/{number}/stat", encoding="utf-8", errors="replace") as file:
-            head, _, tail = file.read().rpartition(")")  # the name may have any character in it
+            head, _end, tail = file.read().rpartition(")")  # the name may have any character in it
         return int(tail.split()[1]), head.partition("(")[2]
     except (OSError, ValueError, IndexError):  # macOS has no /proc
-        parent, _, name = _output("ps", "-o", "ppid=,comm=", "-p", str(number)).strip().partition(" ")
+        parent, _blank, name = _output("ps", "-o", "ppid=,comm=", "-p", str(number)).strip().partition(" ")
         return (int(parent), name.strip()) if parent.isdecimal() else (0, "")
 
 

@@ -75,7 +75,7 @@ function _shtab_flexllm_using
 end
 
 set -g _shtab_flexllm_commands ask chat batch status list set-model models credits pricing test init mock cache 'cache stats' 'cache show' 'cache prune' 'cache export' version
-set -g _shtab_flexllm_opts_with_value --api-key --base-url --burst --ca-bundle --cache-dir --cache-ttl --concurrency --concurrency-limit --config --connect-timeout --delay --error-rate --error-status --errors --fail-over --failure-threshold --faults --file --flush-interval --format --grace --hedge --host --input-type --install-completion --limit --load-balance --log-file --max-cost --max-input-tpm --max-output-tpm --max-qps --max-requests --max-rpm --max-size --max-time --max-tokens --max-total-tokens --max-tpm --min-qps --model --older-than --on-change --on-invalid --on-truncated --openai-dialect --order --output --param --port --price --provider --rate-burst --rate-limit --recovery-time --require-key --retry-after --retry-delay --retry-times --sample --save-input --schema --seed --show-completion --status-file --system --system-field --temperature --thinking --timeout --token-delay --token-rate-limit --total-concurrency --total-max-qps --total-timeout --uninstall-completion --update-url --user-field --user-template -c -f -m -n -o -p -s
+set -g _shtab_flexllm_opts_with_value --api-key --base-url --burst --ca-bundle --cache-dir --cache-ttl --concurrency --concurrency-limit --config --connect-timeout --delay --error-rate --error-status --errors --fail-over --failure-threshold --faults --file --flush-interval --format --grace --hedge --host --image-field --input-type --install-completion --limit --load-balance --log-file --max-cost --max-input-tpm --max-output-tpm --max-qps --max-requests --max-rpm --max-size --max-time --max-tokens --max-total-tokens --max-tpm --min-qps --model --older-than --on-change --on-invalid --on-truncated --openai-dialect --order --output --param --port --price --prompt --provider --rate-burst --rate-limit --recovery-time --require-key --retry-after --retry-delay --retry-times --sample --save-input --schema --seed --sheet --show-completion --status-file --system --system-field --temperature --thinking --timeout --token-delay --token-rate-limit --total-concurrency --total-max-qps --total-timeout --uninstall-completion --update-url --user-field --user-template -c -f -m -n -o -p -s
 
 complete -c flexllm -e
 complete -c flexllm -f
@@ -145,10 +145,14 @@ complete -c flexllm -n '_shtab_flexllm_using batch' -l errors -rF -d 'write the 
 complete -c flexllm -n '_shtab_flexllm_using batch' -s n -l limit -x -d 'take only the first N rows'
 complete -c flexllm -n '_shtab_flexllm_using batch' -l format -xka "auto openai_chat openai_batch alpaca simple" -d 'the shape of the rows'
 complete -c flexllm -n '_shtab_flexllm_using batch' -l input-type -xka "jsonl csv tsv" -d 'what the input is written in, where its name does not say it, as that of a pipe (jsonl)'
+complete -c flexllm -n '_shtab_flexllm_using batch' -l sheet -x -d 'the sheet of a workbook (its first)'
 complete -c flexllm -n '_shtab_flexllm_using batch' -l system -x -d 'a system message for rows that have none'
 complete -c flexllm -n '_shtab_flexllm_using batch' -l user-field -x -d 'the field that holds the question, whatever the shape of the rows'
 complete -c flexllm -n '_shtab_flexllm_using batch' -l system-field -x -d 'the field that holds the system message of its row (system)'
 complete -c flexllm -n '_shtab_flexllm_using batch' -l user-template -x -d 'put this around each question'
+complete -c flexllm -n '_shtab_flexllm_using batch' -l prompt -x -d 'what is asked about each picture, the same of all'
+complete -c flexllm -n '_shtab_flexllm_using batch' -l image-field -x -d 'the field that holds the picture of its row'
+complete -c flexllm -n '_shtab_flexllm_using batch' -l recursive -l no-recursive -d 'look for pictures in the folders of a folder too, but for hidden ones (on)'
 complete -c flexllm -n '_shtab_flexllm_using batch' -l grace -x -d 'how long requests under way may finish after Ctrl-C, SIGTERM or a closed terminal'
 complete -c flexllm -n '_shtab_flexllm_using batch' -l max-time -x -d 'for the run'
 complete -c flexllm -n '_shtab_flexllm_using batch' -l status-file -rF -d 'keep a JSON file of what the run has done so far'

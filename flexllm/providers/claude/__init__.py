@@ -103,7 +103,7 @@ def _version(target: Target) -> str:
 def _headers(target: Target, stream: bool) -> Headers:
     """Return the headers, with one form of the key: both at once are refused by some servers."""
     key = target.api_key or NO_KEY
-    given = {name.lower() for name, _ in target.headers}
+    given = {name.lower() for name, _value in target.headers}
     common = (("anthropic-version", VERSION), *common_headers(stream))
     if given & {"x-api-key", "authorization"}:
         return with_own(common, target)

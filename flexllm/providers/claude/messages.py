@@ -54,7 +54,7 @@ class Conversation:
             if role == "system":
                 self.system.append({"type": "text", "text": content})
                 return
-        where = f"message {position}"
+        where = _("message {position}", position=position)
         refuse_unknown_fields(message, where, "Anthropic")
         if message.get("name") and role != "tool":
             raise InputError(
@@ -127,12 +127,9 @@ class Conversation:
         if len(message) > 2:
             _refuse_leftovers(message, where)
             if not isinstance(calls, (list, tuple)):
+                kind = type(calls).__name__
                 raise InputError(
-                    _(
-                        "{where} has tool_calls that are no list but of type {kind}",
-                        where=where,
-                        kind=type(calls).__name__,
-                    )
+                    _("{where} has tool_calls that are no list but of type {kind}", where=where, kind=kind)
                 )
         if native:
             blocks = [block for block in (_replayed(item, where) for item in native) if block is not None]
@@ -202,7 +199,7 @@ class Conversation:
     def _no_empty_turn(self) -> None:
         if self._empty:
             raise InputError(
-                _("{empty} (role 'user') is empty: Anthropic takes no turn without content", empty=self._empty)
+                _("{where} (role 'user') is empty: Anthropic takes no turn without content", where=self._empty)
             )
 
 
@@ -285,16 +282,17 @@ def system_field(native: Any, blocks: Sequence[Block], instruction: str | None) 
     return pieces
 
 
-def _system_blocks(content: Any, mark: Any, where: str) -> list[Block]:
+def _system_blocks(content: Any, cache_control: Any, where: str) -> list[Block]:
     """Return a system message as text blocks: one, or one for each part where a part says more than its text."""
     blocks = []
     for part in parts_of(content):
         if part.get("type") != "text":
+            kind = part.get("type")
             raise InputError(
                 _(
-                    "{where} is the system's and can hold text alone, not a part of type {get!r}",
+                    "{where} is the system's and can hold text alone, not a part of type {kind!r}",
                     where=where,
-                    get=part.get("type"),
+                    kind=kind,
                 )
             )
         block = text_block(part, where)
@@ -302,13 +300,13 @@ def _system_blocks(content: Any, mark: Any, where: str) -> list[Block]:
             blocks.append(block)
     if len(blocks) > 1 and all(len(block) == 2 for block in blocks):
         blocks = [{"type": "text", "text": "".join(block["text"] for block in blocks)}]
-    return _marked(blocks, mark)
+    return _marked(blocks, cache_control)
 
 
-def _marked(blocks: list[Block], mark: Any) -> list[Block]:
+def _marked(blocks: list[Block], cache_control: Any) -> list[Block]:
     """Put a message's own cache_control on the last of its blocks."""
-    if mark and blocks:
-        blocks[-1] = {**blocks[-1], CACHE_CONTROL: mark}
+    if cache_control and blocks:
+        blocks[-1] = {**blocks[-1], CACHE_CONTROL: cache_control}
     return blocks
 
 
@@ -322,16 +320,14 @@ def _replayed(item: Any, where: str) -> Block | None:
 
 
 def _refuse_leftovers(message: Mapping[str, Any], where: str) -> None:
-    for field, instead in (("function_call", "tool_calls"), ("audio", _("its text as content"))):
-        if message.get(field):
-            raise InputError(
-                _(
-                    "{where} has {field!r}, for which Anthropic has no place: give {instead}",
-                    where=where,
-                    field=field,
-                    instead=instead,
-                )
-            )
+    if message.get("function_call"):
+        raise InputError(
+            _("{where} has 'function_call', for which Anthropic has no place: give tool_calls", where=where)
+        )
+    if message.get("audio"):
+        raise InputError(
+            _("{where} has 'audio', for which Anthropic has no place: give its text as content", where=where)
+        )
 
 
 def _as_blocks(content: str | list[Block]) -> list[Block]:

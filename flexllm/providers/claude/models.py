@@ -178,9 +178,9 @@ def _budget(name: str, model: ClaudeModel, tokens: int) -> Mapping[str, Any]:
     if tokens < LEAST_BUDGET and model.is_claude:
         raise InputError(
             _(
-                "thinking={tokens} is too small a budget: Anthropic takes {least_budget} tokens or more",
+                "thinking={tokens} is too small a budget: Anthropic takes {least} tokens or more",
                 tokens=tokens,
-                least_budget=LEAST_BUDGET,
+                least=LEAST_BUDGET,
             )
         )
     return {"type": "enabled", "budget_tokens": tokens}

@@ -45,7 +45,7 @@ _REFUSED: dict[str, tuple[Any, str]] = {
     "prompt_cache_key": (None, mark("mark what is to be cached with cache_control")),
     "prompt_cache_options": (None, mark("mark what is to be cached with cache_control")),
     "prompt_cache_retention": (None, mark("mark what is to be cached with cache_control")),
-    "web_search_options": (None, 'give the tool {"type": "web_search_20250305", "name": "web_search"}'),
+    "web_search_options": (None, mark('give the tool {"type": "web_search_20250305", "name": "web_search"}')),
 }
 """OpenAI's parameters that Anthropic has nothing for: the value that asks for nothing, and what to do instead."""
 
@@ -135,7 +135,7 @@ def _refuse(given: Fields) -> None:
         neutral, instead = _REFUSED[field]
         if given.pop(field) != neutral:
             raise InputError(
-                _("{field} is nothing that Claude can be asked for: {instead}", field=field, instead=instead)
+                _("{field} is nothing that Claude can be asked for: {instead}", field=field, instead=_(instead))
             )
     if "messages" in given:
         raise InputError(_("messages are given twice: as the conversation and as a parameter"))
@@ -231,11 +231,7 @@ def _check_sampling(
             raise InputError(_("{field}={value!r} must be a number", field=field, value=value))
         if is_strict or not model.takes_sampling:
             if field == "top_k" or value != 1:
-                who = (
-                    _("anthropic-version {strict_version} and later", strict_version=STRICT_VERSION)
-                    if is_strict
-                    else name
-                )
+                who = _("anthropic-version {version} and later", version=STRICT_VERSION) if is_strict else name
                 raise InputError(_("{field} is not taken by {who}: leave it out", field=field, who=who))
             del given[field]
         elif model.is_claude:
@@ -352,17 +348,11 @@ def _check_strict(role: str, blocks: Sequence[Block]) -> None:
     for block in blocks:
         if role == "assistant" and block.get("type") == "document":
             raise InputError(
-                _(
-                    "anthropic-version {strict_version} takes no document in an assistant's message",
-                    strict_version=STRICT_VERSION,
-                )
+                _("anthropic-version {version} takes no document in an assistant's message", version=STRICT_VERSION)
             )
         if role == "user" and block.get("type") == "text" and block.get("citations"):
             raise InputError(
-                _(
-                    "anthropic-version {strict_version} takes no citations in a user's text",
-                    strict_version=STRICT_VERSION,
-                )
+                _("anthropic-version {version} takes no citations in a user's text", version=STRICT_VERSION)
             )
 
 

@@ -60,15 +60,14 @@ def tool_fields(
         wire_choice = {"type": "auto", "disable_parallel_tool_use": True, **(wire_choice or {})}
     if wire_choice is not None and wire_choice.get("type") in ("any", "tool"):
         if wire_choice["type"] == "tool" and wire_choice.get("name") not in [tool.get("name") for tool in wire_tools]:
-            raise InputError(
-                _("tool_choice names a tool that is not there: {get!r}", get=str(wire_choice.get("name"))[:60])
-            )
+            unknown = str(wire_choice.get("name"))[:60]
+            raise InputError(_("tool_choice names a tool that is not there: {name!r}", name=unknown))
         _check_forced(name, model, thinking)
     return {"tools": wire_tools, "tool_choice": wire_choice}
 
 
 def _tool(tool: Any, position: int) -> Tool:
-    where = f"tool {position}"
+    where = _("tool {position}", position=position)
     if not isinstance(tool, Mapping):
         raise InputError(_("{where} must be an object, not {kind}", where=where, kind=type(tool).__name__))
     if tool.get("type") != "function":
@@ -102,21 +101,19 @@ def _check_tools(tools: Sequence[Tool]) -> None:
             continue
         name, schema = tool.get("name"), tool.get("input_schema")
         if isinstance(name, str) and not _NAME.fullmatch(name):
-            raise InputError(
-                _(
-                    "tool {position} cannot be called {name!r}: up to 128 letters, digits, '_' and '-'",
-                    position=position,
-                    name=name[:60],
-                )
-            )
+            reason = _(
+                "tool {position} cannot be called {name!r}: up to 128 letters, digits, '_' and '-'",
+                position=position, name=name[:60],
+            )  # fmt: skip
+            raise InputError(reason)
         found = [word for word in _ALTERNATIVES if isinstance(schema, Mapping) and word in schema]
         if found:
             raise InputError(
                 _(
-                    "tool {position} has parameters that begin with {found}, which Anthropic takes further inside alone: "
+                    "tool {position} has parameters that begin with {word}, which Anthropic takes further inside alone: "
                     "give one object with properties",
                     position=position,
-                    found=found[0],
+                    word=found[0],
                 )
             )
 
@@ -125,13 +122,8 @@ def _input_schema(parameters: Any, where: str) -> Mapping[str, Any]:
     if not parameters:
         return {"type": "object", "properties": {}}
     if not isinstance(parameters, Mapping):
-        raise InputError(
-            _(
-                "{where} has parameters that are no JSON schema but of type {kind}",
-                where=where,
-                kind=type(parameters).__name__,
-            )
-        )
+        kind = type(parameters).__name__
+        raise InputError(_("{where} has parameters that are no JSON schema but of type {kind}", where=where, kind=kind))
     return parameters if "type" in parameters else {"type": "object", **parameters}
 
 
@@ -162,9 +154,8 @@ def _allowed(choice: Mapping[str, Any], tools: Sequence[Tool]) -> tuple[list[Too
     known = [tool.get("name") for tool in tools]
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise InputError(
-            _("tool_choice allows a tool that is not among the tools: {unknown!r}", unknown=str(unknown[0])[:60])
-        )
+        name = str(unknown[0])[:60]
+        raise InputError(_("tool_choice allows a tool that is not among the tools: {name!r}", name=name))
     return [tool for tool in tools if tool.get("name") in names], mode
 
 

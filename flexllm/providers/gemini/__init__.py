@@ -28,7 +28,8 @@ from ..base import (
     with_own,
 )
 from ..status import redirect_error
-from .contents import NAME, READ_URLS
+from .contents import NAME
+from .parts import READ_URLS
 from .replies import (
     StreamReader,
     candidate_of,
@@ -223,7 +224,7 @@ def _headers(target: Target, stream: bool) -> Headers:
     """Return the headers; a key goes along unless there is none, or the target brings an access token of its own."""
     key = target.api_key
     headers = common_headers(stream)
-    if key and key != NO_KEY and not any(name.lower() == "authorization" for name, _ in target.headers):
+    if key and key != NO_KEY and not any(name.lower() == "authorization" for name, _value in target.headers):
         headers = (("x-goog-api-key", key), *headers)
     return with_own(headers, target)
 

@@ -13,8 +13,9 @@ from ...chat import ChatRequest
 from ...errors import InputError
 from ...language import _, mark
 from ..thinking import LEVELS, checked_thinking
-from .contents import FILES_API, read_conversation
+from .contents import read_conversation
 from .models import find_family, thinking_config
+from .parts import FILES_API
 
 Body = dict[str, Any]
 
@@ -67,16 +68,16 @@ _REFUSED: dict[str, tuple[Any, str]] = {
     "user": (None, mark("on Vertex AI 'labels' may hold it")),
     "safety_identifier": (None, mark("on Vertex AI 'labels' may hold it")),
     "metadata": ({}, mark("on Vertex AI 'labels' may hold it")),
-    "prompt_cache_key": (None, "give 'cachedContent'"),
-    "prompt_cache_options": (None, "give 'cachedContent'"),
-    "prompt_cache_retention": (None, "give 'cachedContent'"),
-    "modalities": (["text"], "give 'responseModalities'"),
-    "audio": (None, "give 'speechConfig'"),
+    "prompt_cache_key": (None, mark("give 'cachedContent'")),
+    "prompt_cache_options": (None, mark("give 'cachedContent'")),
+    "prompt_cache_retention": (None, mark("give 'cachedContent'")),
+    "modalities": (["text"], mark("give 'responseModalities'")),
+    "audio": (None, mark("give 'speechConfig'")),
     "verbosity": (None, mark("ask for it in the messages")),
     "web_search_options": (None, mark("give tools=[{'googleSearch': {}}]")),
-    "functions": ([], "give 'tools'"),
-    "function_call": (None, "give 'tool_choice'"),
-    "contents": (None, "give 'messages'"),
+    "functions": ([], mark("give 'tools'")),
+    "function_call": (None, mark("give 'tool_choice'")),
+    "contents": (None, mark("give 'messages'")),
     "messages": (None, mark("they are given as the conversation already")),
 }
 """OpenAI's words that cannot be said to Gemini: a value that says nothing anyway, and what to do instead."""
@@ -121,7 +122,7 @@ def build_body(request: ChatRequest, model: str, *, on_vertex: bool) -> Body:
         elif name in _REFUSED:
             neutral, hint = _REFUSED[name]
             if value != neutral or neutral is None:
-                raise InputError(_("{name} cannot be said to Gemini: {hint}", name=name, hint=hint))
+                raise InputError(_("{name} cannot be said to Gemini: {hint}", name=name, hint=_(hint)))
         else:
             name = _TOP_FIELDS.get(name, name)
             if name == "systemInstruction" and system:
@@ -143,12 +144,10 @@ def build_body(request: ChatRequest, model: str, *, on_vertex: bool) -> Body:
 def _check_cached(body: Body) -> None:
     beside = [name for name in ("systemInstruction", "tools", "toolConfig") if name in body]
     if beside:
-        raise InputError(
-            _(
-                "cachedContent and {beside} are both given: Gemini takes the latter from the cache alone",
-                beside=beside[0],
-            )
+        text = _(
+            "cachedContent and {field} are both given: Gemini takes the latter from the cache alone", field=beside[0]
         )
+        raise InputError(text)
 
 
 def _refuse_files(contents: Iterable[Mapping[str, Any]]) -> None:
@@ -210,9 +209,7 @@ def _stop(value: Any, config: Body, body: Body) -> None:
     if not isinstance(stops, (list, tuple)) or not all(isinstance(stop, str) for stop in stops):
         raise InputError(_("stop must be a text or a list of texts"))
     if len(stops) > MAX_STOPS:
-        raise InputError(
-            _("stop has {count} texts, Gemini takes at most {max_stops}", count=len(stops), max_stops=MAX_STOPS)
-        )
+        raise InputError(_("stop has {count} texts, Gemini takes at most {most}", count=len(stops), most=MAX_STOPS))
     stops = [stop for stop in stops if stop]
     if stops:
         config["stopSequences"] = stops
@@ -286,7 +283,7 @@ def _add_tools(params: Mapping[str, Any], body: Body, model: str) -> None:
     if names and not any(are_declarations):
         unknown = set(names) - {one["name"] for one in declared}
         if unknown:
-            raise InputError(_("tool_choice names {min!r}, which is not among the tools", min=min(unknown)[:80]))
+            raise InputError(_("tool_choice names {name!r}, which is not among the tools", name=min(unknown)[:80]))
     if mode == "ANY" and not has_functions:
         raise InputError(_("tool_choice demands a call, but there is no function in tools"))
     if mode == "NONE" and not all(are_declarations):

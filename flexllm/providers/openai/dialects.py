@@ -13,7 +13,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
-from ...language import mark
+from ...language import _, mark
 from ...media.options import MediaWants
 
 NO_VIDEO = mark("give pictures of it, as parts of type image_url")
@@ -34,7 +34,7 @@ class Dialect:
 
     Attributes:
         name: In the table.
-        title: For people.
+        title: For people, in English; `shown` is in their language.
         thinking: How the switch for thinking is said; `thinking` knows the ways by this word.
         thinking_field: The field for an object given as `thinking`; None where the server has no such object.
         levels: Strengths of thinking that it knows; what single models know is in `models`.
@@ -43,7 +43,7 @@ class Dialect:
         has_developer: Whether `developer` is a role of its own; elsewhere it is said as `system`.
         one_system: Whether several leading system messages become one: some chat templates take no more.
         reasoning_back: The field in which an earlier turn's thinking goes back; "both" for `reasoning_content` and
-            `reasoning` (servers of either name), "with tools" for the first of them, where tools are used, "tags" for
+            `reasoning` (servers of either name), "with_tools" for the first of them, where tools are used, "tags" for
             the text before the answer, between tags, for GLM's models; None where it does not go back.
         details_back: Whether `reasoning_details` go back unchanged.
         refused_fields: Fields that other servers' replies have, and whose message this one refuses; they are left out.
@@ -55,8 +55,8 @@ class Dialect:
         refused_words: Parameters that the server ignores or refuses, with the values that ask nothing of it.
         renamed: Parameters that it knows by another name alone, with that name.
         forced_tools: What becomes of a `tool_choice` that forces a call: it is said as OpenAI says it (None), as "any", it
-            is "refused", it is refused as "required" alone ("by name"), or it is refused while the model thinks ("without
-            thinking").
+            is "refused", it is refused as "required" alone ("by_name"), or it is refused while the model thinks
+            ("without_thinking").
         stream_options: Whether a stream may be asked for its usage; where not, it brings it unasked.
         json_schema: Whether it holds a reply to a schema; where not, the schema is told to the model.
         checks_models: Whether what is known of OpenAI's own models is held against a request.
@@ -105,6 +105,11 @@ class Dialect:
         for name in ("refused_parts", "refused_words", "renamed"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
+    @property
+    def shown(self) -> str:
+        """The title in the language in use."""
+        return _(self.title)
+
 
 SAMPLING: Mapping[str, tuple[object, ...]] = {
     "temperature": (1,),
@@ -138,7 +143,7 @@ UNKNOWN = Dialect(
 )
 """Servers of one's own. They name thinking `reasoning` now and `reasoning_content` before, and read what they know."""
 
-GATEWAY = replace(UNKNOWN, title="a gateway", refused_parts={}, audio_urls=False, prefix=None)
+GATEWAY = replace(UNKNOWN, title=mark("a gateway"), refused_parts={}, audio_urls=False, prefix=None)
 """A host that is not known, asked for a model that nobody can run: it hands on to the maker, who takes more parts."""
 
 _DIALECTS: tuple[tuple[Dialect, tuple[str, ...]], ...] = (
@@ -174,12 +179,12 @@ _DIALECTS: tuple[tuple[Dialect, tuple[str, ...]], ...] = (
             thinking="type",
             thinking_field="thinking",
             levels=("low", "high", "max"),
-            reasoning_back=mark("with tools"),
+            reasoning_back="with_tools",
             prefix="prefix",
             continues_at_beta=True,
             refused_parts=_TEXT_AND_PICTURES,
             renamed=_LIMIT,
-            forced_tools=mark("without thinking"),
+            forced_tools="without_thinking",
             json_schema=False,
         ),
         ("deepseek.com",),
@@ -233,7 +238,7 @@ _DIALECTS: tuple[tuple[Dialect, tuple[str, ...]], ...] = (
             levels=("low", "high", "max"),
             reasoning_back="reasoning_content",
             prefix="partial",
-            forced_tools=mark("by name"),
+            forced_tools="by_name",
         ),
         ("moonshot.ai", "moonshot.cn", "kimi.com"),
     ),
@@ -333,7 +338,7 @@ _DIALECTS: tuple[tuple[Dialect, tuple[str, ...]], ...] = (
 OLLAMA_PORT = 11434
 _BY_DOMAIN = {domain: dialect for dialect, domains in _DIALECTS for domain in domains}
 DIALECTS: Mapping[str, Dialect] = MappingProxyType(
-    {dialect.name: dialect for dialect in (*(one for one, _ in _DIALECTS), UNKNOWN)}
+    {dialect.name: dialect for dialect in (*(one for one, _domains in _DIALECTS), UNKNOWN)}
 )
 """All of them, by name."""
 
@@ -356,7 +361,7 @@ def dialect_of(base_url: str) -> Dialect:
 @lru_cache(maxsize=256)
 def continuing_url(base_url: str) -> str:
     """Return where DeepSeek continues a message: its beta, for the base URLs that it documents."""
-    base, _, last = base_url.rpartition("/")
+    base, _slash, last = base_url.rpartition("/")
     if last == "v1":
         return f"{base}/beta"
     return base_url if last == "beta" else f"{base_url}/beta"

@@ -42,21 +42,20 @@ def _part(part: Mapping[str, Any], position: int, dialect: Dialect) -> Mapping[s
     if not isinstance(kind, str):
         return part
     if kind in dialect.refused_parts:
-        raise InputError(
-            _(
-                "message {position}: {title} takes no part of type {kind!r}; {refused_parts}",
-                position=position,
-                title=dialect.title,
-                kind=kind,
-                refused_parts=dialect.refused_parts[kind],
-            )
+        reason = _(
+            "message {position}: {title} takes no part of type {kind!r}; {instead}",
+            position=position,
+            title=dialect.shown,
+            kind=kind,
+            instead=_(dialect.refused_parts[kind]),
         )
+        raise InputError(reason)
     if kind == "audio_url" and not dialect.audio_urls:
-        return _with_sound(_as_input_audio(part), f"message {position}, audio_url", dialect)
+        return _with_sound(_as_input_audio(part), _place(position, kind), dialect)
     if kind in ("image_url", "video_url", "audio_url"):
-        return _with_url(part, kind, f"message {position}, {kind}", dialect)
+        return _with_url(part, kind, _place(position, kind), dialect)
     if kind == "input_audio":
-        return _with_sound(part, f"message {position}, input_audio", dialect)
+        return _with_sound(part, _place(position, kind), dialect)
     if kind == "file" and "file" in dialect.media.inline_remote:
         file = part.get("file")
         data = file.get("file_data") if isinstance(file, Mapping) else None
@@ -65,10 +64,14 @@ def _part(part: Mapping[str, Any], position: int, dialect: Dialect) -> Mapping[s
                 _(
                     "message {position}, file: {title} fetches no file by its URL; give it as a data URI",
                     position=position,
-                    title=dialect.title,
+                    title=dialect.shown,
                 )
             )
     return part
+
+
+def _place(position: int, kind: str) -> str:
+    return _("message {position}, {kind}", position=position, kind=kind)
 
 
 def _with_url(part: Mapping[str, Any], kind: str, where: str, dialect: Dialect) -> Mapping[str, Any]:
@@ -78,7 +81,7 @@ def _with_url(part: Mapping[str, Any], kind: str, where: str, dialect: Dialect) 
         raise InputError(_("{where}: {url!r} is neither a URL nor a data URI", where=where, url=str(url)[:40]))
     if kind == "image_url" and "image" in dialect.media.inline_remote and url.startswith(("http://", "https://")):
         raise InputError(
-            _("{where}: {title} fetches no picture by its URL; give it as a data URI", where=where, title=dialect.title)
+            _("{where}: {title} fetches no picture by its URL; give it as a data URI", where=where, title=dialect.shown)
         )
     return part if isinstance(given, Mapping) else {**part, kind: {"url": url}}
 
@@ -108,6 +111,6 @@ def _with_sound(part: Mapping[str, Any], where: str, dialect: Dialect) -> Mappin
         return {**part, "input_audio": {**given, "data": uri[1]}}
     if ":" in data[:8]:
         raise InputError(
-            _("{where}: {title} wants the sound itself, in base64, not a URL", where=where, title=dialect.title)
+            _("{where}: {title} wants the sound itself, in base64, not a URL", where=where, title=dialect.shown)
         )
     return part

@@ -13,7 +13,7 @@ from hashlib import blake2b
 from typing import Any
 
 from ...errors import InputError
-from ...language import _
+from ...language import _, mark
 from ...messages import Message
 from ..conversation import NATIVE, SYSTEM_ROLES, native_of, parts_of
 from .dialects import SAMPLING, Dialect
@@ -109,7 +109,7 @@ def _history(message: Message, new: Message, dropped: set[str], dialect: Dialect
         new["reasoning_details"] = details
     back = dialect.reasoning_back
     reasoning = message.get("reasoning_content")
-    if back == "with tools" and uses_tools and reasoning is None:
+    if back == "with_tools" and uses_tools and reasoning is None:
         new["reasoning_content"] = ""  # DeepSeek asks for it of every turn of a conversation with tools, be it empty
         return
     if "reasoning_content" not in message:
@@ -117,7 +117,7 @@ def _history(message: Message, new: Message, dropped: set[str], dialect: Dialect
     if back in ("reasoning", "both") and reasoning and "reasoning" not in message:
         new["reasoning"] = reasoning
     # Without tools DeepSeek reads it in the message that it is to continue alone.
-    is_sent = back in ("reasoning_content", "both") or (back == "with tools" and (uses_tools or message.get("prefix")))
+    is_sent = back in ("reasoning_content", "both") or (back == "with_tools" and (uses_tools or message.get("prefix")))
     if not is_sent:
         dropped.add("reasoning_content")
 
@@ -142,7 +142,7 @@ def _calls(calls: Any, dialect: Dialect) -> list[Any] | None:
         if isinstance(function, Mapping):
             arguments = function.get("arguments")
             if isinstance(arguments, Mapping):
-                changed["function"] = {**function, "arguments": _json(arguments, _("the arguments of a tool call"))}
+                changed["function"] = {**function, "arguments": _json(arguments, _NO_ARGUMENTS)}
             elif not arguments:
                 changed["function"] = {**function, "arguments": "{}"}
         if dialect.short_ids and isinstance(call, Mapping) and _short_id(call.get("id")) != call.get("id"):
@@ -153,11 +153,16 @@ def _calls(calls: Any, dialect: Dialect) -> list[Any] | None:
     return said
 
 
-def _json(value: Any, what: str) -> str:
+_NO_ARGUMENTS = mark("the arguments of a tool call cannot be written as JSON: {error}")
+_NO_SCHEMA = mark("the schema in response_format cannot be written as JSON: {error}")
+
+
+def _json(value: Any, problem: str) -> str:
+    """Return a value as JSON. Raises InputError with a text that has a place for the `error`."""
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(_("{what} cannot be written as JSON: {error}", what=what, error=error)) from None
+        raise InputError(_(problem, error=error)) from None
 
 
 def _short_id(given: Any) -> Any:
@@ -171,11 +176,14 @@ def _continued(sent: list[Message], last: Message, payload: Payload, dialect: Di
     """Mark the last message as the beginning of the answer."""
     if last.get("role") != "assistant":
         raise InputError(
-            _("prefix stands in a message of the role {get!r}; only an assistant's is continued", get=last.get("role"))
+            _(
+                "prefix stands in a message of the role {role!r}; only an assistant's is continued",
+                role=last.get("role"),
+            )
         )
     if dialect.prefix is None:
         raise InputError(
-            _("{title} has no way to continue an assistant's message; leave `prefix` out", title=dialect.title)
+            _("{title} has no way to continue an assistant's message; leave `prefix` out", title=dialect.shown)
         )
     if dialect.prefix == "template":
         payload.setdefault("continue_final_message", True)
@@ -225,7 +233,7 @@ def adapt_params(payload: Payload, dialect: Dialect, *, stream: bool) -> None:
     if dialect.checks_models:
         _check_openai(payload, dialect, model)
     for word, neutral in dialect.refused_words.items():
-        _refuse(payload, word, neutral, _("{title} has no {word}", title=dialect.title, word=word))
+        _refuse(payload, word, neutral, _("{title} has no {word}", title=dialect.shown, word=word))
     if dialect.forced_tools and payload.get("tool_choice") is not None:
         _adapt_tool_choice(payload, dialect, model)
     if not dialect.json_schema:
@@ -238,7 +246,7 @@ def _refuse(payload: Payload, word: str, neutral: tuple[object, ...], reason: st
         return
     value = payload[word]
     if value is not None and not any(value == one for one in neutral):
-        raise InputError(f"{reason}; leave {word}={str(value)[:40]} out")
+        raise InputError(_("{reason}; leave {word}={value} out", reason=reason, word=word, value=str(value)[:40]))
     del payload[word]
 
 
@@ -250,6 +258,10 @@ def _rename(payload: Payload, word: str, its_own: str) -> None:
             payload[its_own] = value
 
 
+_NOT_THINKING = mark("{model} takes no {word} while it thinks")
+_NOT_WHILE_THINKING = mark("{model} takes no {word} while it thinks, or give thinking=False")
+
+
 def _check_openai(payload: Payload, dialect: Dialect, model: str) -> None:
     """Refuse what OpenAI's models refuse while they think. Source: OpenAI's API reference and its replies."""
     powers = powers_of(dialect, model)
@@ -259,14 +271,9 @@ def _check_openai(payload: Payload, dialect: Dialect, model: str) -> None:
     if not powers.takes_stop:
         _refuse(payload, "stop", ([],), _("{model} takes no stop sequences", model=model))
     if powers.fixes_sampling and (powers.by_default if effort is None else effort != "none"):
-        hint = _(", or give thinking=False") if powers.can_stop else ""
+        text = _NOT_WHILE_THINKING if powers.can_stop else _NOT_THINKING
         for word, neutral in SAMPLING.items():
-            _refuse(
-                payload,
-                word,
-                neutral,
-                _("{model} takes no {word} while it thinks{hint}", model=model, word=word, hint=hint),
-            )
+            _refuse(payload, word, neutral, _(text, model=model, word=word))
 
 
 def _adapt_tool_choice(payload: Payload, dialect: Dialect, model: str) -> None:
@@ -274,11 +281,11 @@ def _adapt_tool_choice(payload: Payload, dialect: Dialect, model: str) -> None:
     is_forced = choice == "required" or isinstance(choice, Mapping)
     if way == "any":
         payload["tool_choice"] = "any" if choice == "required" else choice
-    elif way == "by name" and choice == "required":
+    elif way == "by_name" and choice == "required":
         raise InputError(
-            _("{title} does not take tool_choice='required'; ask for the call in the messages", title=dialect.title)
+            _("{title} does not take tool_choice='required'; ask for the call in the messages", title=dialect.shown)
         )
-    elif way == "without thinking" and is_forced:
+    elif way == "without_thinking" and is_forced:
         thinking = payload.get("thinking")
         if not (isinstance(thinking, Mapping) and thinking.get("type") == "disabled"):
             raise InputError(
@@ -288,7 +295,7 @@ def _adapt_tool_choice(payload: Payload, dialect: Dialect, model: str) -> None:
         if choice == "none":  # it would be ignored: without tools none is called
             payload.pop("tools", None)
         elif choice != "auto":
-            raise InputError(_("{title} cannot be forced to call a tool; leave tool_choice out", title=dialect.title))
+            raise InputError(_("{title} cannot be forced to call a tool; leave tool_choice out", title=dialect.shown))
         del payload["tool_choice"]
 
 
@@ -301,8 +308,8 @@ def _tell_schema(payload: Payload) -> None:
     schema = named.get("schema") if isinstance(named, Mapping) else None
     if not isinstance(schema, Mapping):
         raise InputError(_("response_format of type json_schema holds no schema"))
-    text = _json(schema, _("the schema in response_format"))
-    told = _("Answer with one JSON object that matches this JSON schema, and with nothing else:\n{text}", text=text)
+    text = _json(schema, _NO_SCHEMA)
+    told = f"Answer with one JSON object that matches this JSON schema, and with nothing else:\n{text}"
     payload["response_format"] = {"type": "json_object"}
     messages = list(payload["messages"])
     if not messages or messages[0].get("role") != "system":

@@ -68,7 +68,7 @@ def thinking_fields(
             _(
                 "{model} thinks at {title} only while it streams; use the call that streams, or thinking=False",
                 model=model,
-                title=dialect.title,
+                title=dialect.shown,
             )
         )
     return _WAYS[way](wish)
@@ -90,7 +90,7 @@ def _as_object(value: Mapping[str, Any], dialect: Dialect, model: str) -> dict[s
         raise InputError(
             _(
                 "{title} takes no object for thinking ({model}); give {words} instead",
-                title=dialect.title,
+                title=dialect.shown,
                 model=model,
                 words=words,
             )
@@ -107,15 +107,16 @@ def _wish(value: Any, dialect: Dialect, model: str, powers: Powers, params: Mapp
                 "thinking={value!r} is not possible with {model} at {title}: {reason}",
                 value=value,
                 model=model,
-                title=dialect.title,
+                title=dialect.shown,
                 reason=reason,
             )
         )
 
     if value is False:
         if powers.thinks and not powers.can_stop:
-            weakest = _("; its weakest strength is {levels!r}", levels=powers.levels[0]) if powers.levels else ""
-            raise refused(_("it always thinks{weakest}", weakest=weakest))
+            if not powers.levels:
+                raise refused(_("it always thinks"))
+            raise refused(_("it always thinks; its weakest strength is {level!r}", level=powers.levels[0]))
         return Wish(False, None, None, model, powers, params) if powers.thinks else None
     if not powers.thinks:
         raise refused(_("it does not think; leave thinking out"))
@@ -132,8 +133,9 @@ def _wish(value: Any, dialect: Dialect, model: str, powers: Powers, params: Mapp
     else:
         budget = value
         if not (powers.budget and dialect.budgets):
-            other = _("a strength ({levels})", levels=", ".join(powers.levels)) if powers.levels else "True"
-            raise refused(_("it takes no budget; give {other}", other=other))
+            if not powers.levels:
+                raise refused(_("it takes no budget; give True"))
+            raise refused(_("it takes no budget; give a strength ({levels})", levels=", ".join(powers.levels)))
         least, most = dialect.budgets
         if not least <= budget <= most:
             raise refused(_("a budget is {least} to {most} tokens", least=least, most=most))

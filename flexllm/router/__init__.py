@@ -17,19 +17,19 @@ from __future__ import annotations
 
 import math
 import random
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic
 
-from .errors import ConfigError
-from .fork import forget_in_child
-from .health import State
-from .language import _
-from .wire import NO_KEY, Target, mask_key
+from ..errors import ConfigError
+from ..fork import forget_in_child
+from ..health import State
+from ..language import _
+from ..wire import NO_KEY, Target, mask_key
+from .members import Member, P, check_amount, is_amount, members_of
 
 STRATEGIES = ("round_robin", "weighted", "random", "fallback", "least_busy")
 
@@ -37,17 +37,6 @@ DEFAULT_FAILURE_THRESHOLD = 3
 """Failures in a row; from the specification of the pool, as is the next."""
 
 DEFAULT_RECOVERY_TIME = 60.0
-
-
-class Weighted(Protocol):
-    """What a router can hold. One that also says `enabled=False` is left out."""
-
-    @property
-    def weight(self) -> float:
-        """Its share relative to the others', 0 or more. Read once, when the router is made."""
-
-
-P = TypeVar("P", bound=Weighted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +61,7 @@ class ProviderConfig:
         if not isinstance(self.api_key, str):
             raise ConfigError(_("api_key must be a text; leave it out where the server asks for none"))
         Target(base_url=self.base_url, api_key=self.api_key)  # refuses what cannot be asked
-        _check_amount("weight", self.weight)
+        check_amount("weight", self.weight)
         if self.model is not None and not (isinstance(self.model, str) and self.model):
             raise ConfigError(_("model={model!r} must be the name of a model, or None", model=self.model))
         if not isinstance(self.enabled, bool):
@@ -83,36 +72,6 @@ class ProviderConfig:
             f"ProviderConfig({self.base_url!r}, api_key={mask_key(self.api_key)!r}, weight={self.weight!r}, "
             f"model={self.model!r}, enabled={self.enabled!r})"
         )
-
-
-class _Member(Generic[P]):
-    """One provider and how it does. Mutable: the router's lock guards it."""
-
-    __slots__ = ("failures", "is_probing", "provider", "share", "turn", "until")
-
-    def __init__(self, provider: P, share: float) -> None:
-        self.provider = provider
-        self.share = share
-        self.turn = 0
-        self.failures = 0
-        self.until: float | None = None
-        self.is_probing = False
-
-    def settle(self, until: float | None) -> None:
-        self.is_probing = False
-        self.until = until
-
-    def is_open(self, now: float) -> bool:
-        """Whether it can be asked: it is ready or due."""
-        return self.until is None or now >= self.until
-
-    def returns_in(self, now: float) -> float:
-        return 0.0 if self.until is None else max(0.0, self.until - now)
-
-    def state(self, now: float) -> State:
-        if self.until is None:
-            return "ready"
-        return "probing" if self.is_probing and now < self.until else "cooling"
 
 
 _turn = attrgetter("turn")
@@ -160,7 +119,7 @@ class ProviderRouter(Generic[P]):
         self._clock = clock
         self._rng = rng or random.Random()
         self._reseeds = rng is None
-        self._members = _members(providers)
+        self._members = members_of(providers)
         # Ids stay unique: the members keep the providers alive.
         self._by_id = {id(member.provider): member for member in self._members}
         self._turn = 0
@@ -221,7 +180,7 @@ class ProviderRouter(Generic[P]):
         """
         member = self._member(provider)
         if cool_for is not None:
-            _check_amount("cool_for", cool_for)
+            check_amount("cool_for", cool_for)
         with self._lock:
             member.failures += 1
             until = self._cools_until(member, cool_for)
@@ -295,7 +254,7 @@ class ProviderRouter(Generic[P]):
                 ],
             }
 
-    def _member(self, provider: P) -> _Member[P]:
+    def _member(self, provider: P) -> Member[P]:
         try:
             return self._by_id[id(provider)]
         except KeyError:
@@ -306,16 +265,16 @@ class ProviderRouter(Generic[P]):
                 )
             ) from None
 
-    def _among(self, among: Callable[[P], bool] | None) -> Sequence[_Member[P]]:
+    def _among(self, among: Callable[[P], bool] | None) -> Sequence[Member[P]]:
         return self._members if among is None else [one for one in self._members if among(one.provider)]
 
-    def _loads(self, members: Sequence[_Member[P]]) -> Mapping[_Member[P], float] | None:
+    def _loads(self, members: Sequence[Member[P]]) -> Mapping[Member[P], float] | None:
         if self._load is None:
             return None
         # Before the lock is taken: a foreign function may take locks of its own.
         return {one: self._load(one.provider) / one.share if one.share else math.inf for one in members}
 
-    def _take(self, members: Sequence[_Member[P]], loads: Mapping[_Member[P], float] | None) -> _Member[P] | None:
+    def _take(self, members: Sequence[Member[P]], loads: Mapping[Member[P], float] | None) -> Member[P] | None:
         """Choose one of those that are ready or due; one that is due becomes a probe. Under the lock."""
         now = self._clock()
         able = [one for one in members if one.is_open(now)]
@@ -328,7 +287,7 @@ class ProviderRouter(Generic[P]):
             member.until = now + self._recovery_time
         return member
 
-    def _prefer(self, able: list[_Member[P]], loads: Mapping[_Member[P], float] | None) -> _Member[P]:
+    def _prefer(self, able: list[Member[P]], loads: Mapping[Member[P], float] | None) -> Member[P]:
         if self._strategy == "round_robin":
             # Who waits longest, not the next position: where some are left out, their neighbours get no more than others.
             return min(able, key=_turn)
@@ -341,11 +300,11 @@ class ProviderRouter(Generic[P]):
             return min(due, key=_turn) if due else min(able, key=lambda one: (loads[one], one.turn))
         return able[0]  # fallback
 
-    def _give_turn(self, member: _Member[P]) -> None:
+    def _give_turn(self, member: Member[P]) -> None:
         self._turn += 1
         member.turn = self._turn
 
-    def _cools_until(self, member: _Member[P], cool_for: float | None) -> float | None:
+    def _cools_until(self, member: Member[P], cool_for: float | None) -> float | None:
         """Return until when a member that has just failed cools, None if it stays as it is. Under the lock."""
         cools = None if member.is_probing else member.until
         if cool_for is not None:
@@ -369,52 +328,20 @@ def create_router_from_urls(
     return ProviderRouter([ProviderConfig(url, api_key) for url in urls], strategy)
 
 
-def _members(providers: Iterable[P]) -> list[_Member[P]]:
-    enabled = []
-    for position, provider in enumerate(providers or ()):
-        if not hasattr(provider, "weight"):
-            raise ConfigError(
-                _(
-                    "providers[{position}] is a {kind}; a router holds ProviderConfig",
-                    position=position,
-                    kind=type(provider).__name__,
-                )
-            )
-        _check_amount(f"providers[{position}].weight", provider.weight)
-        if getattr(provider, "enabled", True):
-            enabled.append(provider)
-    if not enabled:
-        raise ConfigError(_("providers holds none that is enabled; give at least one"))
-    if len({id(one) for one in enabled}) < len(enabled):
-        raise ConfigError(_("providers holds the same object twice; give it a larger weight, or make another one"))
-    # As shares of the largest, no sum of weights overflows.
-    largest = max(one.weight for one in enabled) or 1.0
-    return [_Member(one, one.weight / largest) for one in enabled]
-
-
 def _check_options(strategy: object, failure_threshold: object, recovery_time: object) -> None:
     if strategy not in STRATEGIES:
         raise ConfigError(
             _(
-                "strategy={strategy!r} is not known; it can be {strategies}",
+                "strategy={strategy!r} is not known; it can be {known}",
                 strategy=strategy,
-                strategies=", ".join(STRATEGIES),
+                known=", ".join(STRATEGIES),
             )
         )
-    if not (_is_amount(failure_threshold) and isinstance(failure_threshold, int) and failure_threshold >= 1):
+    if not (is_amount(failure_threshold) and isinstance(failure_threshold, int) and failure_threshold >= 1):
         raise ConfigError(
             _(
                 "failure_threshold={failure_threshold!r} must be a whole number of at least 1",
                 failure_threshold=failure_threshold,
             )
         )
-    _check_amount("recovery_time", recovery_time)
-
-
-def _check_amount(name: str, value: object) -> None:
-    if not _is_amount(value):
-        raise ConfigError(_("{name}={value!r} must be a number of at least 0", name=name, value=value))
-
-
-def _is_amount(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max
+    check_amount("recovery_time", recovery_time)
