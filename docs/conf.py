@@ -61,7 +61,7 @@ napoleon_attr_annotations = False  # the signature has the types
 # --- how it looks
 
 html_theme = "furo"
-pygments_dark_style = "github-dark"  # furo's own underlines every module
+pygments_dark_style = "one-dark"  # furo's own underlines every module
 html_title = "flexllm"
 html_static_path = [str(DOCS / "_static")]
 html_css_files = ["pages.css"]

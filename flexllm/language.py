@@ -11,7 +11,7 @@ TYPE_CHECKING = False  # see errors.py
 
 if TYPE_CHECKING:
     import gettext
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 DOMAIN = "flexllm"
 ENGLISH = "en"
@@ -39,6 +39,16 @@ def plural(one: str, many: str, /, count: int, **values: object) -> str:
     english = one if count == 1 else many
     found = english if _catalogue is None else _catalogue.ngettext(one, many, count)
     return found.format(count=count, **values)
+
+
+def with_commas(parts: Iterable[str]) -> str:
+    """Return short facts in one sentence, as the language in use puts them behind one another."""
+    return _(", ").join(parts)
+
+
+def with_semicolons(parts: Iterable[str]) -> str:
+    """Return clauses that stand alone in one sentence."""
+    return _("; ").join(parts)
 
 
 def mark(text: str) -> str:

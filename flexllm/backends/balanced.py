@@ -17,7 +17,7 @@ from ..cancel import CancelToken
 from ..errors import AllEndpointsFailed, FlexLLMError, RequestCancelled, RequestError
 from ..fork import forget_in_child
 from ..health import EndpointHealth
-from ..language import _
+from ..language import _, with_semicolons
 from ..limits import Gate, RateLimit, is_refusal
 from ..limits.line import Line, Turn
 from ..retry import blame
@@ -379,7 +379,7 @@ class Balancer:
             return None
 
     def _out_of_service(self, patience: float) -> AllEndpointsFailed:
-        reasons = "; ".join(self._absence(one) for one in self.endpoints)
+        reasons = with_semicolons(self._absence(one) for one in self.endpoints)
         seconds = max(0.0, patience)
         why = _("no endpoint can be asked within {seconds:.0f} s: {reasons}", seconds=seconds, reasons=reasons)
         return AllEndpointsFailed(why, errors=list(self._errors.values()), attempts=0)

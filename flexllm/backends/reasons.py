@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import ApiStatusError, RequestError
-from ..language import _, plural
+from ..language import _, plural, with_semicolons
 from ..retry import MAX_RETRY_AFTER
 
 LONG_COOLING = 3600.0
@@ -39,7 +39,7 @@ def failure(failed: int, endpoints: int, attempts: int, reasons: Sequence[str]) 
         failed: How many of the endpoints were asked in vain.
         reasons: Of each, and of those that could not be asked.
     """
-    told = "; ".join(reasons)
+    told = with_semicolons(reasons)
     if failed == endpoints:
         return plural(
             "all {endpoints} endpoints failed, after {count} attempt: {reasons}",

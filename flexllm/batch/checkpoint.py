@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
-from ..language import _, plural
+from ..language import _, plural, with_semicolons
 from .beside import aside_of
 from .items import BatchItem
 from .known import NOWHERE, Claim, Owner
@@ -151,12 +151,12 @@ class Checkpoint:
             choice = _(
                 "they are as they were. Choose what to do with them: on_change=rerun or keep (on the command line --on-change)"
             )
-            raise CheckpointError(f"{found}; {choice}")
+            raise CheckpointError(with_semicolons([found, choice]))
         if self._options.on_change == "keep":
             done = _("they are kept")
         else:
             done = _("such rows are asked again, and what was there goes to {name}", name=self.aside_path.name)
-        self._say(f"{found}; {done}")
+        self._say(with_semicolons([found, done]))
 
     # --- what this run answers: called by the thread that takes the results
 

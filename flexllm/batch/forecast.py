@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from operator import itemgetter
 
-from ..language import _, mark, plural
+from ..language import _, mark, plural, with_commas, with_semicolons
 from ..prices import ModelPrice, Price
 from .checkpoint import Checkpoint
 from .items import RowSource
@@ -127,7 +127,7 @@ class _Reckoning:
             parts.append(_("at worst {tokens:,} each", tokens=next(iter(limits))))
         elif None not in limits:
             parts.append(_("at worst what max_tokens allows"))
-        return "; ".join(parts)
+        return with_semicolons(parts)
 
     def _cost(self, prices: Prices, factor: Range, completion: Range, now: float) -> tuple[Range | None, str]:
         """Return the dollars for all rows, each at the price of the model that it asks."""
@@ -181,7 +181,9 @@ class _Reckoning:
         if not ways:
             return None, _("no rate is set, and no answers seen yet")
         seconds, reason = max(ways, key=itemgetter(0))
-        return seconds, reason if latency is not None else f"{reason}; {_('how long an answer takes is not known yet')}"
+        if latency is None:
+            reason = with_semicolons([reason, _("how long an answer takes is not known yet")])
+        return seconds, reason
 
 
 def _dollars(price: Price, estimates: array[int], factor: float, completion: float) -> float:
@@ -226,4 +228,4 @@ def _price_words(price: ModelPrice, now: float) -> str:
     parts.append(price.date or _("as given"))
     if price.uncertain:
         parts.append(_("not confirmed"))
-    return ", ".join(parts)
+    return with_commas(parts)

@@ -197,9 +197,10 @@ class BatchJob:
             self._checkpoint.notices_changes = rows.is_uniform
             self._checkpoint.announce(self.tally.total)
         self._progress.begin(self.tally)
-        size = "" if self.tally.total is None else f" of {self.tally.total:,} rows"
-        output = "" if self._options.output is None else f"; output: {self._options.output}"
-        log.info("a batch%s begins%s", size, output)
+        if self.tally.total is None:
+            log.info("a batch begins; output: %s", self._options.output)
+        else:
+            log.info("a batch of %d rows begins; output: %s", self.tally.total, self._options.output)
 
     def _count_passed_over(self) -> Tally:
         """Add the answered rows that the reader did not hand on: in a long resume nearly all of them."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..cost import dollars
-from ..language import _, plural
+from ..language import _, plural, with_commas
 from ..terminal import padded, width
 from .progress import duration, short_number
 from .seen import Range
@@ -100,7 +100,7 @@ class Forecast:
             (self.failed, _("{count:,} that cannot be asked or failed for good", count=self.failed)),
         )
         parts = [text for count, text in known if count] + [self._to_buy_words()]
-        return plural("{count:,} row: {parts}", "{count:,} rows: {parts}", self.rows, parts=", ".join(parts))
+        return plural("{count:,} row: {parts}", "{count:,} rows: {parts}", self.rows, parts=with_commas(parts))
 
     def _to_buy_words(self) -> str:
         count, changed = self.to_buy, self.changed

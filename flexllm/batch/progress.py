@@ -12,7 +12,7 @@ from typing import Any, Protocol, TextIO
 from ..controls import without_controls
 from ..cost import dollars
 from ..health import EndpointHealth
-from ..language import _, plural
+from ..language import _, plural, with_commas
 from .tally import Tally as Tally
 
 log = logging.getLogger(__name__)
@@ -185,7 +185,7 @@ class PlainProgress:
         else:
             done = _("{done:,}/{total:,} in {seconds:.0f} s", done=tally.done, total=tally.total, seconds=elapsed)
         details = describe(tally, elapsed, self._options, self._health())
-        print(f"{done}, {details}" if details else done, file=self._stream, flush=True)
+        print(with_commas(filter(None, [done, details])), file=self._stream, flush=True)
 
 
 class BarProgress:
@@ -278,7 +278,7 @@ def describe(
         parts.append(describe_retries(tally.retries))
     if tally.failed:
         parts.append(_("{count:,} failed", count=tally.failed))
-    return ", ".join(parts)
+    return with_commas(parts)
 
 
 def describe_answered(count: int, total: int | None) -> str:

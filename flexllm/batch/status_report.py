@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ..controls import one_line
-from ..language import _, mark
+from ..language import _, mark, with_commas, with_semicolons
 from .lock import Holder
 from .progress import describe_answered, describe_cost, describe_tokens, duration
 from .standing import Standing
@@ -102,7 +102,7 @@ class StatusReport:
 
     def _state_words(self) -> str:
         if self.state == "running":
-            return "; ".join([self._writer_words(), *self._doubt_words()])
+            return with_semicolons([self._writer_words(), *self._doubt_words()])
         if self.state == "died":
             return self._killed_words()
         ended = _(_STATES[self.state]) if self.state in _STATES else self.state
@@ -151,7 +151,7 @@ class StatusReport:
             parts.append(_("{count:,} to come", count=self.missing))
         elif self.missing:
             parts.append(_("{count:,} missing", count=self.missing))
-        return ", ".join(parts)
+        return with_commas(parts)
 
     def _pace_words(self) -> Iterator[str]:
         rate, left = self.requests_per_second, self.eta_seconds
@@ -165,7 +165,7 @@ class StatusReport:
     def _taken_words(self) -> Iterator[str]:
         if self.total_tokens:
             paid = describe_cost(self.cost, self.unpriced)
-            yield ", ".join(filter(None, [describe_tokens(self.total_tokens), paid]))
+            yield with_commas(filter(None, [describe_tokens(self.total_tokens), paid]))
 
     def _damage_words(self) -> Iterator[str]:
         if self.damaged:

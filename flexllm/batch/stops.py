@@ -23,7 +23,7 @@ from ..errors import (
     RequestTimeout,
     ServerError,
 )
-from ..language import _
+from ..language import _, with_semicolons
 from ..retry import blame
 from .progress import Tally
 
@@ -60,7 +60,7 @@ class Verdict:
     def as_error(self, tally: Tally, output: Path | None) -> BatchStopped:
         """Return what the caller is told at the end of the run: what happened, how far it got, how to go on."""
         parts = [self._what_happened(tally.success, tally.total), *self._how_to_go_on(output)]
-        return BatchStopped("; ".join(parts), reason=self.reason, error=self.error)
+        return BatchStopped(with_semicolons(parts), reason=self.reason, error=self.error)
 
     def _what_happened(self, done: int, total: int | None) -> str:
         if total is None:

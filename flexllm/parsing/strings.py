@@ -40,7 +40,12 @@ def json_string(written: str) -> str | bytes:
             return str(json.loads(written, strict=False))
         except ValueError:
             pass
-    return _python_value(written)
+    value = _python_value(written)
+    return _PAIR.sub(_joined, value) if isinstance(value, str) else value
+
+
+def _joined(pair: re.Match[str]) -> str:
+    return pair[0].encode("utf-16", "surrogatepass").decode("utf-16")
 
 
 def _python_value(written: str) -> str | bytes:

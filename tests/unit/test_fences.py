@@ -26,6 +26,11 @@ def codes(text: str) -> list[str]:
         ("```\n~~~\n```", "~~~"),
         ("```md\n```python\nx\n```", "```python\nx"),  # what names a language closes nothing
         ("```\ncut off\nhere\n", "cut off\nhere"),  # not closed: it ends with the reply
+        ("```js\nlet a\nlet b```", "let a\nlet b"),  # models put the fence behind the last line
+        ("> ~~~~\n> a ~~~~\n\n", "a "),
+        ("````\na```", "a```"),
+        ("```md\nsome `` ```inline```", "some `` ```inline```"),  # code in a line of a reply that was cut
+        ("```\na```\ncut off", "a```\ncut off"),
         ("```\n\n```\n```\nsecond\n```", "second"),  # an empty one is none
         ("   ```\n   a\n  b\n    c\n   ```", "a\nb\n c"),
         ("```\na\n   ```", "a"),  # a closing fence stands in up to three columns,

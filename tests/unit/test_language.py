@@ -310,8 +310,6 @@ NOT_FOR_PEOPLE: dict[tuple[str, str], str] = {
     ("backends.row", "broken off"): _INSIDE,
     ("backends.row", "cut off"): _INSIDE,
     ("backends.row", "the caller's model"): _INSIDE,
-    ("batch.job", " of x rows"): _LOGGED,
-    ("batch.job", "; output"): _LOGGED,
     ("batch.lines", "key is"): _INSIDE,
     ("batch.lines", "source is"): _INSIDE,
     ("batch.loading", "index is"): _INSIDE,

@@ -44,6 +44,7 @@ def same(one: Any, other: Any) -> bool:
         ("  3.5\n", 3.5),
         ('\ufeff{"a": 1}', {"a": 1}),
         (fenced('{"a": 1}', "json"), {"a": 1}),
+        ('```json\n{"a": 1}```', {"a": 1}),  # its end stands behind the last line
         (fenced("[1]") + fenced("[2]"), [2]),  # the last counts
         ('{"a": 1}\n' + fenced("[2]") + '{"b": 3}', [2]),  # what is fenced goes before what is not
         ('Sure! {"a": {"b": "}"}} - done.', {"a": {"b": "}"}}),
@@ -107,6 +108,8 @@ def test_objects_in_prose_and_blocks_come_in_the_order_of_the_reply() -> None:
         ('{"a": "http:\\/\\/x",}', {"a": "http://x"}),
         ('{"a": "\\ud83c\\udf89",}', {"a": "🎉"}),
         ("{'a': 'http:\\/\\/x'}", {"a": "http://x"}),
+        ("{'a': '\\ud83c\\udf89'}", {"a": "🎉"}),
+        ("{'a': '\\x41\\ud83c\\udf89 \\ud83c'}", {"a": "A🎉 \ud83c"}),
         ('{"a": "two\nlines\ttab"}', {"a": "two\nlines\ttab"}),
         ('"\\u4f60\\u597d"', "你好"),
         ("'\\x41\\u0042\\U00000043\\N{DIGIT FOUR}\\105\\n\\\n'", "ABC4E\n"),

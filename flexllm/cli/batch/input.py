@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from ...language import _, mark
+from ...language import _, mark, with_semicolons
 from ..units import count, words
 from .pictures import Pictures, add_picture_options
 
@@ -156,7 +156,7 @@ class BatchInput:
                 parse=source.parse,
             )
         except UnfitRows as error:
-            raise InputError(f"{error}; {self._hint(template, source.kind)}") from None
+            raise InputError(with_semicolons([str(error), self._hint(template, source.kind)])) from None
         if self._pictures.field is not None:
             return self._pictures.rows(reader, model, params, total)
         if reader.shape != "openai_batch":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 
-from ...language import _
+from ...language import _, with_commas
 from ..logs import record
 from ..output import ERROR, print_json, talk
 
@@ -84,14 +84,14 @@ def sentence(summary: dict[str, Any], output: str, *, tokens: bool, cost: bool) 
         parts.append(paid)
     for endpoint in summary["endpoints"]:
         parts += _endpoint_words(endpoint)
-    told = ", ".join(parts)
+    told = with_commas(parts)
     return told if output == "-" else _("{told}; see {output}", told=told, output=output)
 
 
 def _failed_words(count: int, by_class: Mapping[str, int]) -> str:
     if not by_class:
         return _("{count:,} failed", count=count)
-    kinds = ", ".join(f"{number:,} {kind}" for kind, number in by_class.items())
+    kinds = with_commas(f"{number:,} {kind}" for kind, number in by_class.items())
     return _("{count:,} failed ({kinds})", count=count, kinds=kinds)
 
 

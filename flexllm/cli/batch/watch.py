@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from ...language import _, plural
+from ...language import _, plural, with_commas
 from ..logs import heed_signals, on_end, record
 
 TYPE_CHECKING = False  # see errors.py
@@ -97,7 +97,7 @@ class _LogProgress:
         tally = self._tally
         if tally is not None:
             details = describe(tally, self._shown - self._began, ProgressOptions(tokens=True, cost=True))
-            record(f"{_counts(tally)}, {details}" if details else _counts(tally))
+            record(with_commas(filter(None, [_counts(tally), details])))
 
 
 def _counts(tally: Tally) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ...language import _, mark, plural
+from ...language import _, mark, plural, with_semicolons
 from ..common import add_config_option
 from ..units import nearest_are
 
@@ -160,7 +160,7 @@ def _unknown_sentence(table: PriceTable, unknown: Sequence[str], base_url: str |
             "no price is known for model {names}", "no price is known for models {names}", len(unknown), names=names
         )
     hints = [nearest_are(near)] if near else []
-    return "; ".join([told, *hints, _("'flexllm pricing --update' fetches newer prices")])
+    return with_semicolons([told, *hints, _("'flexllm pricing --update' fetches newer prices")])
 
 
 # --- as text ----------------------------------------------------------------------------------------------------------
@@ -182,7 +182,7 @@ def _line(row: PriceRow) -> tuple[str, str, str, str, str, str, str]:
         batch = f"{_dollars(price.batch_input)}/{_dollars(price.batch_output)}"
     provider = _(_YOURS) if row.provider == _YOURS else row.provider
     return (
-        row.model, provider, _dollars(price.input), _dollars(price.output), cached, batch, "; ".join(_notes(row)),
+        row.model, provider, _dollars(price.input), _dollars(price.output), cached, batch, with_semicolons(_notes(row)),
     )  # fmt: skip
 
 

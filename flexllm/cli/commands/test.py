@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ...language import _, plural
+from ...language import _, plural, with_semicolons
 from ...terminal import padded, width
 from ..common import make_client, provider_of
 from ..exits import common_code
@@ -238,7 +238,7 @@ def _answer_sentence(found: Checkup) -> str:
     result = found.result
     if found.error is not None or result is None:
         return _("failed.") if found.total is None else _("failed after {total:.2f} s.", total=found.total)
-    facts = "; ".join(filter(None, [_times(found), _bought(result)]))
+    facts = with_semicolons(filter(None, [_times(found), _bought(result)]))
     if answer := shortened(result.content):
         return shown(_("{facts}. It said: {answer}", facts=facts, answer=answer))
     return shown(_("{facts}. It said nothing", facts=facts))

@@ -158,7 +158,8 @@ def _finish_zsh(text: str) -> str:
 
 
 def _heading(found: re.Match[str]) -> str:
-    return f"_describe '{_('{program} commands', program=found[1])}'"
+    heading = _("{program} commands", program=found[1])
+    return f"_describe '{heading}'"
 
 
 def _with_equals(line: str) -> str:

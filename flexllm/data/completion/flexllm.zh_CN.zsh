@@ -21,7 +21,7 @@ _shtab_flexllm_commands() {
     test:'测试 LLM 服务连接，失败时给出建议'
     version:'显示版本信息'
   )
-  _describe 'flexllm commands' _commands
+  _describe 'flexllm 命令' _commands
 }
 
 _shtab_flexllm_cache_commands() {
@@ -31,7 +31,7 @@ _shtab_flexllm_cache_commands() {
     show:'列出最新的答案，或显示其中一个'
     stats:'统计答案数量'
   )
-  _describe 'flexllm cache commands' _commands
+  _describe 'flexllm cache 命令' _commands
 }
 
 _shtab_flexllm_options=(
