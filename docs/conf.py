@@ -22,14 +22,14 @@ from flexllm import __version__  # noqa: E402 (found by the line above)
 
 project = "flexllm"
 author = "the authors of flexllm"
-project_copyright = "the authors of flexllm, Apache-2.0"
+project_copyright = "flexllm 的作者，Apache-2.0"
 version = release = __version__
 
 # --- the pages
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 language = "zh_CN"
-locale_dirs = [str(DOCS / "locale")]  # docs/locale/zh_CN/LC_MESSAGES/api.po has the docstrings
+locale_dirs = [str(DOCS / "locale")]  # in zh_CN/LC_MESSAGES, api.po has the docstrings, sphinx.po the theme's words
 gettext_auto_build = False  # bin/docs compiles it, to a folder that is not committed
 gettext_location = True
 exclude_patterns = ["en", "locale", "_static", "_templates", "**.ipynb_checkpoints"]

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import socket
 import ssl
-import subprocess
 import tempfile
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from certificates import make_certificate
 
 ANSWERS: Mapping[str, Any] = {
     "openrouter.ai/api/v1/key": {
@@ -43,7 +44,9 @@ ANSWERS: Mapping[str, Any] = {
 """What each service answers, by host and path, as its API reference has it."""
 
 HOSTS = tuple(dict.fromkeys(place.partition("/")[0] for place in ANSWERS))
-"""The hosts of the certificate."""
+
+NAMES = tuple(f"DNS:{host}" for host in HOSTS)
+"""What their certificate is for."""
 
 
 class Seen(NamedTuple):
@@ -52,18 +55,6 @@ class Seen(NamedTuple):
     host: str
     path: str
     authorization: str | None
-
-
-def make_certificate(folder: Path) -> tuple[Path, Path]:
-    """Make a certificate of the services' hosts, signed by itself; return its path and that of its key."""
-    key, path = folder / "balances-key.pem", folder / "balances.pem"
-    names = ",".join(f"DNS:{host}" for host in HOSTS)
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-subj", "/CN=balances", "-addext", f"subjectAltName={names}", "-keyout", key, "-out", path],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return path, key
 
 
 class BalanceServices:
@@ -144,7 +135,7 @@ def _read_head(connection: socket.socket) -> tuple[str, dict[str, str]]:
 
 def main() -> None:
     """Serve until Ctrl-C."""
-    with tempfile.TemporaryDirectory() as folder, BalanceServices(*make_certificate(Path(folder))) as services:
+    with tempfile.TemporaryDirectory() as folder, BalanceServices(*make_certificate(Path(folder), NAMES)) as services:
         for name, value in services.env.items():
             print(f"export {name}={value}", flush=True)
         try:

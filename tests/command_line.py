@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import fcntl
 import json
 import os
@@ -82,10 +83,14 @@ def in_process(capsys: Any, *arguments: str) -> Done:
     """Run a command in this process, ten times as fast: for what needs no terminal, pipe or signal."""
     from flexllm.cli.main import main
 
+    interval, longest = sys.getswitchinterval(), csv.field_size_limit()  # which a command sets for its own process
     try:
         code = main(arguments)
     except SystemExit as end:
         code = int(end.code or 0)
+    finally:
+        sys.setswitchinterval(interval)
+        csv.field_size_limit(longest)
     seen = capsys.readouterr()
     assert "Traceback" not in seen.err, seen.err
     return Done(code, seen.out, seen.err)

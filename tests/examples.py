@@ -68,7 +68,6 @@ class Example:
         block: It.
         before: Blocks that are written to files first.
         output: What it is to print, None where the page does not say.
-        chinese: Whether its reader, and so its environment, is Chinese.
     """
 
     block: Block
@@ -77,6 +76,7 @@ class Example:
 
     @property
     def is_chinese(self) -> bool:
+        """Whether its reader, and so its environment, is Chinese."""
         return language_of(self.block.page) == CHINESE
 
     @property
@@ -99,6 +99,7 @@ def pages() -> list[str]:
 
 
 def language_of(page: str) -> str:
+    """Return ENGLISH or CHINESE."""
     return ENGLISH if page == "README.rst" or page.startswith("docs/en/") else CHINESE
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import socket
 import ssl
-import subprocess
 import threading
 from pathlib import Path
 
@@ -34,23 +33,14 @@ PREFIXES = {
 }
 """What a host puts before the paths that a mock server knows. Beside these, every host below example.com is served."""
 
+NAMES = tuple(f"DNS:{host}" for host in (*PREFIXES, "example.com", "*.example.com"))
+"""What the certificate of all hosts is for."""
+
 PICTURE = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c63f8cfc0f01f00050001ffa3d4ec"
     "160000000049454e44ae426082"
 )
 """One pixel, as PNG: what every path that ends with .png holds."""
-
-
-def make_certificate(folder: Path) -> tuple[Path, Path]:
-    """Make a certificate of all hosts, signed by itself; return its path and that of its key."""
-    path, key = folder / "internet.pem", folder / "internet-key.pem"
-    names = ",".join(f"DNS:{host}" for host in (*PREFIXES, "example.com", "*.example.com"))
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-subj", "/CN=internet", "-addext", f"subjectAltName={names}", "-keyout", key, "-out", path],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return path, key
 
 
 class Internet:

@@ -17,7 +17,7 @@ from ..cancel import CancelToken
 from ..errors import AllEndpointsFailed, FlexLLMError, RequestCancelled, RequestError
 from ..fork import forget_in_child
 from ..health import EndpointHealth
-from ..language import _, with_semicolons
+from ..language import _, mark, with_semicolons
 from ..limits import Gate, RateLimit, is_refusal
 from ..limits.line import Line, Turn
 from ..retry import blame
@@ -226,7 +226,7 @@ class Balancer:
                     # Those that were on their way when it began to cool meet the same, and tell nothing new.
                     level = logging.DEBUG if was == "cooling" else logging.WARNING
                     seconds = shown_seconds(router.returns_in(endpoint))
-                    log.log(level, "%s is left alone for %s s: %s", endpoint.place, seconds, error)
+                    log.log(level, mark("%s is left alone for %s s: %s"), endpoint.place, seconds, error)
 
     def _is_refused(self, endpoint: Endpoint) -> bool:
         error = self._errors.get(endpoint) if self._errors else None

@@ -291,6 +291,8 @@ class Checkpoint:
     def _set_aside(self) -> int:
         """Append what this input does not ask for, and is not there yet, to the file beside; return how many lines."""
         there = {first: place for first, place in self._known.extras() if place & 1}
+        # What an earlier run wrote anew, for other metadata, before it was cut off.
+        there.update((place, first) for first, place in self._known.extras() if not place & 1)
         unclaimed = chain(self._known.unclaimed(), self._by_index.values())
         places = [
             place

@@ -25,7 +25,7 @@ from ..system_errors import reason_of
 from .parquet import parquet_count, parquet_rows, require_pyarrow
 from .rows import parse_json
 from .shapes import Row
-from .tables import TableRow, parse_cells, parse_table, table_lines, table_rows
+from .tables import TableRow, parse_cells, table_lines, table_rows
 from .workbooks import require_openpyxl, workbook_rows
 
 KINDS = ("jsonl", "json", "csv", "tsv", "xlsx", "parquet")
@@ -119,9 +119,7 @@ class Input:
     @property
     def parse(self) -> Callable[[bytes], Row]:
         """From one of its lines to the row; raises InputError where it is none."""
-        if self.kind in _TYPED:
-            return parse_cells
-        return parse_table if self._is_table else parse_json
+        return parse_cells if self._is_table else parse_json
 
     @property
     def _is_table(self) -> bool:

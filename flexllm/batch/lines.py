@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..chat import ChatCompletionResult, ToolCall, Usage
-from ..errors import error_fields, error_from_fields
+from ..error_fields import error_fields, error_from_fields
 from .items import BatchItem, BatchResultItem, result_item
 
 SAVE_INPUT = (True, "last", False)

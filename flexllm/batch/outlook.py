@@ -90,7 +90,8 @@ class Forecast:
         column = max(width(title) for _name, title, _text in lines) + 2
         for name, title, text in lines:
             reason = self.rests_on.get(name)
-            yield f"  {padded(title, column)}{text}{f' ({reason})' if reason else ''}"
+            told = _("{amount} ({reason})", amount=text, reason=reason) if reason else text
+            yield f"  {padded(title, column)}{told}"
 
     def _rows_sentence(self) -> str:
         known = (

@@ -20,7 +20,16 @@ ROWS_READ = 1_000
 """Rows that are in memory at the same time, where a row group has more."""
 
 ROWS_WRITTEN = 10_000
-"""Rows of one group of a file that is written."""
+"""Rows of one group of a file that is written, at most."""
+
+LETTERS_WRITTEN = 1 << 25
+"""Letters after which such a group ends earlier, so that one of long texts or of many columns fits into memory too."""
+
+LETTERS_OF_A_CELL = 64
+"""What a cell takes however short it is, counted in letters."""
+
+BYTES_READ = 1 << 25
+"""Bytes that the rows which are in memory at the same time have about, where each of them has many."""
 
 BLOCK = 1 << 18
 
@@ -50,7 +59,7 @@ def parquet_rows(file: IO[bytes], name: str) -> Iterator[TableRow]:
     with _explained(name):
         opened = _opened(file, name)
         columns = named_columns(opened.schema_arrow.names, name)
-        for batch in opened.iter_batches(batch_size=ROWS_READ):
+        for batch in opened.iter_batches(batch_size=_rows_at_once(opened.metadata)):
             values = [column.to_pylist() for column in batch.columns]
             for cells in zip(*values, strict=True):
                 yield dict(zip(columns, map(plain, cells), strict=True))
@@ -77,6 +86,12 @@ def parquet_frame(file: IO[bytes], name: str, max_num: int | None = None) -> Any
             batches = islice(batches, -(-max_num // ROWS_READ))
         table = pyarrow.Table.from_batches(batches, schema=opened.schema_arrow)
         return table.slice(0, max_num).to_pandas(integer_object_nulls=True)
+
+
+def _rows_at_once(metadata: Any) -> int:
+    size: int = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+    rows: int = metadata.num_rows
+    return max(1, min(ROWS_READ, BYTES_READ * rows // max(size, 1)))
 
 
 def _opened(file: IO[bytes], name: str) -> Any:
@@ -136,14 +151,27 @@ class ParquetView:
         names = map(_text, rows.columns)
         schema = pyarrow.schema([(name, pyarrow.type_for_alias(one)) for name, one in zip(names, types, strict=True)])
         with pyarrow.parquet.ParquetWriter(file, schema) as writer:
-            walk = iter(rows)
-            while group := list(islice(walk, ROWS_WRITTEN)):
+            for group in _groups(rows):
                 columns = zip(*group, strict=True)
                 arrays = [
                     pyarrow.array([None if cell is None else made(cell) for cell in column], one.type)
                     for column, made, one in zip(columns, take, schema, strict=True)
                 ]
                 writer.write_table(pyarrow.Table.from_arrays(arrays, schema=schema))
+
+
+def _groups(rows: Iterable[list[Any]]) -> Iterator[list[list[Any]]]:
+    """Yield rows as they stand together in a file: all are in memory, and so are the columns that are made of them."""
+    group: list[list[Any]] = []
+    letters = 0
+    for cells in rows:
+        group.append(cells)
+        letters += LETTERS_OF_A_CELL * len(cells) + sum(len(cell) for cell in cells if isinstance(cell, str))
+        if len(group) >= ROWS_WRITTEN or letters >= LETTERS_WRITTEN:
+            yield group
+            group, letters = [], 0
+    if group:
+        yield group
 
 
 _EMPTY = {"prompt_tokens": "int64", "completion_tokens": "int64", "cost": "float64"}

@@ -39,6 +39,12 @@ def picture_parts(cell: Any, folder: str) -> list[Any]:
     if isinstance(cell, (list, tuple)):
         return [part for one in cell for part in picture_parts(one, folder)]
     if isinstance(cell, Mapping):
+        if cell and not {"bytes", "path"} & cell.keys():
+            told = _(
+                "an object with a picture has it as 'bytes' or as 'path', and this one has {fields}",
+                fields=names_of(cell),
+            )
+            raise InputError(told)
         return picture_parts(cell.get("bytes") or cell.get("path"), folder)
     part = {"type": "image_url", "image_url": _placed(cell, folder)}
     message: dict[str, Any] = {"role": "user", "content": [part]}

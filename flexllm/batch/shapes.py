@@ -35,7 +35,7 @@ Shape = Callable[[Row], tuple[Any, tuple[str, ...]]]
 
 
 class Cells(Row):
-    """A row of a table whose cells have types. What is asked of it are words: a number reads as JSON has it."""
+    """A row of a table. What is asked of it are words: a number reads as JSON has it, and nothing is no question."""
 
 
 class Fields(NamedTuple):
@@ -205,9 +205,10 @@ def _simple(row: Row) -> tuple[str, tuple[str, ...]]:
 def _as_text(row: Row, field: str) -> str:
     value = row[field]
     if isinstance(row, Cells):
-        if value is None:
+        text = _words(value)
+        if not text.strip():
             raise InputError(_("{field!r} is empty in this row", field=field))
-        return _words(value)
+        return text
     if not isinstance(value, str):
         raise InputError(_("{field!r} must be a text, not {kind}", field=field, kind=type(value).__name__))
     return value

@@ -78,7 +78,9 @@ def table_lines(rows: Iterator[TableRow]) -> Iterator[bytes]:
         try:
             yield _encode(row).encode()
         except UnicodeEncodeError:
-            yield _encode(_("not UTF-8; save the table as CSV in UTF-8, or convert it with iconv")).encode()
+            yield _encode(
+                _("not UTF-8; save the table as CSV in UTF-8, or convert it (iconv -f GB18030 -t UTF-8)")
+            ).encode()
 
 
 def parse_table(line: bytes) -> Row:
@@ -91,7 +93,7 @@ def parse_table(line: bytes) -> Row:
 
 
 def parse_cells(line: bytes) -> Row:
-    """Return the row that a line of `table_lines` is, of a table whose cells have types. Raises as `parse_table` does."""
+    """Return the row that a line of `table_lines` is, as one of cells. Raises as `parse_table` does."""
     return Cells(parse_table(line))
 
 
@@ -153,13 +155,30 @@ def named_columns(cells: Iterable[str], name: str) -> list[str]:
 
 
 def _check_encoding(first: str, name: str) -> None:
-    try:
-        first.encode()
-    except UnicodeEncodeError:
-        advice = _("save the table as CSV in UTF-8, or convert it (iconv -f GB18030 -t UTF-8)")
-        if first.startswith(("\udcff\udcfe", "\udcfe\udcff")):
-            advice = _("convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)")
-        raise InputError(_("{name} is not UTF-8: {advice}; nothing was sent", name=name, advice=advice)) from None
+    encoding = _utf_16(first)
+    if encoding is None:
+        try:
+            first.encode()
+        except UnicodeEncodeError:
+            advice = _("save the table as CSV in UTF-8, or convert it (iconv -f GB18030 -t UTF-8)")
+        else:
+            return
+    else:
+        advice = _("convert it to UTF-8 (iconv -f {encoding} -t UTF-8)", encoding=encoding)
+    raise InputError(_("{name} is not UTF-8: {advice}; nothing was sent", name=name, advice=advice))
+
+
+def _utf_16(first: str) -> str | None:
+    """Return what iconv calls the kind of UTF-16 that a line is in, which was read as UTF-8; None if it is in none.
+
+    Without a mark it is known by the nulls beside its separators and Latin letters: names of columns hold none.
+    """
+    if first.startswith(("\udcff\udcfe", "\udcfe\udcff")):
+        return "UTF-16"
+    if "\0" not in first:
+        return None
+    units = first.encode("utf-8", "surrogateescape")
+    return "UTF-16LE" if units[1::2].count(0) >= units[::2].count(0) else "UTF-16BE"
 
 
 def _delimiter_of(first: str) -> str:

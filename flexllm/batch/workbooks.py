@@ -10,6 +10,7 @@ import contextlib
 import datetime
 import math
 import os
+import re
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -31,6 +32,12 @@ EXACT = 10**15
 """Whole numbers below this are exact: a spreadsheet keeps fifteen digits."""
 
 BLOCK = 1 << 18
+
+_ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")
+"""A letter in a text, such as _x000D_ for a carriage return. Source: ECMA-376, part 1, 22.9.2.19 (ST_Xstring)."""
+
+_FORBIDDEN = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+"""Source: XML 1.0, 2.2; half characters are gone before."""
 
 
 def require_openpyxl(name: str) -> None:
@@ -113,7 +120,17 @@ def _without_blank_end(cells: tuple[Any, ...]) -> list[Any]:
     end = len(cells)
     while end and (cells[end - 1] is None or cells[end - 1] == ""):
         end -= 1
-    return list(cells[:end])
+    return [_unescaped(cell) if isinstance(cell, str) and "_x" in cell else cell for cell in cells[:end]]
+
+
+def _unescaped(text: str) -> str:
+    """Return a text with the letters that the spreadsheet has escaped; half a character stays as it stands."""
+
+    def letter(found: re.Match[str]) -> str:
+        code = int(found[1], 16)
+        return found[0] if 0xD800 <= code < 0xE000 else chr(code)
+
+    return _ESCAPED.sub(letter, text)
 
 
 def _value(cell: Any) -> Any:
@@ -177,7 +194,6 @@ class WorkbookView:
     def _book(self, rows: TableRows) -> Any:
         from openpyxl import Workbook
         from openpyxl.cell import WriteOnlyCell
-        from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 
         book = Workbook(write_only=True)
         sheet = book.create_sheet("output")
@@ -185,7 +201,7 @@ class WorkbookView:
         def made(value: Any) -> Any:
             value = _written(value)
             if isinstance(value, str):
-                value = WriteOnlyCell(sheet, ILLEGAL_CHARACTERS_RE.sub("?", value))
+                value = WriteOnlyCell(sheet, _FORBIDDEN.sub("?", _ESCAPED.sub(r"_x005F\g<0>", value)))
                 value.data_type = "s"  # else one that begins with = is a formula
             return value
 

@@ -10,7 +10,8 @@ from types import NoneType
 from typing import Any
 
 from ..chat import ChatCompletionResult, Usage
-from ..errors import ChainError, ConfigError, error_fields
+from ..error_fields import error_fields
+from ..errors import ChainError, ConfigError
 from ..language import _
 from ..messages import Message
 
@@ -173,23 +174,13 @@ def as_context(given: object, index: int, metadata: Any = None) -> Context:
     Dictionaries, lists and sets in `custom_data` are copied, other objects are shared: they may be large, or know no copy.
 
     Args:
-        given: A `Context`, a text (the query), a mapping of a context's `query` and `custom_data`, or None.
+        given: A `Context`, a text (the query), a mapping of a context's `query`, `custom_data` and `metadata`, or None.
 
     Raises:
         ConfigError: It is none of these.
     """
     if isinstance(given, Mapping):
-        unknown = [name for name in given if name not in _GIVEN]
-        if unknown:
-            raise ConfigError(
-                _(
-                    "chain {index} has {name!r}, which is not known; there are: {known}",
-                    index=index,
-                    name=unknown[0],
-                    known=", ".join(_GIVEN),
-                )
-            )
-        given = Context(**given)
+        given = _from_mapping(given, index)
     elif given is None or isinstance(given, str):
         given = Context(given or "")
     if not isinstance(given, Context):
@@ -221,6 +212,18 @@ def as_context(given: object, index: int, metadata: Any = None) -> Context:
 
 
 _GIVEN = ("query", "custom_data", "metadata")
+
+
+def _from_mapping(given: Mapping[str, Any], index: int) -> Context:
+    unknown = [name for name in given if name not in _GIVEN]
+    if unknown:
+        raise ConfigError(
+            _(
+                "chain {index} has {name!r}, which is not known; there are: {known}",
+                index=index, name=unknown[0], known=", ".join(_GIVEN),
+            )
+        )  # fmt: skip
+    return Context(**given)
 
 
 def without_texts(history: Iterable[StepResult]) -> list[StepResult]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from ..errors import ConfigError, FlexLLMError
-from ..language import _
+from ..language import _, mark
 from .context import Context, StepResult
 
 log = logging.getLogger("flexllm.chain")
@@ -60,9 +60,9 @@ class LoggingMonitor:
         if event.error is not None:
             log.warning("chain %d: %s%s: %s", index, event.kind, step, event.error)
         elif event.result is not None and event.result.seconds is not None:
-            log.log(self._level, "chain %d: %s%s in %.2f s", index, event.kind, step, event.result.seconds)
+            log.log(self._level, mark("chain %d: %s%s in %.2f s"), index, event.kind, step, event.result.seconds)
         else:
-            log.log(self._level, "chain %d: %s%s", index, event.kind, step)
+            log.log(self._level, mark("chain %d: %s%s"), index, event.kind, step)
 
 
 def as_monitor(given: object) -> Monitor:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..chat import ChatCompletionResult, Chunk
 from ..config.endpoint import DEFAULT
-from ..errors import ConfigError, ConnectionFailed, FlexLLMError, RequestTimeout, error_fields
+from ..error_fields import error_fields
+from ..errors import ConfigError, ConnectionFailed, FlexLLMError, RequestTimeout
 from ..language import _
 from ..wire import NO_KEY, mask_key
 

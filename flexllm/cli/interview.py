@@ -22,7 +22,8 @@ from .servers import shown
 MOST_SHOWN = 15
 """Models that are shown at once: with the questions they fit on a screen."""
 
-_YES = ("y", "yes", "是")
+YES = ("y", "yes", "是")
+"""What agrees to a question, in small letters: in any language, for the questions show [y/N] in all."""
 
 _VARIABLE = re.compile(r"(?:env:|\$)\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
 
@@ -97,7 +98,7 @@ def _look_up(
 
 def _agrees(person: Person, question: str, *, default: bool = True) -> bool:
     answer = person.ask(f"{question} [{'Y/n' if default else 'y/N'}] ").lower()
-    return default if not answer else answer in _YES
+    return default if not answer else answer in YES
 
 
 def _service(person: Person) -> Service:

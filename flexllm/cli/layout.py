@@ -18,11 +18,15 @@ class Layout(argparse.HelpFormatter):
     """Breaks lines where they are full in cells, not in letters. English is as argparse lays it out."""
 
     def _split_lines(self, text: str, width: int) -> list[str]:
+        if text.isascii():  # it is laid out the same, sooner
+            return super()._split_lines(text, width)
         from .breaking import Breaker
 
         return Breaker(width).wrap(_on_one_line(text))
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if text.isascii():
+            return super()._fill_text(text, width, indent)
         from .breaking import Breaker
 
         return Breaker(width, indent=indent).fill(_on_one_line(text))

@@ -32,7 +32,7 @@ _ARGPARSE = (
 def set_language() -> None:
     """Talk from now on as FLEXLLM_LANG or the locale asks; in English where the terminal has no letters for the other."""
     wanted = chosen(os.environ)
-    if wanted == CHINESE and not _can_show("中"):
+    if wanted == CHINESE and not _can_show("简"):
         wanted = ENGLISH
     activate(wanted or ENGLISH)
     _teach_argparse(wanted or ENGLISH)
@@ -49,7 +49,7 @@ def set_language() -> None:
 
 
 def _can_show(letter: str) -> bool:
-    """Return whether what is said can be shown where it goes."""
+    """Return whether what is said can be shown where it goes. Encodings of Japan or Taiwan have many letters, but not all."""
     encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
     try:
         letter.encode(encoding)

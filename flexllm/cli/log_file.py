@@ -18,8 +18,8 @@ class Worded(logging.Formatter):
     """Words the library's records, which stand in English where they are made, in the language in use."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the text of a record."""
-        if record.name.partition(".")[0] == "flexllm" and isinstance(record.msg, str):
+        """Return the text of a record. One of the program itself, which is worded already, is named "flexllm"."""
+        if record.name.startswith("flexllm.") and isinstance(record.msg, str):
             record = copy(record)  # other handlers have it in English
             record.msg = _(record.msg)
         return super().format(record)

@@ -75,7 +75,8 @@ def _keep_log_file(args: argparse.Namespace, level: int) -> None:
         logging.getLogger(noisy).setLevel(max(level, logging.WARNING))
 
     def end(code: int, sentence: str | None) -> None:
-        record(f"flexllm {args.command} ends with exit code {code}", logging.ERROR if code else logging.INFO)
+        told = _("flexllm {command} ends with exit code {code}", command=args.command, code=code)
+        record(told, logging.ERROR if code else logging.INFO)
         _log_files.remove(log_file)
         root.removeHandler(log_file)
         root.setLevel(before)
@@ -83,7 +84,7 @@ def _keep_log_file(args: argparse.Namespace, level: int) -> None:
 
     on_end(args, end)
     heed_signals(args)
-    record(f"flexllm {args.command} begins")
+    record(_("flexllm {command} begins", command=args.command))
 
 
 def heed_signals(args: argparse.Namespace) -> None:

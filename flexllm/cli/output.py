@@ -43,6 +43,11 @@ def print_data(text: str, end: str = "\n", *, at_once: bool = True) -> None:
         raise _unwritable(error) from error
 
 
+def print_report(text: str) -> None:
+    """Print our own words as data, with one for the sign of money where the sign cannot be written."""
+    print_data(_worded(text, standard_output().encoding))
+
+
 def print_bytes(data: bytes) -> None:
     """Print data as it stands, at once. Raises OSError, as `print_data` does."""
     stream = standard_output()
@@ -124,5 +129,8 @@ def _worded(text: str, encoding: str | None) -> str:
 
 
 def _printable(text: str, encoding: str | None) -> str:
+    """Return a text with question marks for what cannot be written, but dots for the sign that something was left out."""
     encoding = encoding or "utf-8"
+    if "…" in text and not "…".encode(encoding, "ignore"):
+        text = text.replace("…", "...")
     return text.encode(encoding, "replace").decode(encoding)

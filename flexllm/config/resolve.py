@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ..configfile.checks import checked_pair
 from ..configfile.values import Config, ModelEntry, ids_of
 from ..errors import ConfigError
-from ..language import _, mark
+from ..language import _, mark, with_commas
 from ..wire import NO_KEY
 from .endpoint import DEFAULT, ResolvedEndpoint
 from .environment import OPENAI_URL, Environment, Named, read_environment
@@ -229,7 +229,7 @@ class _Choice:
         return ConfigError(_(text, file=config.file, name=name, ids=ids_of(config.models, name)))
 
     def _warn_of_ignored(self, entry: ModelEntry) -> None:
-        for named, own in ((self.environment.api_key, "key"), (self.environment.provider, "provider")):
+        for named, own in ((self.environment.api_key, "api_key"), (self.environment.provider, "provider")):
             if named is not None:
                 _log.warning(
                     "%s is ignored: model %s has its own %s in the file, and FLEXLLM_BASE_URL is not set",
@@ -238,7 +238,7 @@ class _Choice:
 
     def _from_file(self, entry: ModelEntry) -> ResolvedEndpoint:
         config, flags, where = self.config, self.flags, self._key(entry)
-        source = f"{config.file}, {where}"
+        source = with_commas([config.file, where])
         if flags.api_key is None and entry.base_url is None and self._is_another_provider(entry):
             # Without a URL the provider stands for it: another one would get a key that was not meant for it.
             reason = _(

@@ -92,9 +92,11 @@ def yaml_errors(data: bytes, path: Path) -> Iterator[None]:
         yield
     except yaml.reader.ReaderError as error:
         line = data.count(b"\n", 0, error.position) + 1
-        raise ConfigError(
-            _("{file}, line {line} is not UTF-8 text: {reason}", file=file, line=line, reason=error.reason)
-        ) from None
+        if error.encoding == "unicode":  # it could be decoded
+            wrong = _("{file}, line {line} has a character that YAML does not allow", file=file, line=line)
+        else:
+            wrong = _("{file}, line {line} is not UTF-8 text", file=file, line=line)
+        raise ConfigError(wrong) from None
     except yaml.MarkedYAMLError as error:
         place = error.problem_mark or error.context_mark
         line = place.line + 1 if place else 1

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..language import _
+from ..language import _, with_commas
 from ..prices import PriceLike
 from ..wire import NO_KEY
 from .checks import CHECKS, checked_pair
@@ -180,7 +180,7 @@ class _Reader:
 
     def _place(self, node: Any, where: str) -> str:
         place = _("{file}, line {line}", file=self._file, line=node.start_mark.line + 1)
-        return f"{place}, {where}" if where else place
+        return with_commas([place, where] if where else [place])
 
 
 def _unknown_key(place: str, name: str, known: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..language import _
+from ..language import _, with_commas
 from ..prices import PriceLike
 from ..wire import NO_KEY, mask_key
 from .paths import DEFAULT_PATH, shown_path
@@ -132,7 +132,7 @@ class Config:
         """Return where a key stands, for people: the file and the line, or what the key is if the line is not known."""
         line = self.lines.get(key)
         if line is None:
-            return f"{self.file}, {key}"
+            return with_commas([self.file, key])
         return _("{file}, line {line}", file=self.file, line=line)
 
     def find(self, name: str, environ: Mapping[str, str] = os.environ) -> ModelEntry | None:

@@ -40,9 +40,10 @@ class MllmFolderProcessor(Processor):
 
         Raises:
             InputError: The folder, or one in it, cannot be read.
+            ConfigError: An argument is none.
         """
         check_count("max_num", max_num)
-        place = os.path.normpath(os.path.expanduser(os.fspath(folder)))
+        place = _place_of(folder)
         found = find_images(place, recursive=recursive, extensions=extensions)
         return [os.path.join(place, name) for name in islice(found, max_num)]
 
@@ -68,7 +69,7 @@ class MllmFolderProcessor(Processor):
         files = self.scan_folder_images(folder, recursive, max_num, extensions)
         if not files and max_num != 0:
             raise InputError(_("{folder} is a folder without pictures; nothing was sent", folder=os.fspath(folder)))
-        place = os.path.normpath(os.path.expanduser(os.fspath(folder)))
+        place = _place_of(folder)
         options.setdefault("metadata_list", [{"file": os.path.relpath(file, place)} for file in files])
         return self.call_image_files_sync(files, text_prompt, system_prompt, **options)
 
@@ -112,6 +113,14 @@ class MllmFolderProcessor(Processor):
     async def call_image_files(self, image_files: Iterable[Any], text_prompt: str, *args: Any, **options: Any) -> Any:
         """Await `call_image_files_sync`."""
         return await self._awaited(self.call_image_files_sync, image_files, text_prompt, *args, **options)
+
+
+def _place_of(folder: object) -> str:
+    """Return the path of a folder; the empty one, which a variable that is not set gives, is none."""
+    path = os.fspath(folder) if isinstance(folder, (str, os.PathLike)) else None
+    if not isinstance(path, str) or not path.strip():
+        raise ConfigError(_("folder={folder!r} must be the path of a folder", folder=folder))
+    return os.path.normpath(os.path.expanduser(path))
 
 
 def _conversation(file: Any, text: str, system_prompt: str | None) -> Conversation:

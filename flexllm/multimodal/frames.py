@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -139,7 +139,11 @@ def check_frame(frame: Any) -> None:
 
 
 def check_column(frame: DataFrame, column: Any) -> None:
-    """Raise InputError if a frame has no such column, or several."""
+    """Raise InputError if a frame has no such column, or several; ConfigError if that can be the name of none."""
+    if not isinstance(column, Hashable):
+        raise ConfigError(
+            _("a column is named by one value, such as a text, not by one of type {kind}", kind=type(column).__name__)
+        )
     labels = list(frame.columns)
     count = labels.count(column)
     if count == 1:
@@ -158,7 +162,7 @@ def check_column(frame: DataFrame, column: Any) -> None:
 
 def check_new_column(frame: DataFrame, column: Any) -> None:
     """Raise ConfigError if a frame has a column already that is to be added."""
-    if column in list(frame.columns):
+    if column in list(frame.columns.get_level_values(0)):  # of several levels, the first is what the column is set by
         raise ConfigError(
             _(
                 "the table has a column {column!r} already, which is not overwritten; give another result_col",
@@ -173,7 +177,7 @@ def cells_of(frame: DataFrame, column: Any) -> list[Any]:
 
 
 def _cell(cell: Any) -> Any:
-    if getattr(cell, "shape", ()) != ():
+    if getattr(cell, "shape", ()) != () and callable(getattr(cell, "tolist", None)):
         return cell.tolist()
     return None if is_nothing(cell) else cell
 

@@ -79,14 +79,12 @@ class MllmTableProcessor(Processor):
         """
         check_frame(df)
         _check_columns(df, (text_col,) if image_col is None else (text_col, image_col), result_col)
-        texts = map(_text_of, cells_of(df, text_col))
+        texts = [_text_of(cell, text_col) for cell in cells_of(df, text_col)]
         pictures = [None] * len(df) if image_col is None else cells_of(df, image_col)
         folder = "" if image_folder is None else os.fspath(image_folder)
         rows = [
-            Refused(_("{column!r} is empty in this row", column=text_col))
-            if text is None
-            else _conversation(text, cell, folder, image_col, system_prompt)
-            for text, cell in zip(texts, pictures, strict=True)
+            text if isinstance(text, Refused) else _conversation(text, picture, folder, image_col, system_prompt)
+            for text, picture in zip(texts, pictures, strict=True)
         ]
         return self._ask(df, rows, result_col, options)
 
@@ -180,12 +178,17 @@ def _folder_of(table_path: str | os.PathLike[str]) -> str:
     return os.path.dirname(os.path.expanduser(os.fspath(table_path)))
 
 
-def _text_of(cell: Any) -> str | None:
-    """Return a cell as words, None for one without."""
-    value = plain(cell)
-    if value is None or (isinstance(value, str) and not value.strip()):
-        return None
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _text_of(cell: Any, column: Any) -> str | Refused:
+    """Return a cell as words, or why it has none."""
+    try:
+        value = plain(cell)
+        text = value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    except (ValueError, RecursionError):  # of a number with thousands of digits, or a list that holds itself
+        kind = type(cell).__name__
+        return Refused(_("{column!r} cannot be made a text: it is of type {kind}", column=column, kind=kind))
+    if text is None or not text.strip():
+        return Refused(_("{column!r} is empty in this row", column=column))
+    return text
 
 
 def _is_empty(cell: Any) -> bool:

@@ -1,7 +1,8 @@
 """Code blocks in a reply: the fences of Markdown, read as CommonMark has them, and as models write them.
 
-Source: https://spec.commonmark.org/0.31.2/#fenced-code-blocks. Two things are taken more lightly: a fence may stand as far in
-as it likes, and the lines of a block in a list need not stand as far in as the list does.
+Source: https://spec.commonmark.org/0.31.2/#fenced-code-blocks. Three things are taken more lightly: a fence may stand as far
+in as it likes, the lines of a block in a list need not stand as far in as the list does, and the fence that closes the last
+block may stand behind its last line.
 """
 
 from __future__ import annotations
@@ -86,12 +87,23 @@ class _OpenBlock:
         )
 
     def ended(self, end: int, *, is_closed: bool) -> Block:
+        is_closed = is_closed or self._takes_off_late_fence()
         code = "".join(self.lines)
         for ending in ("\r\n", "\n", "\r"):
             if code.endswith(ending):
                 code = code[: -len(ending)]
                 break
         return Block(self.start, end, _language(self.info), code, is_closed)
+
+    def _takes_off_late_fence(self) -> bool:
+        """Take the fence off that stands behind the last line of code instead of below it. Return whether one does."""
+        last = next((at for at in reversed(range(len(self.lines))) if not self.lines[at].isspace()), -1)
+        line = self.lines[last].rstrip(" \t\r\n") if last >= 0 else ""
+        code = line.rstrip(self.fence[0])
+        if len(line) - len(code) < len(self.fence) or not code.strip() or self.fence[0] * 2 in code:
+            return False  # none, or code within a line of a text that was cut
+        self.lines[last:] = [code]
+        return True
 
 
 def _opened(line: str, place: int) -> _OpenBlock | None:

@@ -17,7 +17,7 @@ from ..errors import (
     RateLimited,
     ServerError,
 )
-from ..language import _, mark
+from ..language import _, mark, with_semicolons
 from ..wire import HttpResponse
 
 BODY_SHOWN = 2_000
@@ -102,7 +102,8 @@ def status_error(
     family = family or _family(status, code, said)
     said = said or _("no message")
     if family in HINTS:
-        said = f"{said.rstrip('.')}; {_(HINTS[family])}"
+        hint = _(HINTS[family])
+        said = with_semicolons([said.rstrip("."), hint])
     return family(
         f"HTTP {status}{f' ({code})' if code else ''}: {said}",
         status=status,

@@ -113,11 +113,8 @@ class _HttpConnection(HTTPConnection):
         return self.guard.admit(super()._new_conn)
 
 
-class _HttpsConnection(HTTPSConnection):
-    guard: Guard
-
-    def _new_conn(self) -> socket.socket:  # TLS begins on what this returns
-        return self.guard.admit(super()._new_conn)
+class _HttpsConnection(_HttpConnection, HTTPSConnection):
+    """Begins TLS on what `_new_conn` returns."""
 
 
 class _HttpPool(urllib3.HTTPConnectionPool):
@@ -130,14 +127,8 @@ class _HttpPool(urllib3.HTTPConnectionPool):
         return connection
 
 
-class _HttpsPool(urllib3.HTTPSConnectionPool):
+class _HttpsPool(_HttpPool, urllib3.HTTPSConnectionPool):
     ConnectionCls = _HttpsConnection
-    guard: Guard
-
-    def _new_conn(self) -> Any:
-        connection = super()._new_conn()
-        connection.guard = self.guard  # type: ignore[attr-defined]
-        return connection
 
 
 class GuardedAdapter(requests.adapters.HTTPAdapter):

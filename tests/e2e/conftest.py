@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 import ssl
-import subprocess
 from pathlib import Path
 
 import pytest
+from certificates import make_certificate
 
 
 @pytest.fixture(scope="session")
@@ -16,12 +16,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not shutil.which("openssl"):
         pytest.skip("the openssl command is needed to make a certificate")
     folder = tmp_path_factory.mktemp("tls")
-    key, path, both = folder / "key.pem", folder / "certificate.pem", folder / "both.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", path],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    path, key = make_certificate(folder, ["IP:127.0.0.1"])
+    both = folder / "both.pem"
     both.write_bytes(key.read_bytes() + path.read_bytes())
     return both
 

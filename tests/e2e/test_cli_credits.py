@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from balances import BalanceServices, make_certificate
+from balances import NAMES, BalanceServices
+from certificates import make_certificate
 from command_line import in_process, run
 
 KEY = "sk-or-v1-cef5a7deadbeefdeadbeefdeadbeefdeadbeef8559"
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.slow
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     if not shutil.which("openssl"):
         pytest.skip("the openssl command is needed to make a certificate")
-    return make_certificate(tmp_path_factory.mktemp("balances"))
+    return make_certificate(tmp_path_factory.mktemp("balances"), NAMES)
 
 
 @pytest.fixture

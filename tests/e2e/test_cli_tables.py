@@ -30,15 +30,12 @@ def server() -> Iterator[MockServer]:
 
 
 @pytest.fixture(autouse=True)
-def folder(server: MockServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def folder(server: MockServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for name, value in at(server).items():
         monkeypatch.setenv(name, value)
     server.reset()
-    interval, longest = sys.getswitchinterval(), csv.field_size_limit()  # which the command sets for its own process
-    yield tmp_path
-    sys.setswitchinterval(interval)
-    csv.field_size_limit(longest)
+    return tmp_path
 
 
 def asked(server: MockServer) -> list[Any]:
@@ -63,6 +60,20 @@ def sheet_of(name: str) -> list[dict[str, Any]]:
 
     columns, *rows = openpyxl.load_workbook(name).active.iter_rows(values_only=True)
     return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+@pytest.mark.parametrize("name", ["in.csv", "in.tsv"])
+def test_a_row_without_a_question_is_not_bought(folder: Path, server: MockServer, capsys: Capture, name: str) -> None:
+    tab = "," if name == "in.csv" else "\t"
+    (folder / name).write_text(
+        "\n".join(f"{number}{tab}{text}" for number, text in [("id", "q"), (1, ""), (2, "two"), (3, " ")])
+    )
+    assert in_process(capsys, "batch", name, "-q", "-o", "out.csv").code == FAILED
+    assert asked(server) == ["two"]
+    rows = list(csv.DictReader((folder / "out.csv").read_text("utf-8-sig").splitlines()))
+    assert [row["error"].removeprefix("InputError: ") for row in rows] == [
+        "row 0 cannot be asked: 'q' is empty in this row", "", "row 2 cannot be asked: 'q' is empty in this row",
+    ]  # fmt: skip
 
 
 def test_a_workbook_is_answered_by_a_workbook_and_goes_on(server: MockServer, capsys: Capture) -> None:

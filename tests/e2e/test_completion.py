@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chinese import pretend_chinese
 from command_line import ROOT, Done, Terminal, run
+from foreign import pretend_chinese
 
 from flexllm.cli.completion.generation import generated
 from flexllm.language import CHINESE

@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from certificates import make_certificate
 from example_pages import Page, Wrong
 from examples import CHINESE, ENGLISH, RUN, Block, Example, blocks_of, commands_of, examples_of, fits, language_of
 from examples import pages as all_pages
+from internet import NAMES
 
 EXAMPLES: dict[str, list[Example]] = {}
 UNREADABLE: dict[str, str] = {}
@@ -51,11 +53,9 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Page]
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A certificate of all hosts that examples may name, and its key."""
-    from internet import make_certificate
-
     if not shutil.which("openssl"):
         pytest.skip("the openssl command is needed to make a certificate")
-    return make_certificate(tmp_path_factory.mktemp("hosts"))
+    return make_certificate(tmp_path_factory.mktemp("hosts"), NAMES)
 
 
 @pytest.mark.slow

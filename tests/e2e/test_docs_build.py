@@ -100,6 +100,15 @@ def test_no_end_of_a_line_shows_as_a_blank_in_chinese(built: Path) -> None:
 
 
 @pytest.mark.slow
+def test_what_sphinx_and_its_theme_put_into_a_chinese_page_is_chinese(built: Path) -> None:
+    page = (built / "zh_CN" / "api.html").read_text(encoding="utf-8")
+
+    assert "下一页" in page
+    assert "<span>Next</span>" not in page
+    assert "</strong> -- " not in page, "two hyphens stand behind the name of a parameter"
+
+
+@pytest.mark.slow
 def test_every_docstring_is_translated(build: Build) -> None:
     """It asks for the build, for where there is no Sphinx, both are skipped."""
     done = subprocess.run(

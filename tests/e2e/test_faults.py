@@ -131,7 +131,9 @@ def at(server: MockServer, provider: str) -> dict[str, Any]:
 
 
 def settings(fault: str) -> dict[str, Any]:
-    return {"retry_times": RETRIES, "retry_delay": 0.01, **LIMITS[fault in IMPATIENT]}
+    # The pause after a refusal that names no time begins with this, and must still be on when its state is looked at.
+    retry_delay = 0.3 if FATES[fault].state == "waiting" else 0.01
+    return {"retry_times": RETRIES, "retry_delay": retry_delay, **LIMITS[fault in IMPATIENT]}
 
 
 def times_sent(server: MockServer) -> int:

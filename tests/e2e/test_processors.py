@@ -112,6 +112,18 @@ def test_a_bad_row_costs_itself_alone(tables: MllmTableProcessor, server: MockSe
     assert made.index.tolist() == [3] * len(questions)
 
 
+def test_a_cell_that_no_text_can_be_made_of_costs_its_row_alone(tables: MllmTableProcessor, server: MockServer) -> None:
+    import pandas
+
+    endless: list[Any] = []
+    endless.append(endless)
+    given = pandas.DataFrame({"q": [endless, pandas.DataFrame({"a": [1]}), "a"]}, dtype=object)
+    made = tables.call_dataframe_sync(given, "q", **QUIET)
+    assert [error is None for error in made["output_error"]] == [False, True, True]
+    assert made["output_error"][0].endswith("'q' cannot be made a text: it is of type list")
+    assert "a" in asked(server)
+
+
 def test_options_of_a_batch_pass_through(tables: MllmTableProcessor, server: MockServer) -> None:
     given = frame(q=["a", "bad"])
     made, summary, report = tables.call_dataframe_sync(
@@ -254,6 +266,8 @@ def test_a_list_may_hold_more_than_paths(folders: MllmFolderProcessor, tmp_path:
 def test_wrong_arguments_of_folders_are_told(folders: MllmFolderProcessor, server: MockServer, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     wrong: list[tuple[type[Exception], str, Any]] = [
+        (ConfigError, "folder='' must be the path of a folder", lambda: folders.scan_folder_images("")),
+        (ConfigError, "folder=5 must be", lambda: folders.call_folder_images_sync(5, "x", **QUIET)),  # type: ignore[arg-type]
         (InputError, "the folder none cannot be read", lambda: folders.call_folder_images_sync("none", "x", **QUIET)),
         (
             InputError,

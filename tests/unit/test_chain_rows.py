@@ -256,6 +256,18 @@ def test_chains_may_be_given_in_another_order_and_left_out(shop: Shop, cut_after
     assert shop.sold["the same for all"] <= 4
 
 
+def test_lines_that_were_written_anew_for_another_order_leave_no_second_copy(shop: Shop) -> None:
+    with suppress(Cut):
+        shop.run(["A", "B"], cut_after=4)
+    with suppress(Cut):
+        shop.run(["B", "A"], cut_after=1)
+    shop.run(["A", "B"])
+
+    assert shop.sold.total() == 6
+    assert shop.path is not None
+    assert [entry.name for entry in shop.path.parent.iterdir()] == [shop.path.name]
+
+
 def test_what_functions_wrote_is_made_again_by_the_same_answers(shop: Shop) -> None:
     def choose(response: str, context: Context) -> str | None:
         context.custom_data.setdefault("seen", []).append(str(response))

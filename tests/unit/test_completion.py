@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
-from chinese import LETTER, pretend_chinese, speak_chinese
+from foreign import LETTER, pretend_chinese, speak_chinese
 from hypothesis import given
 from hypothesis import strategies as some
 
@@ -156,9 +156,7 @@ def test_what_stands_beside_an_option_is_the_beginning_of_its_help(told: str, sh
     assert _brief(told) == shown
 
 
-def test_what_is_installed_and_shown_is_in_the_language_in_use(
-    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_installed_and_shown_is_in_the_language_in_use(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = home / "scripts"
     folder.mkdir()
     for name in ("flexllm.bash", "flexllm.zsh", "flexllm.fish"):

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import flexllm.errors
+from flexllm.error_fields import error_fields, error_from_fields
 from flexllm.errors import (
     AllEndpointsFailed,
     ApiStatusError,
@@ -28,8 +29,6 @@ from flexllm.errors import (
     RequestError,
     RequestTimeout,
     StreamBroken,
-    error_fields,
-    error_from_fields,
 )
 
 

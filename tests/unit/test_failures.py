@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 import requests
 import urllib3
-from chinese import speak_chinese
+from foreign import speak_chinese
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from flexllm.errors import ConfigError, ConnectionFailed, RequestTimeout

@@ -61,10 +61,13 @@ def test_whatever_a_text_holds_it_is_read(
 
 
 def test_a_cell_may_hold_a_document(tables: MllmTableProcessor, tmp_path: Path) -> None:
-    usual = csv.field_size_limit()
-    (tmp_path / "in.csv").write_text(f"q\n{'x' * (usual + 1)}\n", encoding="utf-8")
-    assert len(tables.load_dataframe(tmp_path / "in.csv")["q"][0]) == usual + 1
-    assert csv.field_size_limit() == usual
+    before = csv.field_size_limit(usual := 131_072)
+    try:
+        (tmp_path / "in.csv").write_text(f"q\n{'x' * (usual + 1)}\n", encoding="utf-8")
+        assert len(tables.load_dataframe(tmp_path / "in.csv")["q"][0]) == usual + 1
+        assert csv.field_size_limit() == usual
+    finally:
+        csv.field_size_limit(before)
 
 
 # --- types
@@ -181,6 +184,19 @@ def test_a_column_that_is_missing_is_told_with_the_nearest() -> None:
 def test_a_column_that_is_there_is_not_overwritten() -> None:
     with pytest.raises(ConfigError, match="a column 'a' already, which is not overwritten; give another result_col"):
         check_new_column(pandas.DataFrame({"a": [1]}), "a")
+
+
+@pytest.mark.parametrize("column", [["question"], pandas.Series(["a", "b"]), pandas.Index(["a", "b"]).to_numpy()])
+def test_what_cannot_be_a_name_is_no_column(column: Any) -> None:
+    with pytest.raises(ConfigError, match="a column is named by one value, such as a text, not by one of type "):
+        check_column(pandas.DataFrame({"question": ["a"]}), column)
+
+
+def test_a_column_of_several_levels_is_not_overwritten() -> None:
+    for below in ("", "x"):
+        frame = pandas.DataFrame([[1, 2]], columns=pandas.MultiIndex.from_tuples([("q", "x"), ("output", below)]))
+        with pytest.raises(ConfigError, match="a column 'output' already"):
+            check_new_column(frame, "output")
 
 
 def test_what_is_no_frame_is_refused() -> None:

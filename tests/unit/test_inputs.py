@@ -292,7 +292,14 @@ def test_quotes_within_a_cell_are_text() -> None:
 def test_a_row_that_is_not_utf_8_costs_itself_alone() -> None:
     first, bad, last = rows(b"q,id\na,1\n" + "你好,2\n".encode("gbk") + b"c,3\n", "csv")
     assert (first["q"], last["q"]) == ("a", "c")
-    assert bad.startswith("not UTF-8; save the table as CSV in UTF-8")
+    assert bad == "not UTF-8; save the table as CSV in UTF-8, or convert it (iconv -f GB18030 -t UTF-8)"
+
+
+@pytest.mark.parametrize(("encoding", "named"), [("utf-16-le", "UTF-16LE"), ("utf-16-be", "UTF-16BE")])
+@pytest.mark.parametrize("header", ["q,id", "问题,id", "id,问题", "一,id"])
+def test_utf_16_without_a_mark_is_known_by_its_nulls(header: str, encoding: str, named: str) -> None:
+    said = refusal(f"{header}\na,1\n".encode(encoding), "csv")
+    assert said == f"in is not UTF-8: convert it to UTF-8 (iconv -f {named} -t UTF-8); nothing was sent"
 
 
 def test_a_first_line_that_is_not_utf_8_is_refused() -> None:

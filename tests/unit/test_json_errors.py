@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from chinese import LETTER, speak_chinese
+from foreign import LETTER, speak_chinese
 
 from flexllm.json_errors import why_no_json
 

@@ -226,6 +226,7 @@ def test_reasons_are_worded_as_this_system_words_them() -> None:
 # --- what argparse says -------------------------------------------------------------------------------------------------
 
 NOT_SHOWN = {
+    " (default: %(default)s)": "of a formatter that is not used",
     # Only a parser that is made wrongly says so, to whoever writes it.
     "'required' is an invalid argument for positionals": "a mistake of the parser's",
     ".__call__() not defined": "a mistake of the parser's",
@@ -289,7 +290,6 @@ _PROMPT = "said to a model"
 _YAML = "a line of the configuration file"
 _STATUS = "the status line's own word, before a text that was looked up"
 _NAMES = "names of this package, for Python"
-_LOGGED = "a part of a record for logs"
 _INSIDE = "a mark that nobody is shown"
 _STORED = "a note in a file, which does not change with the reader"
 _SHELL = "code for a shell or for its line editor"
@@ -347,7 +347,6 @@ NOT_FOR_PEOPLE: dict[tuple[str, str], str] = {
     ("cli.completion.shells", "fpath"): _SHELL,
     ("cli.completion.shells", "if !"): _SHELL,
     ("cli.log_file", "x.xZ"): _FORM,
-    ("cli.logs", "flexllm x"): _LOGGED,
     ("cli.output", "flexllm: x"): _FORM,
     ("cli.parser", "flexllm x"): _FORM,
     ("cli.request_options", "--schema x"): _COMMAND,

@@ -84,6 +84,21 @@ def test_only_a_few_rows_are_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sizes == [1_000]
 
 
+def test_fewer_rows_are_in_memory_where_each_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "BYTES_READ", 10_000)
+    data = table({"q": [str(number) * 1_000 for number in range(60)]})
+    sizes: list[int] = []
+    walk = pq.ParquetFile.iter_batches
+
+    def noted(self: Any, batch_size: int) -> Any:
+        sizes.append(batch_size)
+        return walk(self, batch_size=batch_size)
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", noted)
+    assert [row["q"][0] for row in rows(data)] == [str(number)[0] for number in range(60)]
+    assert 1 <= sizes[0] < 60
+
+
 def test_two_columns_of_one_name_are_refused() -> None:
     file = io.BytesIO()
     pq.write_table(pyarrow.Table.from_arrays([pyarrow.array([1]), pyarrow.array([2])], names=["q", "q"]), file)
@@ -172,6 +187,14 @@ def test_more_rows_than_a_group_holds_are_in_order(tmp_path: Path, monkeypatch: 
     found = written(tmp_path / "out.parquet", lines_of(*({"id": number} for number in range(8))))
     assert found["id"].to_pylist() == list(range(8))
     assert pq.ParquetFile(tmp_path / "out.parquet").num_row_groups == 3
+
+
+def test_a_group_of_long_texts_or_many_columns_ends_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "LETTERS_WRITTEN", 1_500)
+    rows = [{"id": number, "x": "x" * (100 if number < 4 else 0)} for number in range(8)]
+    found = written(tmp_path / "out.parquet", lines_of(*rows))
+    assert found["id"].to_pylist() == list(range(8))
+    assert pq.ParquetFile(tmp_path / "out.parquet").num_row_groups > 2
 
 
 def test_no_rows_are_a_table_too(tmp_path: Path) -> None:

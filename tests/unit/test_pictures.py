@@ -69,6 +69,13 @@ def test_what_is_no_picture_is_told(cell: Any) -> None:
         picture_parts(cell, "")
 
 
+def test_an_object_that_names_no_picture_is_told_and_not_asked_without() -> None:
+    with pytest.raises(
+        InputError, match="an object with a picture has it as 'bytes' or as 'path', and this one has 'url'"
+    ):
+        picture_parts({"url": "https://example.com/a.png"}, "")
+
+
 PART = {"type": "image_url", "image_url": {"url": "a.png"}}
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pytest
-from chinese import LETTER, speak_chinese
 from fakes import FakeBackend
+from foreign import LETTER, speak_chinese
 
 from flexllm.backends.structured import StructuredBackend
 from flexllm.cancel import CancelToken

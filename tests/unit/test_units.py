@@ -114,7 +114,14 @@ def test_of_one_name_there_are_not_several(names: list[str], text: str) -> None:
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(0, "0 bytes"), (1, "1 byte"), (1_023, "1023 bytes"), (1_024, "1.0 KiB"), (1_572_864, "1.5 MiB"), (3 << 40, "3.0 TiB")],
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (1_023, "1023 bytes"),
+        (1_024, "1.0 KiB"),
+        (1_572_864, "1.5 MiB"),
+        (3 << 40, "3.0 TiB"),
+    ],
 )
 def test_sizes_are_told_as_people_read_them(count: int, text: str) -> None:
     assert shown_size(count) == text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 
 import pytest
-from chinese import speak_chinese, speak_english
+from foreign import speak_chinese, speak_english
 
 from flexllm.language import mark
 from flexllm.words import Words, cut, english

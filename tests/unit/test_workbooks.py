@@ -85,6 +85,11 @@ def test_a_cell_beside_the_columns_costs_its_row() -> None:
     assert rows(book(["q"], ["a", "note"], ["b"])) == ["2 cells where the first line names 1 column", {"q": "b"}]
 
 
+def test_letters_that_a_spreadsheet_has_escaped_are_meant() -> None:
+    data = book(["a_x000D_\nb"], ["one_x000D_\ntwo"], ["_x005F_x000D_"], ["_xD800_ _x00_"])
+    assert [row["a\r\nb"] for row in rows(data)] == ["one\r\ntwo", "_x000D_", "_xD800_ _x00_"]
+
+
 def test_a_sheet_is_chosen_by_name_or_number() -> None:
     data = book(["q"], ["a"], two=[["q"], ["b"]])
     assert rows(data, "two") == rows(data, 1) == [{"q": "b"}]
@@ -194,6 +199,17 @@ def test_a_text_that_is_too_long_is_cut_and_says_so(tmp_path: Path) -> None:
 def test_what_no_workbook_can_hold_becomes_a_question_mark(tmp_path: Path) -> None:
     table = written(tmp_path / "out.xlsx", line("a\x00\x0b\x1fb\tc\nd \ud83d"))
     assert table[1][0] == "a???b\tc\nd ?"
+
+
+@pytest.mark.parametrize("letter", ["\ufffe", "\uffff"])
+def test_a_letter_that_xml_forbids_leaves_the_workbook_readable(tmp_path: Path, letter: str) -> None:
+    assert written(tmp_path / "out.xlsx", line(f"a{letter}b"))[1][0] == "a?b"
+
+
+def test_a_text_like_an_escape_is_read_back_as_it_was(tmp_path: Path) -> None:
+    WorkbookView(tmp_path / "out.xlsx").write([line("_x000D_ and _x005f_ and x0041_", id="_x0041_")])
+    (row,) = rows((tmp_path / "out.xlsx").read_bytes())
+    assert (row["output"], row["id"]) == ("_x000D_ and _x005f_ and x0041_", "_x0041_")
 
 
 ODD = st.text(

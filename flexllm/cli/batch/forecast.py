@@ -69,6 +69,8 @@ def check_can_ask(args: argparse.Namespace) -> None:
 
 def wants_the_rest(args: argparse.Namespace, forecast: Forecast) -> bool:
     """Tell what the rest will take, and return whether it is to be asked."""
+    from ..interview import YES
+
     if not forecast.to_buy:
         return True
     if not (args.quiet and args.yes):
@@ -84,7 +86,7 @@ def wants_the_rest(args: argparse.Namespace, forecast: Forecast) -> bool:
         raise
     if not answer.endswith("\n"):  # nobody is there any more: what follows begins a line
         talk("")
-    return answer.strip().lower() in ("y", "yes")
+    return answer.strip().lower() in YES
 
 
 def _forget_typed() -> None:

@@ -44,7 +44,8 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Ask each server, and print what it offers."""
-    from ...errors import FlexLLMError, error_fields
+    from ...error_fields import error_fields
+    from ...errors import FlexLLMError
 
     set_up_logging(args)
     _config, servers = find_servers(args)

@@ -8,7 +8,7 @@ import time
 
 from ...language import _
 from ..exits import DONE, FAILED
-from ..output import print_data, print_json
+from ..output import print_json, print_report
 
 TYPE_CHECKING = False  # see errors.py
 
@@ -57,5 +57,5 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(report.as_dict())
     else:
-        print_data(str(report))
+        print_report(str(report))
     return FAILED if report.complete is False else DONE

@@ -47,21 +47,18 @@ def read_conversation(messages: Sequence[Message], model: str) -> tuple[list[str
             refuse_unknown_fields(message, _("message {position}", position=position), "Gemini")
         if role == "tool":
             if step is None:
-                raise InputError(
-                    _(
-                        "message {position} answers a tool call, but no turn with tool calls is before it",
-                        position=position,
-                    )
+                reason = _(
+                    "message {position} answers a tool call, but no turn with tool calls is before it",
+                    position=position,
                 )
+                raise InputError(reason)
             step.answer(message, position)
             continue
         if message.get("name"):
-            raise InputError(
-                _(
-                    "message {position} has a name, which Gemini has no place for: put it into the text",
-                    position=position,
-                )
+            reason = _(
+                "message {position} has a name, which Gemini has no place for: put it into the text", position=position
             )
+            raise InputError(reason)
         if role in SYSTEM_ROLES:
             text = text_of(content, _("message {position} (role {role!r})", position=position, role=role))
             if text:
@@ -71,23 +68,19 @@ def read_conversation(messages: Sequence[Message], model: str) -> tuple[list[str
             _add(contents, "user", step.parts())
             step = None
         if role == "user":
-            parts: list[Part] = (
-                [{"text": content}] if type(content) is str and content else _user_parts(content, position)
-            )
-            _add(contents, "user", parts)
+            _add(contents, "user", _user_parts(content, position))
         elif role == "assistant":
             parts, calls = _assistant_parts(messages, position, model)
             if parts:
                 _add(contents, "model", parts)
             step = _Step(calls, model) if calls else None
         else:
-            raise InputError(
-                _(
-                    "message {position} has the role {role!r}; answer tool calls with the role 'tool'",
-                    position=position,
-                    role=role,
-                )
+            reason = _(
+                "message {position} has the role {role!r}; answer tool calls with the role 'tool'",
+                position=position,
+                role=role,
             )
+            raise InputError(reason)
     if step is not None:
         _add(contents, "user", step.parts())
     if not contents:
@@ -106,6 +99,8 @@ def _add(contents: list[Content], role: str, parts: list[Part]) -> None:
 
 
 def _user_parts(content: Any, position: int) -> list[Part]:
+    if type(content) is str and content:  # nearly always
+        return [{"text": content}]
     parts = read_parts(content, _("message {position}", position=position))
     if not parts:
         raise InputError(

@@ -77,6 +77,8 @@ def _place(position: int, kind: str) -> str:
 def _with_url(part: Mapping[str, Any], kind: str, where: str, dialect: Dialect) -> Mapping[str, Any]:
     given = part.get(kind)
     url = given.get("url") if isinstance(given, Mapping) else given
+    if url is None:
+        raise InputError(_("{where} has no url; give a URL or a data URI", where=where))
     if not isinstance(url, str) or not _URL.match(url):
         raise InputError(_("{where}: {url!r} is neither a URL nor a data URI", where=where, url=str(url)[:40]))
     if kind == "image_url" and "image" in dialect.media.inline_remote and url.startswith(("http://", "https://")):
