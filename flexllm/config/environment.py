@@ -18,10 +18,15 @@ from ..configfile.paths import variable
 OPENAI_URL = "https://api.openai.com/v1"
 """Where OpenAI's clients ask if nobody says where."""
 
-KNOWN = ("FLEXLLM_BASE_URL", "FLEXLLM_API_KEY", "FLEXLLM_MODEL", "FLEXLLM_PROVIDER", "FLEXLLM_CONFIG")
+KNOWN = (
+    "FLEXLLM_BASE_URL",
+    "FLEXLLM_API_KEY",
+    "FLEXLLM_MODEL",
+    "FLEXLLM_PROVIDER",
+    "FLEXLLM_CONFIG",
+    "FLEXLLM_LANG",  # read by flexllm.language
+)
 """Every variable of flexllm's own."""
-
-_OF_OTHER_VERSIONS = frozenset({"FLEXLLM_LANG"})
 
 _log = logging.getLogger(__name__)
 
@@ -103,7 +108,7 @@ def names_server(environ: Mapping[str, str] = os.environ) -> bool:
 def warn_of_unknown(environ: Mapping[str, str] = os.environ) -> None:
     """Log a warning for each variable that begins like ours and is none: it was mistyped."""
     for name in sorted(environ):
-        if name.startswith("FLEXLLM_") and name not in KNOWN and name not in _OF_OTHER_VERSIONS:
+        if name.startswith("FLEXLLM_") and name not in KNOWN:
             near = difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.0)[0]
             _log.warning("the environment variable %s is not known and ignored; did you mean %s?", name, near)
 

@@ -174,16 +174,13 @@ def test_every_exit_code_stands_in_the_manual() -> None:
 
 def test_every_variable_that_is_read_stands_in_the_manual() -> None:
     sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "flexllm").rglob("*.py"))
-    names = {*environment.KNOWN, *re.findall(r'"((?:FLEXLLM|OPENAI)_[A-Z_]+)"', sources)} - LATER - CONSTANTS
+    names = {*environment.KNOWN, *re.findall(r'"((?:FLEXLLM|OPENAI)_[A-Z_]+)"', sources)} - CONSTANTS
     assert len(names) >= 8
 
     for page_name in ("flexllm.1", "flexllm-config.5"):
         told = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", section(page_name, "ENVIRONMENT")))
         assert not names - told, page_name
 
-
-LATER = {"FLEXLLM_LANG"}
-"""Known, so that nobody is warned of it, and without effect as yet."""
 
 CONSTANTS = {"OPENAI_URL"}
 """Written in capitals, and no variables of the environment."""

@@ -279,7 +279,7 @@ def test_whatever_python_reads_as_a_literal_is_read_as_that(code: str) -> None:
         assert same(parse_to_obj(fenced(code)), expected)
 
 
-LONG = 1_000_000
+LONG = examples(1_000_000)
 CRAFTED = ", ".join(f"{(2**61 - 1) * number}: 0" for number in range(LONG // 22))  # all of one hash
 HOSTILE = [
     "{", "[", "[{", "(", "```", "```\n", "~~~\n", "`", ">", "> ```\n", "- ", "\t```\n", '{"', "{'", ',"', '\\"', "\\", "/*", "//",
